@@ -1,0 +1,186 @@
+//! Kinfold beside rsync, between two hosts in network namespaces, in one run.
+//!
+//! ```text
+//! cargo run --release -p bench                 the usual three: one file, small files, live edits
+//! cargo run --release -p bench -- --all        everything there is
+//! ```
+//!
+//! Both tools get the same files on the same disk, with a warm page cache on both sides, and take turns;
+//! each figure is the median of at least three runs. rsync runs as its own daemon over plain TCP and
+//! makes nothing durable; Kinfold is encrypted and durable. Trees are compared byte for byte after the
+//! clock has stopped. Machines are noisy: compare the ratios of one run, never seconds of two.
+//!
+//! A new measurement is one more [`Workload`] in `workload.rs`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a benchmark plays the person who owns the files, and prints its table"
+)]
+
+mod kinfold;
+mod live;
+mod measure;
+mod rsync;
+mod table;
+mod workload;
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use clap::Parser;
+use lab::{Lan, Machine};
+use measure::Measure;
+use workload::{WORKLOADS, Workload};
+
+#[derive(Parser, Debug)]
+#[command(about = "Kinfold beside rsync, between two hosts, in one run")]
+struct Arguments {
+    /// Runs of each; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    runs: u8,
+    /// Everything there is.
+    #[arg(long)]
+    all: bool,
+    /// Only these, by id (see --list).
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Say what there is.
+    #[arg(long)]
+    list: bool,
+    /// Files and bytes are divided by this: for trying the benchmark itself.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    divide: u32,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        for workload in WORKLOADS {
+            println!("{:12} {}", workload.id, workload.title);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Err(why) = Machine::probe().enter() {
+        eprintln!("cannot measure here: {why}");
+        return ExitCode::FAILURE;
+    }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let chosen: Vec<&Workload> = WORKLOADS
+        .iter()
+        .filter(|w| match arguments.only.as_slice() {
+            [] => arguments.all || w.usual,
+            only => only.iter().any(|id| id == w.id),
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Err("no such measurement; --list says what there is".to_owned());
+    }
+    let kin = build_kin()?;
+    let with_rsync = Machine::has("rsync");
+    if !with_rsync {
+        eprintln!("rsync is missing (package rsync): there will be nothing to compare with");
+    }
+    let disk = disk().map_err(|e| format!("a directory for the files: {e}"))?;
+    touch_memory();
+    let mut table = table::Table::default();
+    for workload in chosen {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 1..=arguments.runs {
+            eprintln!("{} {round}/{}", workload.id, arguments.runs);
+            if with_rsync {
+                theirs.push(once(&disk, workload, arguments.divide, |lan| {
+                    rsync::run(lan, workload, arguments.divide)
+                })?);
+            }
+            ours.push(once(&disk, workload, arguments.divide, |lan| {
+                kinfold::run(&kin, lan, workload, arguments.divide)
+            })?);
+        }
+        table.row(workload, &ours, &theirs);
+    }
+    println!("{}", machine());
+    print!("{}", table.text());
+    Ok(())
+}
+
+/// One run on a fresh pair of hosts: files made, read once so that they are cached, measured, compared.
+fn once(
+    disk: &Path,
+    workload: &Workload,
+    divide: u32,
+    run: impl FnOnce(&Lan) -> Result<Measure, String>,
+) -> Result<Measure, String> {
+    let lan = Lan::new(disk, 2);
+    (workload.make)(&lan.host(0).shared(), divide);
+    let _cached = lab::trees::Snapshot::of(&lan.host(0).shared());
+    let measure = run(&lan)?;
+    let different = lab::trees::differences(&lan.host(0).shared(), &lan.host(1).shared());
+    if let Some(first) = different.first() {
+        return Err(format!("{}: the trees differ: {first}", workload.id));
+    }
+    Ok(measure)
+}
+
+/// The release build of `kin`, made now if cargo started us.
+fn build_kin() -> Result<PathBuf, String> {
+    if let Some(cargo) = env::var_os("CARGO") {
+        let built = Command::new(cargo)
+            .args(["build", "--release", "-p", "kin"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        if !built.is_ok_and(|status| status.success()) {
+            return Err("kin does not build".to_owned());
+        }
+    }
+    let me = env::current_exe().map_err(|e| e.to_string())?;
+    let kin = me.with_file_name("kin");
+    if kin.is_file() {
+        Ok(kin)
+    } else {
+        Err(format!(
+            "no {}: start the benchmark with `cargo run --release -p bench`",
+            kin.display()
+        ))
+    }
+}
+
+/// Beside the build: a real disk, not a small /tmp.
+fn disk() -> io::Result<PathBuf> {
+    let me = env::current_exe()?;
+    let target = me.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    let disk = target.join("tmp");
+    fs::create_dir_all(&disk)?;
+    Ok(disk)
+}
+
+/// A virtual machine gets its memory from its host at the first touch, which makes first runs slow.
+fn touch_memory() {
+    let gib = vec![1u8; 3 << 30];
+    std::hint::black_box(&gib);
+}
+
+/// What was measured on, in one line.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} × {model}, Linux {}\n", kernel.trim())
+}

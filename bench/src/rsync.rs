@@ -1,0 +1,93 @@
+//! rsync as it is fastest: its own daemon, plain TCP, nothing synced to the disk.
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+    time::Instant,
+};
+
+use lab::{Lan, Sampler, eventually};
+
+use crate::{
+    measure::Measure,
+    workload::{Timed, Workload},
+};
+
+const PORT: u16 = 8730;
+
+/// A daemon on host 0; killed on drop.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measure, String> {
+    let (sender, receiver) = (lan.host(0), lan.host(1));
+    let config = sender.home().join("rsyncd.conf");
+    let text = format!(
+        "use chroot = no\npid file = {}\nlog file = /dev/null\n[data]\npath = {}\nread only = yes\n\
+         uid = 0\ngid = 0\n",
+        sender.home().join("rsyncd.pid").display(),
+        sender.shared().display()
+    );
+    fs::write(&config, text).map_err(|e| format!("rsync's config: {e}"))?;
+    let daemon = sender
+        .command("rsync")
+        .args(["--daemon", "--no-detach", "--port"])
+        .arg(PORT.to_string())
+        .arg("--config")
+        .arg(&config)
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|e| format!("rsync: {e}"))?;
+    let daemon = Daemon(daemon);
+    let listening = format!(":{PORT:04X} ");
+    eventually("rsync listens", || sender.sh("cat /proc/net/tcp").contains(&listening));
+
+    match workload.timed {
+        Timed::First => {}
+        Timed::Change(change) => {
+            pull(lan, &daemon)?;
+            change(&sender.shared());
+        }
+        Timed::Restart => {
+            pull(lan, &daemon)?;
+        }
+        Timed::Live => {
+            // rsync does not watch: what a person does is to run it again.
+            pull(lan, &daemon)?;
+            lab::files::write(sender.shared().join("live.txt"), [b'x'; 100]);
+        }
+    }
+    let before = receiver.counters();
+    let mut measure = pull(lan, &daemon)?;
+    let after = receiver.counters();
+    measure.wire = after.rx + after.tx - before.rx - before.tx;
+    Ok(measure)
+}
+
+fn pull(lan: &Lan, daemon: &Daemon) -> Result<Measure, String> {
+    let receiver = lan.host(1);
+    let served = Sampler::start(daemon.0.id());
+    let start = Instant::now();
+    let mut client = receiver
+        .command("rsync")
+        // An overwrite within the same second is a change for it too.
+        .args(["-a", "--delete", "--modify-window=-1"])
+        .arg(format!("rsync://{}:{PORT}/data/", lan.host(0).v4()))
+        .arg(receiver.shared())
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|e| format!("rsync: {e}"))?;
+    let fetched = Sampler::start(client.id());
+    let status = client.wait().map_err(|e| format!("rsync: {e}"))?;
+    let time = start.elapsed();
+    if !status.success() {
+        return Err(format!("rsync: {status}"));
+    }
+    Ok(Measure { time, sender: served.finish(), receiver: fetched.finish(), ..Measure::default() })
+}

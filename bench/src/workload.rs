@@ -1,0 +1,124 @@
+//! What is measured: which files, and what happens to them.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    path::Path,
+};
+
+use lab::files;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What the clock is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Timed {
+    /// The first sync, from the start of the second process.
+    First,
+    /// A change to the sender's files, from its end; the session stands (rsync starts again).
+    Change(fn(&Path)),
+    /// Both start again, and nothing has changed.
+    Restart,
+    /// A hundred small writes, each until it can be read on the other side.
+    Live,
+}
+
+/// One thing to measure.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    /// Names it on the command line.
+    pub(crate) id: &'static str,
+    /// Names it in the table.
+    pub(crate) title: &'static str,
+    /// Part of a run without flags.
+    pub(crate) usual: bool,
+    /// Makes the sender's files; sizes or counts divided by the number.
+    pub(crate) make: fn(&Path, u32),
+    /// What the clock is about.
+    pub(crate) timed: Timed,
+}
+
+/// Everything there is.
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
+        id: "one-file",
+        title: "one file of 1 GiB, first sync",
+        usual: true,
+        make: |dir, divide| files::random_file(dir.join("one.bin"), GIB / u64::from(divide), 1),
+        timed: Timed::First,
+    },
+    Workload {
+        id: "small-files",
+        title: "20,000 files of 4 KiB, first sync",
+        usual: true,
+        make: small_files,
+        timed: Timed::First,
+    },
+    Workload {
+        id: "live-edit",
+        title: "100 bytes written to readable, among 20,000 files",
+        usual: true,
+        make: small_files,
+        timed: Timed::Live,
+    },
+    Workload {
+        id: "overwrite",
+        title: "1 MiB overwritten in the middle of 1 GiB",
+        usual: false,
+        make: |dir, divide| files::random_file(dir.join("one.bin"), GIB / u64::from(divide), 1),
+        timed: Timed::Change(overwrite),
+    },
+    Workload {
+        id: "insert",
+        title: "one byte inserted before 512 MiB",
+        usual: false,
+        make: |dir, divide| {
+            files::random_file(dir.join("one.bin"), 512 * MIB / u64::from(divide), 2);
+        },
+        timed: Timed::Change(insert),
+    },
+    Workload {
+        id: "unchanged",
+        title: "restart with 20,000 files unchanged",
+        usual: false,
+        make: small_files,
+        timed: Timed::Restart,
+    },
+    Workload {
+        id: "rename",
+        title: "directory of 1 GiB in 256 files renamed",
+        usual: false,
+        make: |dir, divide| {
+            for number in 0..256 {
+                let path = dir.join(format!("album/{number:03}.bin"));
+                files::random_file(path, 4 * MIB / u64::from(divide), number);
+            }
+        },
+        timed: Timed::Change(|dir| {
+            fs::rename(dir.join("album"), dir.join("renamed album")).expect("it is there");
+        }),
+    },
+];
+
+fn small_files(dir: &Path, divide: u32) {
+    files::small_files(dir, 20_000 / divide as usize, 4096, 100, 3);
+}
+
+fn overwrite(dir: &Path) {
+    let mut bytes = vec![0; 1 << 20];
+    files::Noise::new(99).fill(&mut bytes);
+    let mut file = File::options().write(true).open(dir.join("one.bin")).expect("it is there");
+    let middle = file.metadata().expect("it has a size").len() / 2;
+    file.seek(SeekFrom::Start(middle)).expect("a file can be sought in");
+    file.write_all(&bytes).expect("the disk takes it");
+}
+
+/// As an editor saves: a new file beside it, renamed over the old one.
+fn insert(dir: &Path) {
+    let mut bytes = vec![b'x'];
+    let mut old = File::open(dir.join("one.bin")).expect("it is there");
+    old.read_to_end(&mut bytes).expect("it can be read");
+    fs::write(dir.join(".new"), &bytes).expect("the disk takes it");
+    fs::rename(dir.join(".new"), dir.join("one.bin")).expect("it is there");
+}

@@ -1,0 +1,191 @@
+//! What goes into the engine and what comes out.
+
+use identity::DeviceId;
+use wire::{Hash, RelPath, record::BatchScope, sync::Message};
+
+use crate::{
+    ignore::Ignore,
+    index::IndexError,
+    jobs::{Done, Job},
+};
+
+/// A link to a peer, numbered by whoever drives the engine; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerId(pub u32);
+
+/// The time, as arguments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Milliseconds on a clock that only goes forward.
+    pub ms: u64,
+    /// Nanoseconds since 1970 by the wall clock. Never decides between versions.
+    pub wall: i64,
+}
+
+/// Signs for this device and knows whose signatures count (rules E6 and T15).
+pub trait Authority: Send {
+    /// This device.
+    fn device(&self) -> DeviceId;
+    /// What signatures speak for.
+    fn scope(&self) -> BatchScope;
+    /// Signs 32 bytes with the device key.
+    fn sign(&self, digest: &Hash) -> [u8; 64];
+    /// True if `author` may write and signed these 32 bytes.
+    fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool;
+}
+
+/// What the engine is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Begin: the first scan.
+    Start,
+    /// An accepted peer's link is up.
+    PeerUp {
+        /// The link.
+        peer: PeerId,
+        /// The peer's name, for people.
+        name: String,
+    },
+    /// The link is gone.
+    PeerDown {
+        /// The link.
+        peer: PeerId,
+    },
+    /// A message came.
+    Message {
+        /// From where.
+        peer: PeerId,
+        /// The message.
+        message: Message,
+    },
+    /// A job is done.
+    Done(Done),
+    /// Something may have changed at these paths.
+    Hints(Vec<RelPath>),
+    /// Events were lost: only a rescan can tell.
+    Overflow,
+    /// Time passed (see [`Engine::next_wake`]), or a link drained.
+    Tick,
+}
+
+/// What the engine wants done, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a message. Never waits.
+    Send {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        message: Message,
+    },
+    /// End the link: the peer broke the protocol.
+    Disconnect {
+        /// Whose.
+        peer: PeerId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Work on the disk.
+    Job(Job),
+    /// Watch a directory for changes, before it is listed.
+    Watch(RelPath),
+    /// Tell the person.
+    Event(Event),
+}
+
+/// What happened to a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppliedKind {
+    /// Something new.
+    Created,
+    /// New contents.
+    Updated,
+    /// New metadata, same contents.
+    Metadata,
+    /// Moved into history.
+    Deleted,
+}
+
+/// What a person may want to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A peer's change is in the tree, durably.
+    Applied {
+        /// Where.
+        path: RelPath,
+        /// What.
+        kind: AppliedKind,
+        /// Name of the peer it came from; empty if not known any more.
+        from: String,
+    },
+    /// Two edits met; both are kept.
+    Conflict {
+        /// The path both edited.
+        path: RelPath,
+        /// Where the losing contents are now.
+        copy: RelPath,
+        /// Name of the peer whose edit is at `path` now.
+        from: String,
+    },
+    /// A path is not in step.
+    Skipped {
+        /// The path, escaped where it is not UTF-8.
+        path: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Work goes on.
+    Progress(Progress),
+    /// This device and every connected peer agree, durably (rule E25).
+    InSync {
+        /// Files, links and directories here.
+        files: u64,
+        /// Their size in bytes.
+        bytes: u64,
+        /// Peers that agree.
+        peers: usize,
+    },
+    /// This replica took a new id (rule E1); why, in words.
+    NewReplica {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How far long work is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Files brought here since work began.
+    pub files_done: u64,
+    /// Files to be brought here.
+    pub files_total: u64,
+    /// Bytes brought here.
+    pub bytes_done: u64,
+    /// Bytes to be brought here.
+    pub bytes_total: u64,
+}
+
+/// How an engine is set up.
+#[derive(Debug)]
+pub struct Options {
+    /// What not to look at (rule E11).
+    pub ignore: Ignore,
+    /// Large files fetched at once.
+    pub max_transfers: usize,
+    /// 32 random bytes: replica ids and the names of temporary files come from them.
+    pub seed: [u8; 32],
+    /// What the index must still be bound to (rule E1): machine, inode and birth time of its file.
+    pub binding: Vec<u8>,
+}
+
+/// Why the engine cannot go on. Nothing is lost: files are as the index last durably said, or newer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A stored record cannot be read.
+    #[error("a stored record cannot be read: {0}")]
+    Record(#[from] wire::WireError),
+}

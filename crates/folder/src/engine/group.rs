@@ -1,0 +1,406 @@
+//! Applying: decisions are collected into groups, and each group goes to the disk in the order of rule
+//! E12: intents durable, temporary files, contents durable, swaps, directories durable; then the index.
+//!
+//! One group is under way at a time; the next one gathers meanwhile, so that groups grow with the load
+//! and a single edit waits for nobody.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::ErrorKind,
+};
+
+use bytes::Bytes;
+use tree::apply::ApplyError;
+use wire::{
+    Hash, RelPath,
+    record::{Body, SignedRecord},
+};
+
+use super::{
+    AppliedKind, Authority, Effect, Engine, EngineError, Event,
+    fetch::Pending,
+    local::{fresh_here, is_racy},
+};
+use crate::{
+    decide::{Decision, body_here, decide},
+    index::{Here, Index, Intent, IntentKind, Row},
+    jobs::{Change, Changed, Expected, Job, Making, Room, StagedFrom, What},
+};
+
+/// Changes in one group.
+const MAX_GROUP: usize = 2048;
+/// Contents held in memory for groups to come, in bytes; beyond it no more is asked for.
+const MAX_HELD: usize = 32 << 20;
+
+/// Where the contents of a file to be placed come from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// Memory.
+    Bytes(Bytes),
+    /// A finished download.
+    Partial(Hash),
+    /// Nowhere: it is a symbolic link.
+    Link(String),
+}
+
+/// A change on its way to the disk, and what the index is to say once it is there.
+#[derive(Debug)]
+struct Item {
+    change: Change,
+    intent: Option<Intent>,
+    then: Then,
+}
+
+#[derive(Clone, Debug)]
+enum Then {
+    Placed { record: SignedRecord, kind: AppliedKind, copy: Option<(RelPath, SignedRecord)> },
+    Dir { record: Option<SignedRecord>, copy: Option<(RelPath, SignedRecord)> },
+    Meta { record: Option<SignedRecord> },
+    Removed,
+    DirRemoved,
+}
+
+/// Changes on their way to the disk.
+#[derive(Debug)]
+pub(super) struct Groups {
+    next_swap: u64,
+    items: Vec<Item>,
+    held: usize,
+    under_way: Option<HashMap<RelPath, Then>>,
+    busy: HashSet<RelPath>,
+}
+
+impl Groups {
+    pub(super) fn new(first_swap: u64) -> Self {
+        Self {
+            next_swap: first_swap,
+            items: Vec::new(),
+            held: 0,
+            under_way: None,
+            busy: HashSet::new(),
+        }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.items.is_empty() && self.under_way.is_none()
+    }
+
+    /// True if as much waits to be written as memory allows.
+    pub(super) fn is_full(&self) -> bool {
+        self.held >= MAX_HELD
+    }
+
+    /// True if a change of the path is on its way to the disk.
+    pub(super) fn is_busy(&self, path: &RelPath) -> bool {
+        self.busy.contains(path)
+    }
+
+    fn push(&mut self, change: Change, intent: Option<(IntentKind, Hash)>, swap: u64, then: Then) {
+        let path = change.path.clone();
+        let intent =
+            intent.map(|(kind, content)| Intent { path: path.clone(), swap, content, kind });
+        if let What::Place { from: StagedFrom::Bytes(bytes), .. } = &change.what {
+            self.held += bytes.len();
+        }
+        self.busy.insert(path);
+        self.items.push(Item { change, intent, then });
+    }
+
+    fn draw_swap(&mut self) -> u64 {
+        self.next_swap = self.next_swap.wrapping_add(1);
+        self.next_swap
+    }
+}
+
+impl<I: Index, A: Authority> Engine<I, A> {
+    /// How what is at a path makes room, if anything is there.
+    fn room(
+        &mut self,
+        path: &RelPath,
+        here: Option<&Here>,
+        copy: Option<&(RelPath, SignedRecord)>,
+    ) -> Option<Room> {
+        let here = here?;
+        let content = body_here(here).content();
+        let making = match copy {
+            Some((copy, _)) => Making::Copy(copy.clone()),
+            None => Making::History(self.history(path, &content)),
+        };
+        Some(Room { expected: expected(here), making })
+    }
+
+    fn history(&self, path: &RelPath, content: &Hash) -> RelPath {
+        let time = u64::try_from(self.now.wall / 1_000_000).unwrap_or(0);
+        tree::apply::history_name(path, time, content.head())
+    }
+
+    pub(super) fn apply_place(&mut self, path: RelPath, pending: Pending, source: Source) {
+        let Pending { record, here, copy } = pending;
+        let room = self.room(&path, here.as_ref(), copy.as_ref());
+        let swap = self.group.draw_swap();
+        let kind = if room.is_some() { AppliedKind::Updated } else { AppliedKind::Created };
+        let intent = if room.is_some() { IntentKind::Replace } else { IntentKind::Create };
+        let content = record.record.body.content();
+        let from = match source {
+            Source::Bytes(bytes) => StagedFrom::Bytes(bytes),
+            Source::Partial(content) => StagedFrom::Partial(content),
+            Source::Link(target) => StagedFrom::Link(target),
+        };
+        let (mode, mtime) = (record.record.mode, record.record.mtime);
+        let change = Change { path, what: What::Place { swap, from, mode, mtime, room } };
+        self.group.push(change, Some((intent, content)), swap, Then::Placed { record, kind, copy });
+    }
+
+    pub(super) fn apply_make_dir(
+        &mut self,
+        path: &RelPath,
+        row: &Row,
+        mode: u32,
+        record: Option<SignedRecord>,
+        copy: Option<(RelPath, SignedRecord)>,
+    ) {
+        let room = self.room(path, row.here.as_ref(), copy.as_ref());
+        let swap = self.group.draw_swap();
+        let kind = if room.is_some() { IntentKind::Replace } else { IntentKind::Create };
+        let what = What::MakeDir { swap, mode, room };
+        let change = Change { path: path.clone(), what };
+        let then = Then::Dir { record, copy };
+        self.group.push(change, Some((kind, Hash::default())), swap, then);
+    }
+
+    pub(super) fn apply_meta(&mut self, path: &RelPath, row: &Row, record: &SignedRecord) {
+        let Some(here) = &row.here else { return };
+        let mtime = (record.record.body != Body::Dir).then_some(record.record.mtime);
+        let what = What::Meta {
+            expected: Expected { stat: here.stat, content: here.content },
+            mode: record.record.mode,
+            mtime,
+        };
+        let change = Change { path: path.clone(), what };
+        let swap = self.group.draw_swap();
+        let intent = Some((IntentKind::Replace, record.record.body.content()));
+        self.group.push(change, intent, swap, Then::Meta { record: Some(record.clone()) });
+    }
+
+    pub(super) fn apply_implied_mode(&mut self, path: &RelPath, row: &Row, mode: u32) {
+        let Some(here) = &row.here else { return };
+        let expected = Expected { stat: here.stat, content: None };
+        let what = What::Meta { expected, mode, mtime: None };
+        let change = Change { path: path.clone(), what };
+        let swap = self.group.draw_swap();
+        let intent = Some((IntentKind::Replace, Hash::default()));
+        self.group.push(change, intent, swap, Then::Meta { record: None });
+    }
+
+    /// Sends the next group to the disk, if none is under way.
+    pub(super) fn apply_on(&mut self) -> Result<(), EngineError> {
+        if self.group.under_way.is_some() || self.stopping {
+            return Ok(());
+        }
+        if self.group.items.is_empty() {
+            self.take_deletes()?;
+        }
+        if self.group.items.is_empty() {
+            return Ok(());
+        }
+        let most = self.group.items.len().min(MAX_GROUP);
+        let items: Vec<_> = self.group.items.drain(..most).collect();
+        if self.group.items.is_empty() {
+            self.group.held = 0;
+        }
+        let intents: Vec<_> = items.iter().filter_map(|item| item.intent.clone()).collect();
+        if !intents.is_empty() {
+            self.index.put_intents(&intents)?;
+            self.uncommitted = true;
+            self.commit()?;
+        }
+        let mut changes = Vec::with_capacity(items.len());
+        let mut under_way = HashMap::with_capacity(items.len());
+        for item in items {
+            under_way.insert(item.change.path.clone(), item.then);
+            changes.push(item.change);
+        }
+        self.group.under_way = Some(under_way);
+        self.effects.push(Effect::Job(Job::Apply { changes }));
+        Ok(())
+    }
+
+    /// True if there are deletions, and nothing that must come before them.
+    pub(super) fn can_delete(&self) -> bool {
+        !self.learn.deletes.is_empty()
+            && self.group.is_quiet()
+            && !self.learn.has_work()
+            && self.fetch.is_quiet()
+            && !self.is_comparing()
+    }
+
+    /// Deletions come after everything that might still use what they delete (rules E15 and E19), deepest
+    /// first.
+    fn take_deletes(&mut self) -> Result<(), EngineError> {
+        if !self.can_delete() {
+            return Ok(());
+        }
+        for _ in 0..MAX_GROUP {
+            let Some(path) = self.learn.deletes.pop_last() else { break };
+            let row = self.row(&path)?;
+            let siblings = Self::siblings(&row)?;
+            let below = self.has_live_children(&path)?;
+            let Some(here) = row.here.as_ref() else { continue };
+            match decide(&siblings, Some(here), below) {
+                Decision::Remove => {
+                    let swap = self.group.draw_swap();
+                    let content = body_here(here).content();
+                    let history = self.history(&path, &content);
+                    let what = What::Remove { swap, expected: expected(here), history };
+                    let change = Change { path, what };
+                    let intent = Some((IntentKind::Delete, Hash::default()));
+                    self.group.push(change, intent, swap, Then::Removed);
+                }
+                Decision::RemoveDir => {
+                    let change = Change { path, what: What::RemoveDir };
+                    self.group.push(change, None, 0, Then::DirRemoved);
+                }
+                _ => self.learn.reconcile(path),
+            }
+        }
+        Ok(())
+    }
+
+    /// A group is on the disk, durably: the index follows.
+    pub(super) fn applied(&mut self, results: Vec<Changed>) -> Result<(), EngineError> {
+        let mut under_way = self.group.under_way.take().unwrap_or_default();
+        self.scan.group_ended();
+        for Changed { path, result } in results {
+            let Some(then) = under_way.remove(&path) else { continue };
+            self.group.busy.remove(&path);
+            self.scan.was_applied(&path);
+            self.index.clear_intent(&path)?;
+            self.uncommitted = true;
+            match result {
+                Ok(done) => self.note_applied(&path, then, done.stat, done.copy)?,
+                Err(error) => self.not_done(&path, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn note_applied(
+        &mut self,
+        path: &RelPath,
+        then: Then,
+        stat: Option<tree::Stat>,
+        copy_stat: Option<tree::Stat>,
+    ) -> Result<(), EngineError> {
+        let from = self.peer_name(self.learn.origin_of(path));
+        let mut row = self.row(path)?;
+        let mut copied = None;
+        let kind = match (then, stat) {
+            (Then::Placed { record, kind, copy }, Some(stat)) => {
+                let mut here = fresh_here(stat);
+                match &record.record.body {
+                    Body::File { content, .. } => here.content = Some(*content),
+                    Body::Symlink { target } => here.target = Some(target.clone()),
+                    Body::Dir | Body::Tombstone { .. } => {}
+                }
+                here.base = record.record.version.clone();
+                here.shown = record.hash.head();
+                here.content_dot = Some(record.record.content_dot);
+                here.racy = is_racy(&stat, self.now.wall);
+                row.here = Some(here);
+                copied = copy;
+                kind
+            }
+            (Then::Dir { record, copy }, Some(stat)) => {
+                let mut here = fresh_here(stat);
+                match record {
+                    Some(record) => {
+                        here.base = record.record.version.clone();
+                        here.shown = record.hash.head();
+                        here.content_dot = Some(record.record.content_dot);
+                    }
+                    None => here.implied = true,
+                }
+                row.here = Some(here);
+                copied = copy;
+                self.made_dir(path);
+                AppliedKind::Created
+            }
+            (Then::Meta { record }, Some(stat)) => {
+                if let Some(here) = &mut row.here {
+                    here.stat = stat;
+                    here.implied = record.is_none();
+                    if let Some(record) = record {
+                        here.base.join(&record.record.version);
+                        here.shown = record.hash.head();
+                        here.content_dot = Some(record.record.content_dot);
+                    }
+                }
+                AppliedKind::Metadata
+            }
+            (Then::Removed | Then::DirRemoved, _) => {
+                row.here = None;
+                self.learn.dir_changed();
+                if let Some(parent) = path.parent().filter(|parent| !parent.is_root()) {
+                    // A directory that only waited to be empty, or was there for this path's sake.
+                    self.learn.reconcile(parent);
+                }
+                AppliedKind::Deleted
+            }
+            (_, None) => {
+                // Gone again already: it is looked at and decided again.
+                self.hints(vec![path.clone()]);
+                self.learn.block_for_race(path, self.now.ms);
+                self.not_applied(path);
+                return Ok(());
+            }
+        };
+        // The copy first: the index keeps a chunk list as long as something here has the content.
+        if let (Some((copy, loser)), Some(stat)) = (copied, copy_stat) {
+            let meta = (loser.record.mode, loser.record.mtime);
+            self.made_here(&copy, stat, loser.record.body, meta)?;
+            let from = from.clone();
+            self.after_commit.push(Event::Conflict { path: path.clone(), copy, from });
+        }
+        self.put(path, &row)?;
+        self.learn.wake(path);
+        self.after_commit.push(Event::Applied { path: path.clone(), kind, from });
+        // Something may have been learned about it meanwhile.
+        self.learn.reconcile(path.clone());
+        Ok(())
+    }
+
+    /// A change could not be made: the disk is looked at again, and it is tried again later.
+    fn not_done(&mut self, path: &RelPath, error: &ApplyError) {
+        self.not_applied(path);
+        match error {
+            ApplyError::Io { source, .. } if source.kind() == ErrorKind::DirectoryNotEmpty => {
+                // Rule E9: what is ignored or could not travel stays, and its directory with it.
+                self.learn.block_until_changed(path);
+                self.skip(
+                    path.to_string(),
+                    "was deleted elsewhere, but still holds files that stay on this device",
+                );
+            }
+            ApplyError::Changed { .. }
+            | ApplyError::Occupied { .. }
+            | ApplyError::Vanished { .. } => {
+                self.hints(vec![path.clone()]);
+                if let Some(parent) = path.parent().filter(|parent| !parent.is_root()) {
+                    self.hints(vec![parent]);
+                }
+                if !self.learn.block_for_race(path, self.now.ms) {
+                    self.skip(path.to_string(), error.to_string());
+                }
+            }
+            other => {
+                self.learn.block(path, self.now.ms);
+                self.skip(path.to_string(), other.to_string());
+            }
+        }
+    }
+}
+
+/// What the disk must still hold for an apply to go ahead (rule E13).
+fn expected(here: &Here) -> Expected {
+    Expected { stat: here.stat, content: here.content.filter(|_| here.racy) }
+}

@@ -1,0 +1,357 @@
+//! What peers say, and what follows from it: records are merged into what is known, and each path that
+//! may differ from the tree is decided and handed to `fetch` and `group`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use tree::FileKind;
+use wire::{
+    Hash, RelPath,
+    record::{Body, SignedRecord},
+};
+
+use super::{Authority, Engine, EngineError, PathSet, Paths, PeerId, Queue, copy_path, known_of};
+use crate::{
+    decide::{Decision, Keep, decide},
+    index::Index,
+};
+
+/// Paths decided in one go, so that messages and jobs are not kept waiting.
+const DECIDE_AT_ONCE: usize = 512;
+/// Contents that rode along with records and wait for their path to be decided, in bytes.
+const MAX_INLINE: usize = 16 << 20;
+/// A path whose change met an edit is decided again after this long, in milliseconds.
+const RACE_MS: u64 = 50;
+/// A path whose change could not be applied is tried again after this long, in milliseconds.
+const RETRY_MS: u64 = 2_000;
+/// The longest such wait, in milliseconds.
+const RETRY_MAX_MS: u64 = 5 * 60 * 1000;
+
+/// Paths on their way from a record to the tree.
+#[derive(Debug, Default)]
+pub(super) struct Learn {
+    queue: Queue,
+    queued: PathSet,
+    /// Decided to be removed; done once nothing is to be created any more (rule E15).
+    pub(super) deletes: Paths,
+    /// Could not be applied: retried at a time, or when something changes.
+    blocked: BTreeMap<RelPath, u64>,
+    /// Those of them that lost a race with an edit: not in step, and soon decided again.
+    racing: PathSet,
+    /// How long each of them waited the last time, in milliseconds.
+    delays: HashMap<RelPath, u64>,
+    /// Waiting for another path to be applied: its directory, or a file with the same contents.
+    waiting: HashMap<RelPath, Vec<RelPath>>,
+    /// Directories known to be here, or to be made before anything decided later.
+    ready_dirs: PathSet,
+    inline: HashMap<Hash, Bytes>,
+    inline_bytes: usize,
+    /// Who told of the change that a path is waiting for.
+    origin: HashMap<RelPath, PeerId>,
+}
+
+impl Learn {
+    pub(super) fn is_quiet(&self) -> bool {
+        self.queue.is_empty()
+            && self.deletes.is_empty()
+            && self.waiting.is_empty()
+            && self.racing.is_empty()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(super) fn next_wake(&self) -> u64 {
+        self.blocked.values().copied().min().unwrap_or(u64::MAX)
+    }
+
+    /// Has a path decided again.
+    pub(super) fn reconcile(&mut self, path: RelPath) {
+        self.blocked.remove(&path);
+        self.racing.remove(&path);
+        if self.queued.insert(path.clone()) {
+            self.queue.push_back(path);
+        }
+    }
+
+    /// As [`Learn::reconcile`], but what failed before keeps waiting for its time.
+    pub(super) fn reconcile_unless_blocked(&mut self, path: RelPath) {
+        if !self.blocked.contains_key(&path) {
+            self.reconcile(path);
+        }
+    }
+
+    /// What was taken for granted about directories is not any more.
+    pub(super) fn dir_changed(&mut self) {
+        self.ready_dirs.clear();
+    }
+
+    pub(super) fn dir_is_ready(&mut self, path: &RelPath) {
+        self.ready_dirs.insert(path.clone());
+        self.wake(path);
+    }
+
+    /// What waited for a path may go on.
+    pub(super) fn wake(&mut self, path: &RelPath) {
+        self.delays.remove(path);
+        for waiting in self.waiting.remove(path).unwrap_or_default() {
+            self.reconcile(waiting);
+        }
+    }
+
+    /// True if something below a path waits for it to become a directory.
+    fn is_awaited_dir(&self, path: &RelPath) -> bool {
+        let waiting = self.waiting.get(path);
+        waiting.is_some_and(|waiting| waiting.iter().any(|below| path.contains(below)))
+    }
+
+    pub(super) fn wait_for(&mut self, first: &RelPath, path: RelPath) {
+        self.waiting.entry(first.clone()).or_default().push(path);
+    }
+
+    /// Something stands in the way: later, or when it changes.
+    pub(super) fn block(&mut self, path: &RelPath, now: u64) {
+        let delay = self.delays.entry(path.clone()).or_insert(0);
+        *delay = (*delay * 2).clamp(RETRY_MS, RETRY_MAX_MS);
+        self.blocked.insert(path.clone(), now + *delay);
+        self.racing.remove(path);
+    }
+
+    /// The disk was not as the index says: it is looked at again, and then this is decided again. False
+    /// if that has gone on for too long to be an edit in passing.
+    pub(super) fn block_for_race(&mut self, path: &RelPath, now: u64) -> bool {
+        let delay = self.delays.entry(path.clone()).or_insert(0);
+        *delay = (*delay * 2).max(RACE_MS);
+        self.blocked.insert(path.clone(), now + *delay);
+        let in_passing = *delay < RETRY_MS;
+        if in_passing {
+            self.racing.insert(path.clone());
+        } else {
+            self.racing.remove(path);
+        }
+        in_passing
+    }
+
+    /// Something stands in the way that will not go by itself.
+    pub(super) fn block_until_changed(&mut self, path: &RelPath) {
+        self.blocked.insert(path.clone(), u64::MAX);
+        self.racing.remove(path);
+    }
+
+    /// Everything that was blocked may go now.
+    pub(super) fn unblock_all(&mut self) {
+        for path in std::mem::take(&mut self.blocked).into_keys() {
+            self.reconcile(path);
+        }
+    }
+
+    pub(super) fn origin_of(&self, path: &RelPath) -> Option<PeerId> {
+        self.origin.get(path).copied()
+    }
+
+    pub(super) fn inline(&self, content: &Hash) -> Option<Bytes> {
+        self.inline.get(content).cloned()
+    }
+
+    pub(super) fn is_queued(&self, path: &RelPath) -> bool {
+        self.queued.contains(path)
+    }
+}
+
+impl<I: Index, A: Authority> Engine<I, A> {
+    /// Merges a record that a peer's batch vouches for.
+    pub(super) fn learn_record(
+        &mut self,
+        peer: PeerId,
+        record: SignedRecord,
+        inline: Option<Bytes>,
+    ) -> Result<bool, EngineError> {
+        let path = record.record.path.clone();
+        let dot = record.record.dot;
+        if dot.replica == self.replica && self.is_from_another_life(dot.counter, &record.hash) {
+            self.new_replica("another device speaks with this folder's replica id", 0)?;
+        }
+        self.note_latest(dot, record.hash);
+        let mut row = self.row(&path)?;
+        let mut siblings = Self::siblings(&row)?;
+        let content = record.record.body.content();
+        if !siblings.learn(record) {
+            return Ok(false);
+        }
+        row.known = known_of(&siblings);
+        self.put(&path, &row)?;
+        if let Some(bytes) = inline
+            && self.learn.inline_bytes + bytes.len() <= MAX_INLINE
+            && self.learn.inline.insert(content, bytes.clone()).is_none()
+        {
+            self.learn.inline_bytes += bytes.len();
+        }
+        self.learn.origin.insert(path.clone(), peer);
+        self.learn.reconcile(path);
+        Ok(true)
+    }
+
+    /// Decides what is queued, as far as is good for one go.
+    pub(super) fn reconcile_on(&mut self) -> Result<(), EngineError> {
+        let now = self.now.ms;
+        let due: Vec<_> = self
+            .learn
+            .blocked
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .take(DECIDE_AT_ONCE)
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in due {
+            self.learn.reconcile(path);
+        }
+        for _ in 0..DECIDE_AT_ONCE {
+            if self.fetch.is_full() {
+                break;
+            }
+            let Some(path) = self.learn.queue.pop_front() else { break };
+            self.learn.queued.remove(&path);
+            self.reconcile_path(&path)?;
+        }
+        if self.learn.queue.is_empty() && !self.learn.inline.is_empty() {
+            // What rode along for a path that turned out not to need it.
+            self.learn.inline.clear();
+            self.learn.inline_bytes = 0;
+        }
+        Ok(())
+    }
+
+    fn reconcile_path(&mut self, path: &RelPath) -> Result<(), EngineError> {
+        self.learn.deletes.remove(path);
+        if self.group.is_busy(path) {
+            // Decided again when what is under way is done.
+            return Ok(());
+        }
+        let mut row = self.row(path)?;
+        let siblings = Self::siblings(&row)?;
+        let is_dir = siblings.winner().is_some_and(|winner| winner.record.body == Body::Dir);
+        if self.options.ignore.is_ignored(path, is_dir) {
+            self.fetch.forget(path);
+            self.learn.wake(path);
+            return Ok(());
+        }
+        // What waits for this path as its directory is live, even if no record says what lies between.
+        let below = !is_dir && (self.learn.is_awaited_dir(path) || self.has_live_children(path)?);
+        let mut waits = false;
+        if row.here.as_ref().is_some_and(|here| here.stat.kind == FileKind::Dir) {
+            self.learn.dir_is_ready(path);
+        }
+        let decision = decide(&siblings, row.here.as_ref(), below);
+        if !matches!(decision, Decision::Place { .. }) {
+            self.fetch.forget(path);
+        }
+        match decision {
+            Decision::Settled => {
+                self.learn.origin.remove(path);
+                if row.here.is_none() && !siblings.is_live() {
+                    self.parent_may_go(path)?;
+                }
+            }
+            Decision::Adopt => {
+                if let (Some(here), Some(winner)) = (&mut row.here, siblings.winner()) {
+                    if below {
+                        here.implied = true;
+                    } else {
+                        here.implied = false;
+                        here.base.join(&winner.record.version);
+                        here.shown = winner.hash.head();
+                        here.content_dot = Some(winner.record.content_dot);
+                    }
+                    self.put(path, &row)?;
+                }
+            }
+            Decision::Remove | Decision::RemoveDir => {
+                self.learn.deletes.insert(path.clone());
+            }
+            Decision::Meta => {
+                if let Some(winner) = siblings.winner() {
+                    self.apply_meta(path, &row, winner);
+                }
+            }
+            Decision::ImpliedMode(mode) => self.apply_implied_mode(path, &row, mode),
+            Decision::MakeDir { mode, implied, keep } => {
+                if self.parent_is_ready(path)? {
+                    let copy = self.copy_for(path, &keep)?;
+                    let record = siblings.winner().filter(|_| !implied).cloned();
+                    self.apply_make_dir(path, &row, mode, record, copy);
+                    self.learn.ready_dirs.insert(path.clone());
+                } else {
+                    waits = true;
+                }
+            }
+            Decision::Place { keep } => {
+                if !self.parent_is_ready(path)? {
+                    waits = true;
+                } else if let Some(winner) = siblings.winner() {
+                    let copy = self.copy_for(path, &keep)?;
+                    self.place(path, &row, winner, copy)?;
+                }
+            }
+        }
+        if !waits && !self.group.is_busy(path) && !self.fetch.wants_path(path) {
+            // Nothing is under way here that could wake what waits for this path.
+            self.learn.wake(path);
+        }
+        Ok(())
+    }
+
+    /// The path of the conflict copy that a losing edit needs, and the edit; `None` if history will do.
+    fn copy_for(
+        &mut self,
+        path: &RelPath,
+        keep: &Keep,
+    ) -> Result<Option<(RelPath, SignedRecord)>, EngineError> {
+        let Keep::Copy(loser) = keep else { return Ok(None) };
+        let copy = copy_path(path, loser);
+        let known = self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty());
+        Ok((!known).then(|| (copy, (**loser).clone())))
+    }
+
+    /// True if the directory of a path is here or about to be. If it is not, it is decided first and the
+    /// path waits for it.
+    fn parent_is_ready(&mut self, path: &RelPath) -> Result<bool, EngineError> {
+        let Some(parent) = path.parent() else { return Ok(false) };
+        if parent.is_root() || self.learn.ready_dirs.contains(&parent) {
+            return Ok(true);
+        }
+        let row = self.row(&parent)?;
+        let here = row.here.as_ref().is_some_and(|here| here.stat.kind == FileKind::Dir);
+        if here && !self.group.is_busy(&parent) {
+            self.learn.ready_dirs.insert(parent);
+            return Ok(true);
+        }
+        if self.learn.blocked.contains_key(&parent) {
+            self.learn.block_for_race(path, self.now.ms);
+            return Ok(false);
+        }
+        self.learn.wait_for(&parent, path.clone());
+        if !self.group.is_busy(&parent) {
+            self.learn.reconcile(parent);
+        }
+        Ok(false)
+    }
+
+    /// A directory that is here only for the sake of something below it may have lost its reason.
+    fn parent_may_go(&mut self, path: &RelPath) -> Result<(), EngineError> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.is_root())
+            && self.row(&parent)?.here.is_some_and(|here| here.implied)
+        {
+            self.learn.reconcile(parent);
+        }
+        Ok(())
+    }
+
+    /// A path could not be applied: what waits for it waits longer.
+    pub(super) fn not_applied(&mut self, first: &RelPath) {
+        self.learn.ready_dirs.clear();
+        for path in self.learn.waiting.remove(first).unwrap_or_default() {
+            self.learn.block_for_race(&path, self.now.ms);
+        }
+    }
+}

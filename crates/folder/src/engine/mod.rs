@@ -1,0 +1,575 @@
+//! The engine: one folder's state machine. Pure in the sense of design.md: it does no I/O of its own,
+//! reads no clock and draws no randomness. Time and seed are arguments, the index is a value it owns, and
+//! everything that touches a disk leaves as a [`Job`] whose outcome comes back as an [`Input`].
+//!
+//! One thread (or the simulator) calls [`Engine::handle`] and carries out the [`Effect`]s it returns, in
+//! order. The engine never waits for anything: queues that could grow because somebody else is slow are
+//! bounded by windows (rule E22), and requests are served only while the link they came from drains.
+//!
+//! The parts: `scan` (what the disk says), `learn` (what peers say, and what follows), `peer` (comparing
+//! records), `fetch` (bringing contents), `serve` (giving them), `group` (applying).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use wire::{
+    Hash, RelPath,
+    record::{MAX_SUPERSEDED, Record, SignedRecord, batch_digest, merkle_root},
+    sync::{Batch, Fingerprint, Message, Status},
+    version::{Dot, ReplicaId, VersionVector},
+};
+
+use crate::{
+    ignore::Ignore,
+    index::{Index, Known, Row},
+    jobs::Done,
+    siblings::Siblings,
+};
+
+mod api;
+mod fetch;
+mod group;
+mod learn;
+mod local;
+mod peer;
+mod push;
+mod scan;
+mod serve;
+mod transfer;
+
+pub use api::{
+    AppliedKind, Authority, Effect, EngineError, Event, Input, Now, Options, PeerId, Progress,
+};
+
+/// Counters are reserved on disk in blocks of this many (rule E1).
+const COUNTER_BLOCK: u64 = 4096;
+/// Ranges of counters that were reserved and not used, as far back as is remembered (rule E1).
+const MAX_UNUSED: usize = 64;
+/// Records of this run whose hashes are remembered (rule E1).
+const MAX_OWN: usize = 65_536;
+/// A change leaves after this much quiet (rule E23), in milliseconds.
+const QUIET_MS: u64 = 5;
+/// A full rescan runs this often regardless of events, in milliseconds.
+const RESCAN_MS: u64 = 10 * 60 * 1000;
+/// While work goes on, it is made durable and told of this often, in milliseconds.
+const ON_THE_WAY_MS: u64 = 2_000;
+/// Progress is told at most this often, in milliseconds.
+const PROGRESS_MS: u64 = 200;
+
+/// Randomness stretched from one seed.
+#[derive(Debug)]
+struct Entropy {
+    seed: [u8; 32],
+    drawn: u64,
+}
+
+impl Entropy {
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        Hash::derived("kinfold 2026-11 engine entropy", &[&self.seed, &self.drawn.to_le_bytes()])
+            .head()
+    }
+}
+
+/// One folder's state machine.
+#[derive(Debug)]
+pub struct Engine<I, A> {
+    index: I,
+    authority: A,
+    options: Options,
+    entropy: Entropy,
+    now: Now,
+    replica: ReplicaId,
+    counter: u64,
+    counter_reserved: u64,
+    /// The last change of each replica that was met, as the hello tells it (rule E1).
+    latest: HashMap<ReplicaId, (u64, Hash)>,
+    /// Hashes of this run's own records by counter, to notice another life of this replica (rule E1).
+    own: HashMap<u64, Hash>,
+    /// Counters that were reserved, and of which this index does not know that they were used (rule E1).
+    unused: Vec<Counters>,
+    scan: scan::Scan,
+    peers: BTreeMap<PeerId, peer::Peer>,
+    learn: learn::Learn,
+    fetch: fetch::Fetch,
+    group: group::Groups,
+    requests: u32,
+    /// No new group is begun any more.
+    stopping: bool,
+    /// True if the index holds what is not durable yet.
+    uncommitted: bool,
+    /// Events that may be told only once the index is durable.
+    after_commit: Vec<Event>,
+    /// Changes made here that peers have not been sent yet.
+    outbox: Vec<(SignedRecord, Option<Bytes>)>,
+    effects: Vec<Effect>,
+    last_progress: u64,
+    last_told: u64,
+    /// What was agreed on, and with whom, when that was last told.
+    told_in_sync: Option<(Fingerprint, Vec<PeerId>)>,
+}
+
+impl<I: Index, A: Authority> Engine<I, A> {
+    /// Takes over an index, gives it a replica id of its own if it has none or is a copy, and reserves
+    /// counters durably.
+    ///
+    /// # Errors
+    /// If the index cannot be read or written.
+    pub fn open(mut index: I, authority: A, options: Options) -> Result<Self, EngineError> {
+        let mut entropy = Entropy { seed: options.seed, drawn: 0 };
+        let number = |bytes: Option<Bytes>| {
+            bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes[..].try_into().ok()?)))
+        };
+        let bound = index.meta("binding")?.is_some_and(|bytes| bytes[..] == options.binding[..]);
+        let stored = number(index.meta("replica")?).filter(|_| bound);
+        let replica = stored.unwrap_or_else(|| entropy.draw());
+        let counter =
+            if stored.is_some() { number(index.meta("counter")?).unwrap_or(0) } else { 0 };
+        if stored.is_none() {
+            index.put_meta("agreed", &0u64.to_le_bytes())?;
+        }
+        index.put_meta("binding", &options.binding)?;
+        index.put_meta("replica", &replica.to_le_bytes())?;
+        index.put_meta("counter", &(counter + COUNTER_BLOCK).to_le_bytes())?;
+        let first_scan_done = index.meta("scanned")?.is_some();
+        let latest =
+            index.meta("latest")?.map(|bytes| peer::unpack_latest(&bytes)).unwrap_or_default();
+        let mut unused = index.meta("unused")?.map(|bytes| unpack(&bytes)).unwrap_or_default();
+        unused.retain(|_| stored.is_some());
+        let used: u64 = latest.get(&ReplicaId(replica)).map_or(0, |(counter, _)| *counter);
+        if used < counter {
+            unused.push(Counters { first: used + 1, last: counter });
+        }
+        unused.drain(..unused.len().saturating_sub(MAX_UNUSED));
+        index.put_meta("unused", &pack(&unused))?;
+        let open_intents = index.intents()?;
+        index.commit()?;
+        Ok(Self {
+            index,
+            authority,
+            options,
+            now: Now::default(),
+            replica: ReplicaId(replica),
+            counter,
+            counter_reserved: counter + COUNTER_BLOCK,
+            latest,
+            own: HashMap::new(),
+            unused,
+            scan: scan::Scan::new(first_scan_done, open_intents),
+            peers: BTreeMap::new(),
+            learn: learn::Learn::default(),
+            fetch: fetch::Fetch::default(),
+            group: group::Groups::new(entropy.draw()),
+            entropy,
+            requests: 0,
+            stopping: false,
+            uncommitted: false,
+            after_commit: Vec::new(),
+            outbox: Vec::new(),
+            effects: Vec::new(),
+            last_progress: 0,
+            last_told: 0,
+            told_in_sync: None,
+        })
+    }
+
+    /// Deals with one input and returns what is to be done, in order.
+    ///
+    /// # Errors
+    /// If the index fails; the engine must then be dropped.
+    pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, EngineError> {
+        self.now = now;
+        match input {
+            Input::Start => self.start(),
+            Input::PeerUp { peer, name } => self.peer_up(peer, name)?,
+            Input::PeerDown { peer } => self.peer_down(peer),
+            Input::Message { peer, message } => self.message(peer, message)?,
+            Input::Done(done) => self.done(done)?,
+            Input::Hints(paths) => self.hints(paths),
+            Input::Overflow => self.rescan(),
+            Input::Tick => {}
+        }
+        self.go_on()?;
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// When to call again with [`Input::Tick`] if nothing else happens, in milliseconds of [`Now::ms`].
+    #[must_use]
+    pub fn next_wake(&self) -> u64 {
+        let next =
+            self.scan.next_wake(self.now.ms).min(self.learn.next_wake()).min(self.next_debt());
+        if self.has_more_to_do() { self.now.ms } else { next }
+    }
+
+    /// Tells how many bytes wait in a peer's link, so that no more is produced than it takes away.
+    pub fn set_queued(&mut self, peer: PeerId, bytes: usize) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.serve.judge_link(self.now.ms, peer.queued, bytes);
+            peer.queued = bytes;
+        }
+    }
+
+    /// Begins nothing on the disk any more: what is under way is finished, and that is all.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// True if everything known is applied durably or skipped, and the disk has been looked at.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_quiet() && !self.uncommitted
+    }
+
+    /// The index, to look at.
+    pub fn index(&mut self) -> &mut I {
+        &mut self.index
+    }
+
+    /// Puts other patterns in force (rule E11). A rescan must follow ([`Input::Overflow`]).
+    pub fn set_ignore(&mut self, ignore: Ignore) {
+        self.options.ignore = ignore;
+    }
+
+    /// This replica's id.
+    #[must_use]
+    pub fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// Makes everything the index holds durable.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn commit(&mut self) -> Result<(), EngineError> {
+        if self.uncommitted {
+            let latest = peer::pack_latest(&self.latest);
+            self.index.put_meta("latest", &latest)?;
+            self.index.commit()?;
+            self.uncommitted = false;
+        }
+        self.effects.extend(self.after_commit.drain(..).map(Effect::Event));
+        Ok(())
+    }
+
+    fn done(&mut self, done: Done) -> Result<(), EngineError> {
+        match done {
+            Done::Listed { dir, result } => self.listed(&dir, result),
+            Done::Stated { items, since } => self.stated(items, since),
+            Done::Hashed { items } => self.hashed(items),
+            Done::Read { peer, request, answers } => {
+                self.read_done(peer, request, answers);
+                Ok(())
+            }
+            Done::CopiedSmall { items } => self.copied_small(items),
+            Done::Assembled { content, transfer, result } => {
+                self.assembled(content, transfer, result)
+            }
+            Done::Written { content, transfer, result } => self.written(content, transfer, result),
+            Done::Applied { results } => self.applied(results),
+            Done::Recovered { skipped } => {
+                self.recovered(skipped);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything that follows from what is now known, as far as the windows allow.
+    fn go_on(&mut self) -> Result<(), EngineError> {
+        self.scan_on()?;
+        self.reconcile_on()?;
+        self.fetch_on();
+        self.apply_on()?;
+        self.push_on()?;
+        self.pull_on()?;
+        self.call_in_debts();
+        self.serve_on()?;
+        self.come_to_rest()
+    }
+
+    fn has_more_to_do(&self) -> bool {
+        self.learn.has_work() && !self.fetch.is_full()
+            || self.can_serve()
+            || self.can_delete()
+            || self.can_list_made()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.scan.is_quiet()
+            && self.learn.is_quiet()
+            && self.fetch.is_quiet()
+            && self.group.is_quiet()
+            && self.outbox.is_empty()
+            && !self.has_backlog()
+    }
+
+    /// Commits, and tells peers and the person where things stand, once nothing is left to do.
+    fn come_to_rest(&mut self) -> Result<(), EngineError> {
+        if self.scan.full_scan_ended() {
+            self.index.put_meta("scanned", b"1")?;
+            self.uncommitted = true;
+        }
+        if !self.is_quiet() {
+            self.tell_progress();
+            return self.tell_on_the_way();
+        }
+        self.commit()?;
+        self.fetch.progress = Progress::default();
+        let status = Status {
+            root: self.index.fingerprint(0, 0),
+            settled: true,
+            lacking: self.fetch.lacking(),
+        };
+        let mut agreed = 0;
+        for (id, peer) in &mut self.peers {
+            if peer.replica.is_none() {
+                continue;
+            }
+            if peer.told != Some(status) {
+                peer.told = Some(status);
+                self.effects.push(Effect::Send { peer: *id, message: Message::Status(status) });
+            }
+            let agrees = |theirs: Status| theirs.settled && theirs.root == status.root;
+            agreed += usize::from(peer.status.is_some_and(agrees));
+        }
+        if agreed > 0 && agreed == self.peers.len() {
+            // Once for each state and set of peers: coming to rest again is no news.
+            let told = Some((status.root, self.peers.keys().copied().collect()));
+            if self.told_in_sync != told {
+                self.told_in_sync = told;
+                // Goes to disk with the next commit: an older value only says more again than it must.
+                self.index.put_meta("agreed", &self.counter.to_le_bytes())?;
+                let totals = self.index.totals();
+                let (files, bytes) = (totals.files + totals.dirs, totals.bytes);
+                self.effects.push(Effect::Event(Event::InSync { files, bytes, peers: agreed }));
+            }
+        }
+        Ok(())
+    }
+
+    /// While work goes on: what is known so far is made durable now and then, and peers hear of it, so that
+    /// one busy device does not keep others waiting.
+    fn tell_on_the_way(&mut self) -> Result<(), EngineError> {
+        if !self.uncommitted || self.now.ms < self.last_told + ON_THE_WAY_MS {
+            return Ok(());
+        }
+        self.last_told = self.now.ms;
+        self.commit()?;
+        let status = Status {
+            root: self.index.fingerprint(0, 0),
+            settled: false,
+            lacking: self.fetch.lacking(),
+        };
+        for (id, peer) in &mut self.peers {
+            if peer.replica.is_some() && !peer.is_giving() {
+                peer.told = Some(status);
+                self.effects.push(Effect::Send { peer: *id, message: Message::Status(status) });
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_progress(&mut self) {
+        if self.fetch.progress.files_total > 0 && self.now.ms >= self.last_progress + PROGRESS_MS {
+            self.last_progress = self.now.ms;
+            self.effects.push(Effect::Event(Event::Progress(self.fetch.progress)));
+        }
+    }
+
+    fn skip(&mut self, path: String, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.scan.report(&path, &reason) {
+            self.effects.push(Effect::Event(Event::Skipped { path, reason }));
+        }
+    }
+
+    fn next_request(&mut self) -> u32 {
+        self.requests = self.requests.wrapping_add(1).max(1);
+        self.requests
+    }
+
+    fn next_dot(&mut self) -> Result<Dot, EngineError> {
+        self.counter += 1;
+        if self.counter >= self.counter_reserved {
+            self.counter_reserved = self.counter + COUNTER_BLOCK;
+            self.index.put_meta("counter", &self.counter_reserved.to_le_bytes())?;
+            // Rule E1: durable before any record that bears it leaves.
+            self.uncommitted = true;
+            self.commit()?;
+        }
+        Ok(Dot { replica: self.replica, counter: self.counter })
+    }
+
+    fn row(&mut self, path: &RelPath) -> Result<Row, EngineError> {
+        Ok(self.index.row(path)?.unwrap_or_default())
+    }
+
+    fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), EngineError> {
+        self.uncommitted = true;
+        Ok(self.index.put(path, row)?)
+    }
+
+    /// What is known of a path.
+    fn siblings(row: &Row) -> Result<Siblings, EngineError> {
+        let records = row.known.iter().map(|known| SignedRecord::parse(known.bytes.clone()));
+        Ok(Siblings::of(records.collect::<Result<_, _>>()?))
+    }
+
+    /// Writes down what this device did to a path: a new record that covers what the tree showed.
+    fn author(&mut self, path: &RelPath, row: &mut Row, change: Change) -> Result<(), EngineError> {
+        let mut siblings = Self::siblings(row)?;
+        let mut version = change.seen;
+        let dot = self.next_dot()?;
+        // The same replica never says two things with one counter, whatever it has seen.
+        version.add(dot);
+        let mut superseded: Vec<[u8; 16]> = Vec::new();
+        let new = change.body.content();
+        for old in siblings.records().iter().filter(|old| version.covers(&old.record.version)) {
+            let contents = std::iter::once(old.record.body.content().short());
+            for hash in contents.chain(old.record.superseded.iter().copied()) {
+                if hash != new.short() && hash != [0; 16] && !superseded.contains(&hash) {
+                    superseded.push(hash);
+                }
+            }
+        }
+        superseded.truncate(MAX_SUPERSEDED);
+        let record = Record {
+            path: path.clone(),
+            body: change.body,
+            mode: change.mode,
+            mtime: change.mtime,
+            version,
+            dot,
+            content_dot: change.content_dot.unwrap_or(dot),
+            superseded,
+            found: change.found,
+        }
+        .seal();
+        if let Some(here) = &mut row.here {
+            here.base = record.record.version.clone();
+            here.shown = record.hash.head();
+            here.content_dot = Some(record.record.content_dot);
+        }
+        self.latest.insert(self.replica, (dot.counter, record.hash));
+        if self.own.len() < MAX_OWN {
+            self.own.insert(dot.counter, record.hash);
+        }
+        siblings.learn(record.clone());
+        row.known = known_of(&siblings);
+        self.put(path, row)?;
+        self.outbox.push((record, change.inline));
+        self.learn.reconcile(path.clone());
+        Ok(())
+    }
+
+    /// What the tree shows at a path, and what else may be taken as seen by whoever edits it now: all
+    /// siblings whose contents are kept elsewhere or equal (rule E2). An edit does not cover a losing
+    /// edit whose conflict copy has not arrived yet, so that whoever holds it still makes the copy.
+    fn seen_here(&mut self, path: &RelPath, row: &Row) -> Result<VersionVector, EngineError> {
+        let siblings = Self::siblings(row)?;
+        let Some(here) = &row.here else { return Ok(VersionVector::new()) };
+        let mut seen = here.base.clone();
+        let shown = siblings.winner().is_some_and(|winner| seen.covers(&winner.record.version));
+        if !shown {
+            return Ok(seen);
+        }
+        for other in siblings.records() {
+            if !siblings.is_conflict(other) || self.copy_is_known(path, other)? {
+                seen.join(&other.record.version);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn copy_is_known(&mut self, path: &RelPath, loser: &SignedRecord) -> Result<bool, EngineError> {
+        let copy = copy_path(path, loser);
+        Ok(self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty()))
+    }
+
+    /// Puts records into batches under this device's signature. Signing what others wrote adopts it: in
+    /// a session every member may write (rules E6 and T15).
+    fn sign(&self, records: Vec<SignedRecord>) -> Batch {
+        let leaves: Vec<_> = records.iter().map(|record| record.hash).collect();
+        let author = self.authority.device();
+        let root = merkle_root(&leaves);
+        let digest = batch_digest(&self.authority.scope(), &author, leaves.len(), &root);
+        Batch { author, signature: self.authority.sign(&digest), records, proof: None }
+    }
+
+    /// This replica's counter when it last agreed with anybody.
+    fn agreed(&mut self) -> Result<u64, EngineError> {
+        let agreed = self.index.meta("agreed")?;
+        Ok(agreed
+            .and_then(|bytes| Some(u64::from_le_bytes(bytes[..].try_into().ok()?)))
+            .unwrap_or(0))
+    }
+
+    /// Takes a new replica id (rule E1) and writes again, under it and as concurrent, what this one said
+    /// after `common`, or after it last agreed with anybody.
+    fn new_replica(&mut self, reason: &str, common: u64) -> Result<(), EngineError> {
+        let old = self.replica;
+        self.own.clear();
+        self.unused.clear();
+        self.index.put_meta("unused", &[])?;
+        self.replica = ReplicaId(self.entropy.draw());
+        self.counter = 0;
+        self.counter_reserved = COUNTER_BLOCK;
+        let said_since = self.agreed()?.max(common);
+        self.index.put_meta("agreed", &0u64.to_le_bytes())?;
+        self.index.put_meta("replica", &self.replica.0.to_le_bytes())?;
+        self.index.put_meta("counter", &self.counter_reserved.to_le_bytes())?;
+        self.uncommitted = true;
+        self.commit()?;
+        self.effects.push(Effect::Event(Event::NewReplica { reason: reason.to_owned() }));
+        self.reauthor(old, said_since)
+    }
+}
+
+/// A range of counters, both ends included.
+#[derive(Clone, Copy, Debug)]
+struct Counters {
+    first: u64,
+    last: u64,
+}
+
+/// Ranges as the index keeps them: 16 bytes each.
+fn pack(ranges: &[Counters]) -> Vec<u8> {
+    ranges.iter().flat_map(|it| [it.first.to_le_bytes(), it.last.to_le_bytes()].concat()).collect()
+}
+
+/// Reads what [`pack`] wrote.
+fn unpack(bytes: &[u8]) -> Vec<Counters> {
+    let (numbers, _) = bytes.as_chunks::<8>();
+    let numbers: Vec<_> = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+    numbers.chunks_exact(2).map(|pair| Counters { first: pair[0], last: pair[1] }).collect()
+}
+
+/// A change made on this device.
+#[derive(Debug)]
+struct Change {
+    body: wire::record::Body,
+    mode: u32,
+    mtime: i64,
+    /// Everything the change is made on top of.
+    seen: VersionVector,
+    /// `None` if this very change made the content.
+    content_dot: Option<Dot>,
+    found: bool,
+    /// The whole content, if it is small enough to ride along.
+    inline: Option<Bytes>,
+}
+
+fn known_of(siblings: &Siblings) -> Vec<Known> {
+    let records = siblings.records().iter();
+    records.map(|record| Known { bytes: record.bytes.clone(), hash: record.hash }).collect()
+}
+
+/// Where a losing edit's contents are kept: a function of path, contents and author, so that all devices
+/// make the same copy.
+fn copy_path(path: &RelPath, loser: &SignedRecord) -> RelPath {
+    tree::apply::conflict_name(path, loser.record.dot.replica.0, loser.record.body.content().head())
+}
+
+/// Queues that are worked off a bit at a time.
+type Queue = VecDeque<RelPath>;
+type Paths = BTreeSet<RelPath>;
+type PathSet = HashSet<RelPath>;

@@ -1,0 +1,126 @@
+//! Sending records: what was changed here goes to every connected peer at once, in a window that the peer's
+//! acknowledgements open; what does not fit waits, and what does not fit there is found by pulling.
+
+use bytes::Bytes;
+use wire::{
+    record::{MAX_BATCH, SignedRecord},
+    sync::{MAX_BATCHES, Message},
+};
+
+use super::{Authority, Effect, Engine, EngineError, PeerId, peer::MESSAGE_BYTES};
+use crate::index::Index;
+
+/// Bytes pushed and not yet acknowledged.
+const PUSH_WINDOW: usize = 8 << 20;
+/// Paths whose push waits for the window; beyond it the peer pulls.
+const MAX_BACKLOG: usize = 65_536;
+
+impl<I: Index, A: Authority> Engine<I, A> {
+    pub(super) fn send_records(
+        &mut self,
+        id: PeerId,
+        request: u32,
+        mark: u64,
+        mut records: Vec<SignedRecord>,
+        inline: Vec<(u32, Bytes)>,
+        bytes: usize,
+    ) {
+        let mut batches = Vec::new();
+        while !records.is_empty() {
+            let rest = records.split_off(records.len().min(MAX_BATCH));
+            batches.push(self.sign(records));
+            records = rest;
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.queued += bytes;
+        }
+        let message = Message::Records { request, mark, batches, inline };
+        self.effects.push(Effect::Send { peer: id, message });
+    }
+
+    /// Sends what was changed here since the last time to everybody who is connected.
+    pub(super) fn push_on(&mut self) -> Result<(), EngineError> {
+        if !self.outbox.is_empty() && self.peers.values().any(|peer| peer.replica.is_some()) {
+            // Rule E1: what others know of this replica, it knows itself after a loss of power.
+            self.commit()?;
+        }
+        let outbox = std::mem::take(&mut self.outbox);
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            if self.peers.get(&id).is_none_or(|peer| peer.replica.is_none()) {
+                continue;
+            }
+            let backlog = self.take_backlog(id);
+            self.push_to(id, backlog.into_iter().map(|record| (record, None)));
+            self.push_to(id, outbox.iter().cloned());
+        }
+        Ok(())
+    }
+
+    /// Records of paths whose push had to wait, as far as the window has room again.
+    fn take_backlog(&mut self, id: PeerId) -> Vec<SignedRecord> {
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
+        if peer.backlog.is_empty() || peer.in_window >= PUSH_WINDOW {
+            return Vec::new();
+        }
+        let most = peer.backlog.len().min(4 * MAX_BATCH);
+        let paths: Vec<_> = peer.backlog.drain(..most).collect();
+        let mut records = Vec::new();
+        for path in paths {
+            if let Ok(row) = self.row(&path)
+                && let Ok(siblings) = Self::siblings(&row)
+            {
+                records.extend(siblings.records().iter().cloned());
+            }
+        }
+        records
+    }
+
+    fn push_to(
+        &mut self,
+        id: PeerId,
+        records: impl Iterator<Item = (SignedRecord, Option<Bytes>)>,
+    ) {
+        let (mut part, mut inline, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (record, content) in records {
+            let Some(peer) = self.peers.get_mut(&id) else { return };
+            if peer.in_window + bytes >= PUSH_WINDOW {
+                if peer.backlog.len() < MAX_BACKLOG {
+                    peer.backlog.push_back(record.record.path.clone());
+                }
+                continue;
+            }
+            bytes += record.bytes.len() + content.as_ref().map_or(0, Bytes::len);
+            if let (Some(content), Ok(number)) = (content, u32::try_from(part.len())) {
+                inline.push((number, content));
+            }
+            part.push(record);
+            if bytes >= MESSAGE_BYTES || part.len() >= MAX_BATCHES * MAX_BATCH {
+                self.push_part(id, std::mem::take(&mut part), std::mem::take(&mut inline), bytes);
+                bytes = 0;
+            }
+        }
+        if !part.is_empty() {
+            self.push_part(id, part, inline, bytes);
+        }
+    }
+
+    fn push_part(
+        &mut self,
+        id: PeerId,
+        records: Vec<SignedRecord>,
+        inline: Vec<(u32, Bytes)>,
+        bytes: usize,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.pushed += 1;
+        peer.in_window += bytes;
+        let mark = peer.pushed;
+        peer.unacknowledged.push_back((mark, bytes));
+        self.send_records(id, 0, mark, records, inline, bytes);
+    }
+
+    pub(super) fn has_backlog(&self) -> bool {
+        self.peers.values().any(|peer| !peer.backlog.is_empty())
+    }
+}

@@ -1,0 +1,581 @@
+//! What the disk says: listing directories, hashing what changed, and writing it down as this device's
+//! changes (rules E3, E5, E8, E9 and E23).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    io,
+};
+
+use tree::{FileKind, Listing, Stat};
+use wire::RelPath;
+
+use super::{Authority, Effect, Engine, EngineError, QUIET_MS, RESCAN_MS, copy_path};
+use crate::{
+    decide::{Decision, Keep, decide},
+    index::{Index, Intent, Row},
+    jobs::{HashError, HashItem, Hashed, Job, RecoverItem},
+};
+
+/// Directories listed at once.
+const LISTS_AT_ONCE: usize = 16;
+/// Jobs of hashing at once.
+const HASH_JOBS: usize = 4;
+/// Files in one job of hashing, at most.
+const HASH_FILES: usize = 64;
+/// Bytes in one job of hashing, unless a single file has more.
+const HASH_BYTES: u64 = 8 << 20;
+/// A deletion leaves after this long, unless the path comes back (rule E23), in milliseconds.
+pub(super) const VANISHED_MS: u64 = 200;
+/// A file that changed while it was read is read again after this long, then twice that, and so on.
+const UNSTABLE_MS: u64 = 50;
+/// A path that is being applied is looked at again after this long, in milliseconds.
+const BUSY_MS: u64 = 20;
+/// The longest wait for a file that keeps changing (rule E23), in milliseconds.
+const UNSTABLE_MAX_MS: u64 = 10_000;
+/// Most paths remembered as reported.
+const MAX_REPORTED: usize = 100_000;
+
+/// Progress of looking at the disk.
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// True once the first full scan of this index is over, in this run or an earlier one.
+    pub(super) first_done: bool,
+    /// A full scan goes on: known directories are listed too.
+    pub(super) full: bool,
+    full_just_ended: bool,
+    started: bool,
+    recovering: bool,
+    next_full: u64,
+    pub(super) to_list: BTreeSet<RelPath>,
+    /// Being listed, each since which group of applies.
+    listing: HashMap<RelPath, u64>,
+    to_stat: BTreeMap<RelPath, u64>,
+    stating: usize,
+    to_hash: VecDeque<(RelPath, Stat)>,
+    /// Being read: when that was asked for, in nanoseconds since 1970, and since which group of applies.
+    hashing: HashMap<RelPath, (i64, u64)>,
+    /// Groups of applies that have ended in this run.
+    groups: u64,
+    /// Paths that were applied while something was being looked at, each with its group: what was seen of
+    /// them before is not news.
+    applied: HashMap<RelPath, u64>,
+    hash_jobs: usize,
+    /// Directories made by an apply, to be listed once applies are over (rule E16).
+    made: BTreeSet<RelPath>,
+    pub(super) vanished: BTreeMap<RelPath, u64>,
+    pub(super) unstable: BTreeMap<RelPath, (u64, u64)>,
+    reported: HashMap<String, String>,
+    /// Paths whose apply was cut short by a stop: absence there is not a deletion (rule E12).
+    pub(super) open_intents: HashMap<RelPath, Intent>,
+}
+
+impl Scan {
+    pub(super) fn new(first_done: bool, intents: Vec<Intent>) -> Self {
+        Self {
+            first_done,
+            full: false,
+            full_just_ended: false,
+            started: false,
+            recovering: false,
+            next_full: u64::MAX,
+            to_list: BTreeSet::new(),
+            listing: HashMap::new(),
+            to_stat: BTreeMap::new(),
+            stating: 0,
+            to_hash: VecDeque::new(),
+            hashing: HashMap::new(),
+            groups: 0,
+            applied: HashMap::new(),
+            hash_jobs: 0,
+            made: BTreeSet::new(),
+            vanished: BTreeMap::new(),
+            unstable: BTreeMap::new(),
+            reported: HashMap::new(),
+            open_intents: intents.into_iter().map(|it| (it.path.clone(), it)).collect(),
+        }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.started
+            && !self.recovering
+            && !self.full
+            && self.to_list.is_empty()
+            && self.listing.is_empty()
+            && self.to_stat.is_empty()
+            && self.stating == 0
+            && self.to_hash.is_empty()
+            && self.hashing.is_empty()
+            && self.made.is_empty()
+            && self.vanished.is_empty()
+            && self.unstable.is_empty()
+    }
+
+    pub(super) fn full_scan_ended(&mut self) -> bool {
+        std::mem::take(&mut self.full_just_ended)
+    }
+
+    /// When something is due; what is due already waits for a job that is under way.
+    pub(super) fn next_wake(&self, now: u64) -> u64 {
+        let unstable = self.unstable.values().map(|entry| &entry.0);
+        let waiting = self.vanished.values().chain(unstable).filter(|at| **at > now);
+        waiting.chain(self.to_stat.values()).copied().min().unwrap_or(u64::MAX).min(self.next_full)
+    }
+
+    /// Remembers what was reported; false if it was reported before.
+    pub(super) fn report(&mut self, path: &str, reason: &str) -> bool {
+        if self.reported.get(path).is_some_and(|told| told == reason) {
+            return false;
+        }
+        if self.reported.len() < MAX_REPORTED {
+            self.reported.insert(path.to_owned(), reason.to_owned());
+        }
+        true
+    }
+
+    /// A group of applies has ended.
+    pub(super) fn group_ended(&mut self) {
+        self.groups += 1;
+        if self.listing.is_empty() && self.stating == 0 && self.hashing.is_empty() {
+            self.applied.clear();
+        }
+    }
+
+    /// A path of the group that ended just now was changed.
+    pub(super) fn was_applied(&mut self, path: &RelPath) {
+        self.applied.insert(path.clone(), self.groups);
+    }
+
+    /// True if what was seen of a path by a job of that time is older than an apply.
+    fn is_stale(&self, path: &RelPath, since: u64) -> bool {
+        self.applied.get(path).is_some_and(|group| *group > since)
+    }
+
+    fn forget_report(&mut self, path: &str) {
+        if !self.reported.is_empty() {
+            self.reported.remove(path);
+        }
+    }
+}
+
+impl<I: Index, A: Authority> Engine<I, A> {
+    pub(super) fn start(&mut self) {
+        self.scan.started = true;
+        if self.scan.open_intents.is_empty() {
+            self.effects.push(Effect::Job(Job::Recover { items: Vec::new(), now: self.now.wall }));
+        } else {
+            let intents: Vec<_> = self.scan.open_intents.values().cloned().collect();
+            let mut items = Vec::new();
+            for intent in intents {
+                items.extend(self.recover_item(intent));
+            }
+            items.sort_by(|a, b| a.intent.path.cmp(&b.intent.path));
+            self.effects.push(Effect::Job(Job::Recover { items, now: self.now.wall }));
+        }
+        self.scan.recovering = true;
+    }
+
+    /// What must be known to deal with an apply that was cut short: the index still says what was there
+    /// before, and what is known says what was to come.
+    fn recover_item(&mut self, intent: Intent) -> Option<RecoverItem> {
+        let row = self.row(&intent.path).ok()?;
+        let siblings = Self::siblings(&row).ok()?;
+        let below = self.has_live_children(&intent.path).ok()?;
+        let copy = match decide(&siblings, row.here.as_ref(), below) {
+            Decision::Place { keep: Keep::Copy(loser) }
+            | Decision::MakeDir { keep: Keep::Copy(loser), .. } => {
+                Some(copy_path(&intent.path, &loser))
+            }
+            _ => None,
+        };
+        let parent = intent.path.parent().filter(|parent| !parent.is_root());
+        let parent = parent.and_then(|parent| {
+            let here = self.row(&parent).ok()?.here?;
+            (here.stat.kind == FileKind::Dir).then_some((parent, here.stat.mode))
+        });
+        Some(RecoverItem { intent, here: row.here.map(|here| here.stat), copy, parent })
+    }
+
+    /// What an interrupted run left in `.kin` is dealt with: now the disk can be believed.
+    pub(super) fn recovered(&mut self, skipped: Vec<(String, String)>) {
+        self.scan.recovering = false;
+        for (path, reason) in skipped {
+            self.skip(path, reason);
+        }
+        self.rescan();
+    }
+
+    pub(super) fn rescan(&mut self) {
+        if self.scan.started && !self.scan.recovering {
+            self.scan.full = true;
+            self.scan.next_full = self.now.ms + RESCAN_MS;
+            self.scan.to_list.insert(RelPath::root());
+        }
+    }
+
+    pub(super) fn hints(&mut self, paths: Vec<RelPath>) {
+        let deadline = self.now.ms + QUIET_MS;
+        for path in paths {
+            if !path.is_root() && !path.is_reserved() {
+                // Not later for what keeps changing: hashing backs off from that (rule E23).
+                self.scan.to_stat.entry(path).or_insert(deadline);
+            }
+        }
+    }
+
+    /// A directory was made by an apply: watch it at once, and see later what else came into it.
+    pub(super) fn made_dir(&mut self, dir: &RelPath) {
+        self.effects.push(Effect::Watch(dir.clone()));
+        self.scan.made.insert(dir.clone());
+    }
+
+    /// True if directories made by applies are to be listed now.
+    pub(super) fn can_list_made(&self) -> bool {
+        !self.scan.made.is_empty() && self.group.is_quiet() && self.fetch.is_quiet()
+    }
+
+    /// Starts what is due.
+    pub(super) fn scan_on(&mut self) -> Result<(), EngineError> {
+        if !self.scan.started || self.scan.recovering {
+            return Ok(());
+        }
+        if self.now.ms >= self.scan.next_full && !self.scan.full {
+            self.rescan();
+            self.learn.unblock_all();
+        }
+        self.stat_on();
+        if self.can_list_made() {
+            self.scan.to_list.append(&mut self.scan.made);
+        }
+        let due = |deadline: &u64| *deadline <= self.now.ms;
+        let again: Vec<_> = self
+            .scan
+            .unstable
+            .iter()
+            .filter(|(path, entry)| due(&entry.0) && !self.scan.hashing.contains_key(*path))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in again {
+            if let Some(entry) = self.scan.unstable.get_mut(&path) {
+                entry.0 = u64::MAX;
+            }
+            self.scan.to_stat.entry(path).or_insert(self.now.ms);
+        }
+        let gone: Vec<_> = self
+            .scan
+            .vanished
+            .iter()
+            .filter(|(_, at)| due(at))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in gone {
+            if self.row(&path)?.here.is_none() {
+                // An apply has removed it meanwhile.
+                self.scan.vanished.remove(&path);
+                continue;
+            }
+            // Only a directory read after the wait proves that the path stayed away (rule E8).
+            if let Some(dir) = path.parent()
+                && !self.scan.listing.contains_key(&dir)
+            {
+                self.scan.to_list.insert(dir);
+            }
+        }
+        while self.scan.listing.len() < LISTS_AT_ONCE {
+            let next = self.scan.to_list.iter().find(|dir| !self.scan.listing.contains_key(*dir));
+            let Some(dir) = next.cloned() else { break };
+            self.scan.to_list.remove(&dir);
+            self.scan.listing.insert(dir.clone(), self.scan.groups);
+            self.effects.push(Effect::Watch(dir.clone()));
+            self.effects.push(Effect::Job(Job::List { dir }));
+        }
+        self.hash_on();
+        let scanned = self.scan.to_list.is_empty()
+            && self.scan.listing.is_empty()
+            && self.scan.to_hash.is_empty()
+            && self.scan.hashing.is_empty()
+            && self.scan.stating == 0;
+        if self.scan.full && scanned {
+            self.scan.full = false;
+            self.scan.first_done = true;
+            self.scan.full_just_ended = true;
+            for path in std::mem::take(&mut self.scan.open_intents).into_keys() {
+                if !self.group.is_busy(&path) {
+                    self.index.clear_intent(&path)?;
+                    self.uncommitted = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stat_on(&mut self) {
+        let now = self.now.ms;
+        let due: Vec<_> = self
+            .scan
+            .to_stat
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(path, _)| path.clone())
+            .take(1024)
+            .collect();
+        if !due.is_empty() {
+            for path in &due {
+                self.scan.to_stat.remove(path);
+            }
+            self.scan.stating += 1;
+            let since = self.scan.groups;
+            self.effects.push(Effect::Job(Job::Stat { paths: due, since }));
+        }
+    }
+
+    fn hash_on(&mut self) {
+        while self.scan.hash_jobs < HASH_JOBS && !self.scan.to_hash.is_empty() {
+            let (mut items, mut bytes) = (Vec::new(), 0);
+            while let Some((path, stat)) = self.scan.to_hash.pop_front() {
+                if self.scan.hashing.contains_key(&path) {
+                    continue;
+                }
+                bytes += stat.size;
+                self.scan.hashing.insert(path.clone(), (self.now.wall, self.scan.groups));
+                items.push(HashItem { path, stat });
+                if items.len() >= HASH_FILES || bytes >= HASH_BYTES {
+                    break;
+                }
+            }
+            if items.is_empty() {
+                break;
+            }
+            self.scan.hash_jobs += 1;
+            self.effects.push(Effect::Job(Job::Hash { items }));
+        }
+    }
+
+    pub(super) fn stated(
+        &mut self,
+        items: Vec<(RelPath, io::Result<Option<Stat>>)>,
+        since: u64,
+    ) -> Result<(), EngineError> {
+        self.scan.stating -= 1;
+        for (path, result) in items {
+            // Below a link there is nothing, as below a file.
+            let result = match result {
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+                other => other,
+            };
+            match result {
+                Ok(Some(stat)) => {
+                    let row = self.row(&path)?;
+                    self.saw(path, stat, row, (false, since))?;
+                }
+                // Whether it is deleted, its directory says (rule E8).
+                Ok(None) => {
+                    self.scan.unstable.remove(&path);
+                    if self.index.row(&path)?.is_some_and(|row| row.here.is_some())
+                        && let Some(dir) = path.parent()
+                    {
+                        self.scan.to_list.insert(dir);
+                    }
+                }
+                Err(error) => {
+                    self.scan.unstable.remove(&path);
+                    self.skip(path.to_string(), format!("cannot be looked at: {error}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn listed(
+        &mut self,
+        dir: &RelPath,
+        result: io::Result<Listing>,
+    ) -> Result<(), EngineError> {
+        let since = self.scan.listing.remove(dir).unwrap_or(self.scan.groups);
+        let listing = match result {
+            Ok(listing) => listing,
+            Err(error) => {
+                match (error.kind(), dir.parent()) {
+                    (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, Some(parent)) => {
+                        self.lost_dir(dir)?;
+                        self.scan.to_list.insert(parent);
+                    }
+                    // Rule E8: what cannot be read is frozen, not deleted.
+                    _ => {
+                        self.scan.vanished.retain(|path, _| !dir.contains(path));
+                        self.skip(
+                            dir.to_string(),
+                            format!(
+                                "the directory cannot be read: {error}; everything below it waits"
+                            ),
+                        );
+                    }
+                }
+                return Ok(());
+            }
+        };
+        for name in &listing.odd_names {
+            let place = if dir.is_root() { name.clone() } else { format!("{dir}/{name}") };
+            self.skip(place, "its name is not valid UTF-8; rename it to have it travel");
+        }
+        let mut unreadable = HashSet::new();
+        for (name, _, error) in &listing.unreadable {
+            unreadable.insert(name.as_str());
+            self.skip(format!("{dir}/{name}"), format!("cannot be looked at: {error}"));
+        }
+        let mut rows = self.index.children(dir)?.into_iter().peekable();
+        let mut absent = Vec::new();
+        for entry in listing.entries {
+            while let Some((name, row)) = rows.next_if(|(name, _)| *name < entry.name) {
+                absent.push((name, row));
+            }
+            let row = rows.next_if(|(name, _)| *name == entry.name).map(|(_, row)| row);
+            match dir.join(&entry.name) {
+                Ok(path) => self.saw(path, entry.stat, row.unwrap_or_default(), (true, since))?,
+                Err(error) => {
+                    self.skip(format!("{dir}/{}", entry.name), format!("its path {error}"));
+                }
+            }
+        }
+        absent.extend(rows);
+        for (name, row) in absent {
+            if row.here.is_some() && !unreadable.contains(name.as_str()) {
+                let Ok(path) = dir.join(&name) else { continue };
+                self.missing(path, row)?;
+            } else if row.here.is_none()
+                && let Ok(path) = dir.join(&name)
+                && (Self::siblings(&row)?.is_live() || self.has_live_children(&path)?)
+            {
+                // Known, and not here yet: a stop came between.
+                self.learn.reconcile_unless_blocked(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory is not there: what vanished below it goes when it does, or now if it has gone.
+    fn lost_dir(&mut self, dir: &RelPath) -> Result<(), EngineError> {
+        let here = self.row(dir)?.here.is_some_and(|here| here.stat.kind == FileKind::Dir);
+        if !here {
+            // What an apply put there just before the directory went.
+            self.vanish_below(dir)?;
+        }
+        let below: Vec<_> =
+            self.scan.vanished.keys().filter(|path| dir.contains(path)).cloned().collect();
+        for path in below {
+            if here {
+                self.scan.vanished.insert(path, self.now.ms + 2 * VANISHED_MS);
+            } else {
+                let row = self.row(&path)?;
+                self.vanish(&path, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something is at a path.
+    fn saw(
+        &mut self,
+        path: RelPath,
+        stat: Stat,
+        row: Row,
+        (listed, since): (bool, u64),
+    ) -> Result<(), EngineError> {
+        self.scan.vanished.remove(&path);
+        if path.is_reserved() {
+            return Ok(());
+        }
+        if self.group.is_busy(&path) || self.scan.is_stale(&path, since) {
+            if listed && stat.kind == FileKind::Dir {
+                // Looked at again by itself, it would not be listed and watched.
+                self.scan.to_list.insert(path.clone());
+            }
+            self.scan.to_stat.entry(path).or_insert(self.now.ms + BUSY_MS);
+            return Ok(());
+        }
+        if self.options.ignore.is_ignored(&path, stat.kind == FileKind::Dir) {
+            // Rule E11: known, but not here; never a deletion.
+            self.scan.unstable.remove(&path);
+            if row.here.is_some() {
+                self.forget_below(&path)?;
+                self.put(&path, &Row { here: None, ..row })?;
+            }
+            return Ok(());
+        }
+        match stat.kind {
+            FileKind::Special => self.blocked_by(
+                &path,
+                row,
+                "is a FIFO, socket or device; such files stay on this device",
+            ),
+            FileKind::MountPoint => {
+                self.blocked_by(&path, row, "another file system is mounted there; not entered")
+            }
+            FileKind::Dir => {
+                self.scan.unstable.remove(&path);
+                self.saw_dir(path, stat, row, listed)
+            }
+            FileKind::File | FileKind::Symlink => {
+                let same = row.here.as_ref().is_some_and(|here| here.stat == stat && !here.racy);
+                let watched =
+                    self.scan.unstable.get(&path).is_some_and(|entry| entry.0 == u64::MAX);
+                if same && !watched {
+                    // Something below may have been learned, and a stop come before it was made a directory.
+                    if listed
+                        && self.scan.full
+                        && (!Self::shows_winner(&row)? || self.has_live_children(&path)?)
+                    {
+                        self.learn.reconcile_unless_blocked(path);
+                    }
+                    return Ok(());
+                }
+                self.scan.to_hash.push_back((path, stat));
+                Ok(())
+            }
+        }
+    }
+
+    /// True if nothing is left to be done about what is here: a run may have stopped in between.
+    pub(super) fn shows_winner(row: &Row) -> Result<bool, EngineError> {
+        let siblings = Self::siblings(row)?;
+        Ok(match (siblings.winner(), &row.here) {
+            (Some(winner), Some(here)) => here.shown == winner.hash.head(),
+            _ => true,
+        })
+    }
+
+    pub(super) fn hashed(&mut self, items: Vec<Hashed>) -> Result<(), EngineError> {
+        self.scan.hash_jobs -= 1;
+        for Hashed { path, result } in items {
+            let now = (self.now.wall, self.scan.groups);
+            let (asked, since) = self.scan.hashing.remove(&path).unwrap_or(now);
+            if self.group.is_busy(&path) || self.scan.is_stale(&path, since) {
+                // It was read before, or while, something else was put there.
+                self.scan.to_stat.entry(path).or_insert(self.now.ms + BUSY_MS);
+                continue;
+            }
+            match result {
+                Ok((stat, body)) => {
+                    self.scan.unstable.remove(&path);
+                    self.scan.forget_report(&path);
+                    self.saw_contents(path, stat, body, asked)?;
+                }
+                Err(HashError::Unstable) => {
+                    let waited = self.scan.unstable.get(&path).map_or(UNSTABLE_MS, |entry| entry.1);
+                    let next = (waited * 2).min(UNSTABLE_MAX_MS);
+                    self.scan.unstable.insert(path, (self.now.ms + waited, next));
+                }
+                Err(HashError::Gone) => {
+                    self.scan.unstable.remove(&path);
+                    if let Some(dir) = path.parent() {
+                        self.scan.to_list.insert(dir);
+                    }
+                }
+                Err(HashError::Io(reason)) => {
+                    self.scan.unstable.remove(&path);
+                    self.skip(path.to_string(), reason);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! The index in memory, for the simulator and for tests of the engine.
+//!
+//! [`MemStore`] stands for the file on disk, [`MemIndex`] for the connection to it: what was not
+//! committed when a `MemIndex` is dropped never happened.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use wire::{Hash, RelPath, sync::Fingerprint};
+
+use super::{
+    ChunkSource, Index, IndexError, Intent, Known, MAX_FOUND, Row, Totals, bucket_of, inode_key,
+    split, sums::Sums,
+};
+use crate::content::ChunkList;
+
+/// What of an index is durable. Clones are the same store; [`MemStore::copy`] makes another.
+#[derive(Clone, Default, Debug)]
+pub struct MemStore(Arc<Mutex<State>>);
+
+impl MemStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A store of its own with the same contents: a copied folder, a backup (rule E1).
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A change is applied by code that does not panic half-way; a poisoned lock is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open index over a [`MemStore`]. A clone shares the store.
+#[derive(Clone, Debug)]
+pub struct MemIndex {
+    store: MemStore,
+    live: State,
+    journal: Vec<Change>,
+}
+
+#[derive(Clone, Default, Debug)]
+struct State {
+    rows: BTreeMap<Box<str>, BTreeMap<Box<str>, Row>>,
+    buckets: BTreeMap<u16, BTreeSet<RelPath>>,
+    contents: BTreeMap<Hash, BTreeSet<RelPath>>,
+    inodes: BTreeMap<u64, BTreeSet<RelPath>>,
+    lists: BTreeMap<Hash, ChunkList>,
+    chunks: BTreeMap<Hash, BTreeSet<ChunkSource>>,
+    intents: BTreeMap<RelPath, Intent>,
+    meta: BTreeMap<String, Bytes>,
+    sums: Sums,
+    totals: Totals,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Row(RelPath, Row),
+    Chunks(Hash, ChunkList),
+    Intent(Intent),
+    NoIntent(RelPath),
+    Meta(String, Bytes),
+}
+
+fn insert<K: Ord>(map: &mut BTreeMap<K, BTreeSet<RelPath>>, key: K, path: &RelPath) {
+    map.entry(key).or_default().insert(path.clone());
+}
+
+/// True if nothing is left under the key.
+fn remove<K: Ord>(map: &mut BTreeMap<K, BTreeSet<RelPath>>, key: &K, path: &RelPath) -> bool {
+    let Some(paths) = map.get_mut(key) else { return true };
+    paths.remove(path);
+    let empty = paths.is_empty();
+    if empty {
+        map.remove(key);
+    }
+    empty
+}
+
+fn first<K: Ord>(map: &BTreeMap<K, BTreeSet<RelPath>>, key: &K) -> Vec<RelPath> {
+    map.get(key).into_iter().flatten().take(MAX_FOUND).cloned().collect()
+}
+
+impl State {
+    fn row(&self, path: &RelPath) -> Option<&Row> {
+        let (dir, name) = split(path).ok()?;
+        self.rows.get(dir)?.get(name)
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), IndexError> {
+        match change {
+            Change::Row(path, row) => self.put(&path, row)?,
+            Change::Chunks(content, list) => self.put_chunks(content, list),
+            Change::Intent(intent) => {
+                self.intents.insert(intent.path.clone(), intent);
+            }
+            Change::NoIntent(path) => {
+                self.intents.remove(&path);
+            }
+            Change::Meta(key, value) => {
+                self.meta.insert(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, path: &RelPath, row: Row) -> Result<(), IndexError> {
+        let (dir, name) = split(path)?;
+        let bucket = bucket_of(path);
+        let old = self.rows.get_mut(dir).and_then(|names| names.remove(name)).unwrap_or_default();
+        let hashes: Vec<Hash> = old.known.iter().map(|known| known.hash).collect();
+        self.sums.change(bucket, &hashes, &row.known);
+        self.totals.count(old.here.as_ref(), false);
+        self.totals.count(row.here.as_ref(), true);
+        remove(&mut self.buckets, &bucket, path);
+        if !row.known.is_empty() {
+            insert(&mut self.buckets, bucket, path);
+        }
+        if let Some(inode) = inode_key(old.here.as_ref()) {
+            remove(&mut self.inodes, &inode, path);
+        }
+        if let Some(inode) = inode_key(row.here.as_ref()) {
+            insert(&mut self.inodes, inode, path);
+        }
+        let content = row.here.as_ref().and_then(|here| here.content);
+        if let Some(content) = content {
+            insert(&mut self.contents, content, path);
+        }
+        let gone = old.here.and_then(|here| here.content).filter(|old| Some(*old) != content);
+        if let Some(gone) = gone
+            && remove(&mut self.contents, &gone, path)
+        {
+            self.remove_chunks(&gone);
+        }
+        if !row.is_empty() {
+            self.rows.entry(dir.into()).or_default().insert(name.into(), row);
+        } else if self.rows.get(dir).is_some_and(BTreeMap::is_empty) {
+            self.rows.remove(dir);
+        }
+        Ok(())
+    }
+
+    fn put_chunks(&mut self, content: Hash, list: ChunkList) {
+        self.remove_chunks(&content);
+        for (offset, chunk) in list.iter() {
+            let source = ChunkSource { content, offset, len: chunk.len };
+            self.chunks.entry(chunk.hash).or_default().insert(source);
+        }
+        self.lists.insert(content, list);
+    }
+
+    fn remove_chunks(&mut self, content: &Hash) {
+        let Some(list) = self.lists.remove(content) else { return };
+        for (offset, chunk) in list.iter() {
+            let source = ChunkSource { content: *content, offset, len: chunk.len };
+            if let Some(sources) = self.chunks.get_mut(&chunk.hash) {
+                sources.remove(&source);
+                if sources.is_empty() {
+                    self.chunks.remove(&chunk.hash);
+                }
+            }
+        }
+    }
+}
+
+impl MemIndex {
+    /// Opens what is durable in a store.
+    #[must_use]
+    pub fn open(store: &MemStore) -> Self {
+        Self { store: store.clone(), live: store.lock().clone(), journal: Vec::new() }
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), IndexError> {
+        self.live.apply(change.clone())?;
+        self.journal.push(change);
+        Ok(())
+    }
+}
+
+impl Index for MemIndex {
+    fn row(&mut self, path: &RelPath) -> Result<Option<Row>, IndexError> {
+        Ok(self.live.row(path).cloned())
+    }
+
+    fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), IndexError> {
+        self.change(Change::Row(path.clone(), row.clone()))
+    }
+
+    fn children(&mut self, dir: &RelPath) -> Result<Vec<(String, Row)>, IndexError> {
+        let names = self.live.rows.get(dir.as_str()).into_iter().flatten();
+        Ok(names.map(|(name, row)| (name.to_string(), row.clone())).collect())
+    }
+
+    fn has_children(&mut self, dir: &RelPath) -> Result<bool, IndexError> {
+        Ok(self.live.rows.contains_key(dir.as_str()))
+    }
+
+    fn bucket(&mut self, bucket: u16) -> Result<Vec<(RelPath, Vec<Known>)>, IndexError> {
+        let paths = self.live.buckets.get(&bucket).into_iter().flatten();
+        Ok(paths
+            .filter_map(|path| Some((path.clone(), self.live.row(path)?.known.clone())))
+            .collect())
+    }
+
+    fn fingerprint(&self, bits: u8, prefix: u16) -> Fingerprint {
+        self.live.sums.fingerprint(bits, prefix)
+    }
+
+    fn totals(&self) -> Totals {
+        self.live.totals
+    }
+
+    fn by_content(&mut self, content: &Hash) -> Result<Vec<RelPath>, IndexError> {
+        Ok(first(&self.live.contents, content))
+    }
+
+    fn by_inode(&mut self, inode: u64) -> Result<Vec<RelPath>, IndexError> {
+        Ok(first(&self.live.inodes, &inode))
+    }
+
+    fn put_chunks(&mut self, content: &Hash, list: &ChunkList) -> Result<(), IndexError> {
+        self.change(Change::Chunks(*content, list.clone()))
+    }
+
+    fn chunks(&mut self, content: &Hash) -> Result<Option<ChunkList>, IndexError> {
+        Ok(self.live.lists.get(content).cloned())
+    }
+
+    fn chunk_source(&mut self, chunk: &Hash) -> Result<Option<ChunkSource>, IndexError> {
+        Ok(self.live.chunks.get(chunk).and_then(|sources| sources.first().copied()))
+    }
+
+    fn put_intents(&mut self, intents: &[Intent]) -> Result<(), IndexError> {
+        intents.iter().try_for_each(|intent| {
+            split(&intent.path)?;
+            self.change(Change::Intent(intent.clone()))
+        })
+    }
+
+    fn clear_intent(&mut self, path: &RelPath) -> Result<(), IndexError> {
+        self.change(Change::NoIntent(path.clone()))
+    }
+
+    fn intents(&mut self) -> Result<Vec<Intent>, IndexError> {
+        Ok(self.live.intents.values().cloned().collect())
+    }
+
+    fn meta(&mut self, key: &str) -> Result<Option<Bytes>, IndexError> {
+        Ok(self.live.meta.get(key).cloned())
+    }
+
+    fn put_meta(&mut self, key: &str, value: &[u8]) -> Result<(), IndexError> {
+        self.change(Change::Meta(key.to_owned(), Bytes::copy_from_slice(value)))
+    }
+
+    fn commit(&mut self) -> Result<(), IndexError> {
+        let mut store = self.store.lock();
+        self.journal.drain(..).try_for_each(|change| store.apply(change))
+    }
+}

@@ -1,0 +1,422 @@
+//! The index in a file: one SQLite connection, a transaction open from the first change to the commit.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Params, params, types::ValueRef};
+use wire::{Hash, RelPath, sync::Fingerprint};
+
+use super::{
+    ChunkSource, Here, Index, IndexError, Intent, Known, MAX_FOUND, Row, Totals, bucket_of,
+    codec::{self, decode_here, decode_known},
+    file, inode_key, joined, split,
+    sums::{BLOCKS, Sums},
+};
+use crate::content::ChunkList;
+
+/// Rows looked at for one content. Only contents made to share the first eight bytes of their hashes
+/// need more, and for those it is enough to find none.
+const MAX_LOOKED_AT: i64 = 64;
+/// Where the totals are kept: after the last block of sums.
+const TOTALS: usize = BLOCKS;
+
+/// An index in a file of its own, mode 0600.
+#[derive(Debug)]
+pub struct SqliteIndex {
+    db: Connection,
+    sums: Sums,
+    totals: Totals,
+    changing: bool,
+    failed: bool,
+    known_blob: Vec<u8>,
+    here_blob: Vec<u8>,
+}
+
+/// What `put` has to know of the row it replaces.
+struct Old {
+    id: i64,
+    known: Vec<Hash>,
+    here: Option<Here>,
+}
+
+impl SqliteIndex {
+    /// Opens the index at `path`, or makes a new one. Rows are not read: this takes the same time for any
+    /// number of them.
+    ///
+    /// # Errors
+    /// [`IndexError::TooNew`] and [`IndexError::Corrupt`] for what is there, [`IndexError::Busy`] if another
+    /// connection has it open, [`IndexError::Disk`] otherwise.
+    pub fn open(path: &Path) -> Result<Self, IndexError> {
+        let db = file::open(path)?;
+        let (mut sums, mut totals) = (Sums::default(), Totals::default());
+        {
+            let mut statement = db.prepare("SELECT block, value FROM sums ORDER BY block")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let block = usize::try_from(row.get::<_, i64>(0)?).unwrap_or(usize::MAX);
+                match block {
+                    TOTALS => totals = codec::decode_totals(blob(row, 1)?)?,
+                    _ => sums.load(block, blob(row, 1)?)?,
+                }
+            }
+        }
+        Ok(Self {
+            db,
+            sums,
+            totals,
+            changing: false,
+            failed: false,
+            known_blob: Vec::new(),
+            here_blob: Vec::new(),
+        })
+    }
+
+    /// Makes the disk full for a test: the file may not grow beyond this many pages.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        let limited = self.db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+        limited.expect("a limit can be set");
+    }
+
+    fn reading(&self) -> Result<&Connection, IndexError> {
+        if self.failed { Err(IndexError::Failed) } else { Ok(&self.db) }
+    }
+
+    /// Runs a change inside the transaction. Any error may have made SQLite roll back, or leaves a change
+    /// half done: after it, only what was committed can be believed.
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        if self.failed {
+            return Err(IndexError::Failed);
+        }
+        let begun = if self.changing { Ok(0) } else { execute(&self.db, "BEGIN", []) };
+        self.changing = true;
+        let done = begun.and_then(|_| change(self));
+        self.failed = done.is_err();
+        done
+    }
+
+    fn old(&self, parent: &str, name: &str) -> Result<Option<Old>, IndexError> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT id, here, known FROM rows WHERE parent = ? AND name = ?")?;
+        let mut rows = statement.query([parent, name])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(Old {
+            id: row.get(0)?,
+            here: here(row, 1)?,
+            known: codec::known_hashes(blob(row, 2)?)?,
+        }))
+    }
+
+    fn replace(&mut self, path: &RelPath, row: &Row) -> Result<(), IndexError> {
+        let (parent, name) = split(path)?;
+        let bucket = bucket_of(path);
+        let old = self.old(parent, name)?;
+        let (content, inode) = keys(row.here.as_ref());
+        self.known_blob.clear();
+        codec::encode_known(&row.known, &mut self.known_blob);
+        self.here_blob.clear();
+        if let Some(here) = &row.here {
+            codec::encode_here(here, &mut self.here_blob);
+        }
+        let known = (!row.known.is_empty()).then_some(&self.known_blob);
+        let here = row.here.is_some().then_some(&self.here_blob);
+        match &old {
+            None if row.is_empty() => return Ok(()),
+            None => execute(
+                &self.db,
+                "INSERT INTO rows (parent, name, bucket, content, inode, here, known) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                params![parent, name, bucket, content, inode, here, known],
+            )?,
+            Some(old) if row.is_empty() => {
+                execute(&self.db, "DELETE FROM rows WHERE id = ?", [old.id])?
+            }
+            // SQLite rewrites the entry in each look-up table whose column is named, changed or not.
+            Some(old) if keys(old.here.as_ref()) == (content, inode) => execute(
+                &self.db,
+                "UPDATE rows SET here = ?, known = ? WHERE id = ?",
+                params![here, known, old.id],
+            )?,
+            Some(old) => execute(
+                &self.db,
+                "UPDATE rows SET content = ?, inode = ?, here = ?, known = ? WHERE id = ?",
+                params![content, inode, here, known, old.id],
+            )?,
+        };
+        let (old_known, old_here) = old.map(|old| (old.known, old.here)).unwrap_or_default();
+        self.sums.change(bucket, &old_known, &row.known);
+        self.totals.count(old_here.as_ref(), false);
+        self.totals.count(row.here.as_ref(), true);
+        let content = row.here.as_ref().and_then(|here| here.content);
+        match old_here.and_then(|here| here.content) {
+            Some(gone) if Some(gone) != content => self.forget_content(&gone),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the chunk list of a content that no row has here any more.
+    fn forget_content(&mut self, content: &Hash) -> Result<(), IndexError> {
+        if let Some((id, list)) = stored_list(&self.db, content)?
+            && paths_with(&self.db, content)?.is_empty()
+        {
+            remove_list(&self.db, id, &list)?;
+        }
+        Ok(())
+    }
+}
+
+impl Index for SqliteIndex {
+    fn row(&mut self, path: &RelPath) -> Result<Option<Row>, IndexError> {
+        let db = self.reading()?;
+        let Ok((parent, name)) = split(path) else { return Ok(None) };
+        let mut statement =
+            db.prepare_cached("SELECT here, known FROM rows WHERE parent = ? AND name = ?")?;
+        let mut rows = statement.query([parent, name])?;
+        rows.next()?.map(|row| Ok(Row { here: here(row, 0)?, known: known(row, 1)? })).transpose()
+    }
+
+    fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), IndexError> {
+        split(path)?;
+        self.change(|this| this.replace(path, row))
+    }
+
+    fn children(&mut self, dir: &RelPath) -> Result<Vec<(String, Row)>, IndexError> {
+        let mut statement = self
+            .reading()?
+            .prepare_cached("SELECT name, here, known FROM rows WHERE parent = ? ORDER BY name")?;
+        let mut rows = statement.query([dir.as_str()])?;
+        let mut children = Vec::new();
+        while let Some(row) = rows.next()? {
+            children.push((row.get(0)?, Row { here: here(row, 1)?, known: known(row, 2)? }));
+        }
+        Ok(children)
+    }
+
+    fn has_children(&mut self, dir: &RelPath) -> Result<bool, IndexError> {
+        let mut statement =
+            self.reading()?.prepare_cached("SELECT 1 FROM rows WHERE parent = ? LIMIT 1")?;
+        Ok(statement.exists([dir.as_str()])?)
+    }
+
+    fn bucket(&mut self, bucket: u16) -> Result<Vec<(RelPath, Vec<Known>)>, IndexError> {
+        let mut statement = self.reading()?.prepare_cached(
+            "SELECT parent, name, known FROM rows WHERE bucket = ? AND known IS NOT NULL",
+        )?;
+        let mut rows = statement.query([bucket])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push((path(row)?, known(row, 2)?));
+        }
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    fn fingerprint(&self, bits: u8, prefix: u16) -> Fingerprint {
+        self.sums.fingerprint(bits, prefix)
+    }
+
+    fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    fn by_content(&mut self, content: &Hash) -> Result<Vec<RelPath>, IndexError> {
+        paths_with(self.reading()?, content)
+    }
+
+    fn by_inode(&mut self, inode: u64) -> Result<Vec<RelPath>, IndexError> {
+        let mut statement = self
+            .reading()?
+            .prepare_cached("SELECT parent, name FROM rows WHERE inode = ? LIMIT ?")?;
+        let mut rows = statement.query(params![inode.cast_signed(), MAX_FOUND as i64])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(path(row)?);
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn put_chunks(&mut self, content: &Hash, list: &ChunkList) -> Result<(), IndexError> {
+        self.change(|this| {
+            if let Some((id, list)) = stored_list(&this.db, content)? {
+                remove_list(&this.db, id, &list)?;
+            }
+            let packed = list.pack();
+            execute(
+                &this.db,
+                "INSERT INTO lists (content, list) VALUES (?, ?)",
+                params![content.0, &packed[..]],
+            )?;
+            let id = this.db.last_insert_rowid();
+            let mut statement = this.db.prepare_cached("INSERT INTO chunks VALUES (?, ?, ?, ?)")?;
+            for (offset, chunk) in list.iter() {
+                let head = chunk.hash.head().cast_signed();
+                statement.execute(params![head, id, offset.cast_signed(), chunk.len])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn chunks(&mut self, content: &Hash) -> Result<Option<ChunkList>, IndexError> {
+        Ok(stored_list(self.reading()?, content)?.map(|(_, list)| list))
+    }
+
+    fn chunk_source(&mut self, chunk: &Hash) -> Result<Option<ChunkSource>, IndexError> {
+        let mut statement = self.reading()?.prepare_cached(
+            "SELECT lists.content, chunks.offset, chunks.len FROM chunks \
+             JOIN lists ON lists.id = chunks.list WHERE chunks.head = ? LIMIT 1",
+        )?;
+        let mut rows = statement.query([chunk.head().cast_signed()])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(ChunkSource {
+            content: Hash(row.get(0)?),
+            offset: row.get::<_, i64>(1)?.cast_unsigned(),
+            len: row.get(2)?,
+        }))
+    }
+
+    fn put_intents(&mut self, intents: &[Intent]) -> Result<(), IndexError> {
+        intents.iter().try_for_each(|intent| split(&intent.path).map(|_| ()))?;
+        self.change(|this| {
+            for intent in intents {
+                let kind = codec::intent_kind(intent.kind);
+                execute(
+                    &this.db,
+                    "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?)",
+                    params![
+                        intent.path.as_str(),
+                        intent.swap.cast_signed(),
+                        intent.content.0,
+                        kind
+                    ],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    fn clear_intent(&mut self, path: &RelPath) -> Result<(), IndexError> {
+        self.change(|this| {
+            execute(&this.db, "DELETE FROM intents WHERE path = ?", [path.as_str()]).map(|_| ())
+        })
+    }
+
+    fn intents(&mut self) -> Result<Vec<Intent>, IndexError> {
+        let mut statement = self
+            .reading()?
+            .prepare_cached("SELECT path, swap, content, kind FROM intents ORDER BY path")?;
+        let mut rows = statement.query([])?;
+        let mut intents = Vec::new();
+        while let Some(row) = rows.next()? {
+            let swap = row.get::<_, i64>(1)?.cast_unsigned();
+            intents.push(codec::decode_intent(text(row, 0)?, swap, blob(row, 2)?, row.get(3)?)?);
+        }
+        Ok(intents)
+    }
+
+    fn meta(&mut self, key: &str) -> Result<Option<Bytes>, IndexError> {
+        let mut statement =
+            self.reading()?.prepare_cached("SELECT value FROM meta WHERE key = ?")?;
+        Ok(statement.query_row([key], |row| row.get::<_, Vec<u8>>(0)).optional()?.map(Bytes::from))
+    }
+
+    fn put_meta(&mut self, key: &str, value: &[u8]) -> Result<(), IndexError> {
+        self.change(|this| {
+            execute(&this.db, "INSERT OR REPLACE INTO meta VALUES (?, ?)", params![key, value])
+                .map(|_| ())
+        })
+    }
+
+    fn commit(&mut self) -> Result<(), IndexError> {
+        if !self.changing && !self.failed {
+            return Ok(());
+        }
+        self.change(|this| {
+            let totals = (TOTALS, codec::encode_totals(&this.totals));
+            for (block, value) in this.sums.take_dirty().into_iter().chain([totals]) {
+                let sql = "INSERT OR REPLACE INTO sums VALUES (?, ?)";
+                execute(&this.db, sql, params![block as i64, value])?;
+            }
+            execute(&this.db, "COMMIT", [])?;
+            this.changing = false;
+            Ok(())
+        })
+    }
+}
+
+fn execute(db: &Connection, sql: &str, params: impl Params) -> Result<usize, IndexError> {
+    Ok(db.prepare_cached(sql)?.execute(params)?)
+}
+
+/// The columns by which a row is found.
+fn keys(here: Option<&Here>) -> (Option<i64>, Option<i64>) {
+    let content = here.and_then(|here| here.content);
+    let head = content.map(|content| content.head().cast_signed());
+    (head, inode_key(here).map(u64::cast_signed))
+}
+
+/// A blob; empty where there is none.
+fn blob<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<&'a [u8], IndexError> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(&[]),
+        ValueRef::Blob(bytes) => Ok(bytes),
+        _ => Err(IndexError::Corrupt("a column has the wrong type".into())),
+    }
+}
+
+fn text<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<&'a str, IndexError> {
+    let text = row.get_ref(column)?.as_str();
+    text.map_err(|_| IndexError::Corrupt("a name is not text".into()))
+}
+
+/// The path in the first two columns.
+fn path(row: &rusqlite::Row<'_>) -> Result<RelPath, IndexError> {
+    joined(text(row, 0)?, text(row, 1)?)
+}
+
+fn here(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Here>, IndexError> {
+    let blob = blob(row, column)?;
+    if blob.is_empty() { Ok(None) } else { decode_here(blob).map(Some) }
+}
+
+fn known(row: &rusqlite::Row<'_>, column: usize) -> Result<Vec<Known>, IndexError> {
+    decode_known(Bytes::copy_from_slice(blob(row, column)?))
+}
+
+fn paths_with(db: &Connection, content: &Hash) -> Result<Vec<RelPath>, IndexError> {
+    let mut statement =
+        db.prepare_cached("SELECT parent, name, here FROM rows WHERE content = ? LIMIT ?")?;
+    let mut rows = statement.query(params![content.head().cast_signed(), MAX_LOOKED_AT])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()?
+        && found.len() < MAX_FOUND
+    {
+        if here(row, 2)?.is_some_and(|here| here.content.as_ref() == Some(content)) {
+            found.push(path(row)?);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn stored_list(db: &Connection, content: &Hash) -> Result<Option<(i64, ChunkList)>, IndexError> {
+    let mut statement = db.prepare_cached("SELECT id, list FROM lists WHERE content = ?")?;
+    let mut rows = statement.query([content.0])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let list = ChunkList::unpack(blob(row, 1)?);
+    let list = list.map_err(|error| IndexError::Corrupt(error.to_string()))?;
+    Ok(Some((row.get(0)?, list)))
+}
+
+fn remove_list(db: &Connection, id: i64, list: &ChunkList) -> Result<(), IndexError> {
+    let mut statement =
+        db.prepare_cached("DELETE FROM chunks WHERE head = ? AND list = ? AND offset = ?")?;
+    for (offset, chunk) in list.iter() {
+        statement.execute(params![chunk.hash.head().cast_signed(), id, offset.cast_signed()])?;
+    }
+    execute(db, "DELETE FROM lists WHERE id = ?", [id]).map(|_| ())
+}

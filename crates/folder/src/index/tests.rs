@@ -1,0 +1,372 @@
+//! Both indexes against each other and against sums made anew.
+
+use proptest::{collection::vec, option, prelude::*};
+use rusqlite::Connection;
+use tempfile::TempDir;
+use wire::version::ReplicaId;
+
+use super::*;
+use crate::content::{Chunk, MIN_CHUNK};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(RelPath, Row),
+    Chunks(u8),
+    Intent(Intent),
+    NoIntent(RelPath),
+    Meta(u8, Vec<u8>),
+    Commit,
+    /// Both are dropped and opened again: what was not committed is gone.
+    Reopen,
+}
+
+fn path() -> impl Strategy<Value = RelPath> {
+    "[ab](/[ab-]){0,2}".prop_map(|path| RelPath::parse(&path).expect("matches the pattern"))
+}
+
+/// Few contents and inodes, so that they meet.
+fn row() -> impl Strategy<Value = Row> {
+    let known = (0u8..40, vec(any::<u8>(), 0..20))
+        .prop_map(|(seed, bytes)| Known { bytes: bytes.into(), hash: Hash::of(&[seed]) });
+    let here = (0u64..3, 0u8..4, 1u64..4, 0u32..8).prop_map(|(size, content, inode, kind)| {
+        let kind = match kind {
+            0 => FileKind::Dir,
+            1 => FileKind::Symlink,
+            _ => FileKind::File,
+        };
+        let mut base = VersionVector::new();
+        base.add(Dot { replica: ReplicaId(inode), counter: size + 1 });
+        Here {
+            stat: Stat { kind, size, mtime: -1, ctime: 7, inode, mode: 0o640 },
+            content: (kind == FileKind::File).then(|| list(content).content()),
+            target: (kind == FileKind::Symlink).then(|| "../x".to_owned()),
+            base,
+            shown: 0,
+            content_dot: None,
+            racy: size == 1,
+            implied: false,
+        }
+    });
+    (vec(known, 0..3), option::of(here)).prop_map(|(known, here)| Row { known, here })
+}
+
+/// A list with a chunk of its own and one that all share.
+fn list(number: u8) -> ChunkList {
+    let mut chunks = vec![Chunk { hash: Hash::of(b"shared"), len: MIN_CHUNK }; 15];
+    chunks.push(Chunk { hash: Hash::of(&[number]), len: MIN_CHUNK + u32::from(number) });
+    ChunkList::new(chunks).expect("in bounds")
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let intent = (path(), any::<u64>(), any::<[u8; 32]>(), 0u8..3).prop_map(
+        |(path, swap, content, kind)| {
+            let kinds = [IntentKind::Create, IntentKind::Replace, IntentKind::Delete];
+            Op::Intent(Intent {
+                path,
+                swap,
+                content: Hash(content),
+                kind: kinds[usize::from(kind)],
+            })
+        },
+    );
+    prop_oneof![
+        12 => (path(), row()).prop_map(|(path, row)| Op::Put(path, row)),
+        3 => path().prop_map(|path| Op::Put(path, Row::default())),
+        3 => (0u8..4).prop_map(Op::Chunks),
+        1 => intent,
+        1 => path().prop_map(Op::NoIntent),
+        1 => (0u8..3, vec(any::<u8>(), 0..9)).prop_map(|(key, value)| Op::Meta(key, value)),
+        2 => Just(Op::Commit),
+        1 => Just(Op::Reopen),
+    ]
+}
+
+/// Everything that can be asked of an index, but for where a chunk lies, which may be any of its places.
+fn observe(index: &mut dyn Index) -> Result<String, IndexError> {
+    let paths: Vec<RelPath> = ["a", "b"]
+        .iter()
+        .flat_map(|first| ["", "/a", "/b", "/-"].map(|next| format!("{first}{next}")))
+        .flat_map(|two| ["", "/a", "/b", "/-"].map(|next| format!("{two}{next}")))
+        .filter_map(|path| RelPath::parse(&path).ok())
+        .collect();
+    let mut seen = format!("{:?}\n", index.totals());
+    for path in paths.iter().chain([&RelPath::root()]) {
+        let row = index.row(path)?;
+        let (children, any) = (index.children(path)?, index.has_children(path)?);
+        assert_eq!(children.is_empty(), !any);
+        let bucket = bucket_of(path);
+        let prints = (index.fingerprint(12, bucket), index.fingerprint(6, bucket >> 6));
+        seen += &format!("{path} {row:?}\n{children:?}\n{:?} {prints:?}\n", index.bucket(bucket)?);
+    }
+    for number in 0..4 {
+        let list = list(number);
+        let content = list.content();
+        let kept = index.chunks(&content)?;
+        assert!(kept.is_none() || kept.as_ref() == Some(&list));
+        let own = list.chunks()[15].hash;
+        let inode = index.by_inode(u64::from(number))?;
+        seen += &format!("{:?} {inode:?}\n{kept:?}\n", index.by_content(&content)?);
+        seen += &format!("{:?}\n", index.chunk_source(&own)?);
+    }
+    if let Some(source) = index.chunk_source(&Hash::of(b"shared"))? {
+        let list = index.chunks(&source.content)?.expect("its list is kept");
+        assert!(
+            list.iter().any(|(offset, chunk)| (offset, chunk.len) == (source.offset, source.len))
+        );
+        seen += "shared";
+    }
+    seen += &format!("{:?} {:?}\n", index.fingerprint(0, 0), index.intents()?);
+    for key in ["0", "1", "2"] {
+        seen += &format!("{:?}", index.meta(key)?);
+    }
+    Ok(seen)
+}
+
+/// The fingerprint of everything, made anew from the buckets.
+fn recomputed(index: &mut dyn Index) -> Fingerprint {
+    let mut sums = sums::Sums::default();
+    for bucket in 0..wire::sync::BUCKETS {
+        for (path, known) in index.bucket(bucket).expect("readable") {
+            assert_eq!(bucket_of(&path), bucket);
+            sums.change(bucket, &[], &known);
+        }
+    }
+    sums.fingerprint(0, 0)
+}
+
+fn apply(index: &mut dyn Index, op: &Op) -> Result<(), IndexError> {
+    match op {
+        Op::Put(path, row) => index.put(path, row),
+        Op::Chunks(number) => {
+            let list = list(*number);
+            index.put_chunks(&list.content(), &list)
+        }
+        Op::Intent(intent) => index.put_intents(std::slice::from_ref(intent)),
+        Op::NoIntent(path) => index.clear_intent(path),
+        Op::Meta(key, value) => index.put_meta(&key.to_string(), value),
+        Op::Commit => index.commit(),
+        Op::Reopen => Ok(()),
+    }
+}
+
+fn scratch() -> (TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("index.db");
+    (dir, file)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn both_indexes_answer_alike(ops in vec(op(), 0..60)) {
+        let (_dir, file) = scratch();
+        let store = MemStore::new();
+        let mut sqlite = SqliteIndex::open(&file).expect("opens");
+        let mut mem = MemIndex::open(&store);
+        for op in &ops {
+            if matches!(op, Op::Reopen) {
+                drop(sqlite);
+                sqlite = SqliteIndex::open(&file).expect("opens");
+                mem = MemIndex::open(&store);
+            }
+            apply(&mut sqlite, op).expect("applies");
+            apply(&mut mem, op).expect("applies");
+            prop_assert_eq!(observe(&mut sqlite).expect("readable"), observe(&mut mem).expect("readable"));
+        }
+        prop_assert_eq!(recomputed(&mut sqlite), sqlite.fingerprint(0, 0));
+        prop_assert_eq!(recomputed(&mut mem), mem.fingerprint(0, 0));
+    }
+}
+
+fn known(seed: u8) -> Known {
+    Known { bytes: Bytes::copy_from_slice(&[seed]), hash: Hash::of(&[seed]) }
+}
+
+fn some_path() -> RelPath {
+    RelPath::parse("dir/file").expect("valid")
+}
+
+#[test]
+fn a_copied_store_goes_its_own_way() {
+    let store = MemStore::new();
+    let mut index = MemIndex::open(&store);
+    index.put(&some_path(), &Row { known: vec![known(1)], here: None }).expect("puts");
+    index.commit().expect("commits");
+    let copy = store.copy();
+    index.put(&some_path(), &Row::default()).expect("puts");
+    index.commit().expect("commits");
+    assert_eq!(MemIndex::open(&store).row(&some_path()).expect("reads"), None);
+    assert!(MemIndex::open(&copy).row(&some_path()).expect("reads").is_some());
+}
+
+#[test]
+fn the_root_has_no_row() {
+    let mut index = MemIndex::open(&MemStore::new());
+    assert!(matches!(index.put(&RelPath::root(), &Row::default()), Err(IndexError::Root)));
+    let (_dir, file) = scratch();
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    assert!(matches!(index.put(&RelPath::root(), &Row::default()), Err(IndexError::Root)));
+    assert!(index.row(&RelPath::root()).expect("reads").is_none());
+    index
+        .put(&some_path(), &Row { known: vec![known(1)], here: None })
+        .expect("not failed by that");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "looks at the file from outside")]
+fn the_file_is_private_and_held_once() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, file) = scratch();
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    index.put(&some_path(), &Row { known: vec![known(1)], here: None }).expect("puts");
+    index.commit().expect("commits");
+    let files = std::fs::read_dir(dir.path()).expect("lists");
+    for file in files {
+        let mode = file.expect("lists").metadata().expect("stats").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    assert!(matches!(SqliteIndex::open(&file), Err(IndexError::Busy)));
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let (_dir, file) = scratch();
+    drop(SqliteIndex::open(&file).expect("opens"));
+    let db = Connection::open(&file).expect("opens");
+    db.pragma_update(None, "user_version", 2).expect("sets");
+    drop(db);
+    for _ in 0..2 {
+        let error = SqliteIndex::open(&file).expect_err("newer");
+        assert!(matches!(error, IndexError::TooNew { found: 2, known: 1 }), "{error}");
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "damages the file from outside")]
+fn e5_what_is_no_index_is_refused_and_can_be_set_aside() {
+    let (_dir, file) = scratch();
+    std::fs::write(&file, vec![7; 10_000]).expect("writes");
+    assert!(matches!(SqliteIndex::open(&file), Err(IndexError::Corrupt(_))));
+    let aside = set_aside(&file).expect("moves");
+    assert_eq!(std::fs::read(aside).expect("reads").len(), 10_000);
+
+    let db = Connection::open(&file).expect("opens");
+    db.execute_batch("CREATE TABLE rows (x)").expect("creates");
+    drop(db);
+    assert!(matches!(SqliteIndex::open(&file), Err(IndexError::Corrupt(_))));
+    set_aside(&file).expect("moves");
+
+    drop(SqliteIndex::open(&file).expect("opens"));
+    let db = Connection::open(&file).expect("opens");
+    db.execute_batch("CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END")
+        .expect("creates");
+    drop(db);
+    assert!(matches!(SqliteIndex::open(&file), Err(IndexError::Corrupt(_))));
+    set_aside(&file).expect("moves");
+
+    std::os::unix::fs::symlink("elsewhere", &file).expect("links");
+    assert!(matches!(SqliteIndex::open(&file), Err(IndexError::Corrupt(_))));
+}
+
+/// An index of 300 rows with a chunk list, closed.
+fn filled(file: &std::path::Path) {
+    let mut index = SqliteIndex::open(file).expect("opens");
+    for number in 0..300u32 {
+        let path = RelPath::parse(&format!("d{}/f{number}", number % 7)).expect("valid");
+        let here = Here {
+            stat: Stat { kind: FileKind::File, size: 1, mtime: 2, ctime: 3, inode: 4, mode: 0 },
+            content: Some(list(1).content()),
+            target: None,
+            base: VersionVector::new(),
+            shown: 0,
+            content_dot: None,
+            racy: false,
+            implied: false,
+        };
+        index.put(&path, &Row { known: vec![known(1), known(2)], here: Some(here) }).expect("puts");
+    }
+    index.put_chunks(&list(1).content(), &list(1)).expect("puts");
+    index.commit().expect("commits");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "damages the file from outside")]
+fn e5_a_damaged_file_is_an_error_and_never_a_panic() {
+    let (_dir, file) = scratch();
+    filled(&file);
+    let whole = std::fs::read(&file).expect("reads");
+    let mut refused = 0;
+    for step in 0..200usize {
+        let mut damaged = whole.clone();
+        if step % 4 == 0 {
+            damaged.truncate(whole.len() * (step + 1) / 210);
+        } else {
+            let at = step * 7919 % whole.len();
+            for byte in damaged.iter_mut().skip(at).take(1 + step % 300) {
+                *byte ^= 0x55;
+            }
+        }
+        std::fs::write(&file, &damaged).expect("writes");
+        let seen = SqliteIndex::open(&file).and_then(|mut index| {
+            (0..7).try_for_each(|n| {
+                index.children(&RelPath::parse(&format!("d{n}")).expect("valid")).map(|_| ())
+            })?;
+            (0..4096).try_for_each(|bucket| index.bucket(bucket).map(|_| ()))?;
+            index.put(&some_path(), &Row { known: vec![known(3)], here: None })?;
+            index.commit()?;
+            observe(&mut index)
+        });
+        match seen {
+            Err(IndexError::Corrupt(_) | IndexError::TooNew { .. }) => refused += 1,
+            Err(IndexError::Disk(_)) | Ok(_) => (),
+            Err(other) => panic!("step {step}: {other}"),
+        }
+    }
+    assert!(refused > 50, "only {refused} of 200 were noticed");
+}
+
+#[test]
+fn after_an_error_only_what_was_committed_counts() {
+    let (_dir, file) = scratch();
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    index.put(&some_path(), &Row { known: vec![known(1)], here: None }).expect("puts");
+    index.commit().expect("commits");
+    let before = index.fingerprint(0, 0);
+    drop(index);
+
+    let db = Connection::open(&file).expect("opens");
+    db.execute_batch("UPDATE rows SET here = X'FFFF'").expect("damages one row");
+    drop(db);
+    let other = RelPath::parse("other").expect("valid");
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    index.put(&other, &Row { known: vec![known(2)], here: None }).expect("puts");
+    let replaced = index.put(&some_path(), &Row { known: vec![known(3)], here: None });
+    assert!(matches!(replaced, Err(IndexError::Corrupt(_))));
+    assert!(matches!(index.commit(), Err(IndexError::Failed)));
+    assert!(matches!(index.row(&other), Err(IndexError::Failed)));
+    drop(index);
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    assert_eq!(index.fingerprint(0, 0), before);
+    assert_eq!(index.row(&other).expect("reads"), None);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_costs_only_what_was_not_committed() {
+    let (_dir, file) = scratch();
+    filled(&file);
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    let before = index.fingerprint(0, 0);
+    index.limit_pages(100);
+    let mut put = || {
+        (0..2000u32).try_for_each(|number| {
+            let path = RelPath::parse(&format!("new/{number}")).expect("valid");
+            index.put(&path, &Row { known: vec![known(1); 9], here: None })
+        })?;
+        index.commit()
+    };
+    assert!(matches!(put(), Err(IndexError::Disk(_))));
+    drop(index);
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    assert_eq!(index.fingerprint(0, 0), before);
+    assert_eq!(recomputed(&mut index), before);
+}

@@ -1,0 +1,285 @@
+//! Changing the tree, a group at a time, in the order of rule E12.
+
+use std::{collections::BTreeSet, io};
+
+use tree::{
+    Disk, Place, Stat,
+    apply::{self, ApplyError},
+};
+use wire::RelPath;
+
+use super::{Change, ChangeDone, Changed, Expected, Making, StagedFrom, What};
+use crate::content::ContentReader;
+
+/// Up to this many files are made durable one by one, more with one `syncfs` (rule E12).
+const SYNC_EACH: usize = 32;
+
+/// A change whose new contents are ready in `.kin/swap`.
+struct Ready {
+    change: Change,
+    staged: Result<(), ApplyError>,
+}
+
+/// Changes the tree in the order of rule E12. The intents are durable already; the index follows.
+pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed> {
+    let many = changes.len() > SYNC_EACH;
+    let mut staged_any = false;
+    let mut ready: Vec<Ready> = changes
+        .into_iter()
+        .map(|change| {
+            let staged = stage(disk, &change, !many);
+            staged_any |= matches!(change.what, What::Place { .. });
+            Ready { change, staged }
+        })
+        .collect();
+    if many
+        && staged_any
+        && let Err(error) = disk.sync_all()
+    {
+        for item in &mut ready {
+            item.staged = Err(not_durable(&item.change.path, &error));
+        }
+    }
+    let mut dirs = BTreeSet::new();
+    let mut final_modes = Vec::new();
+    let mut results = Vec::with_capacity(ready.len());
+    for Ready { change, staged } in ready {
+        let result = staged.and_then(|()| swap_in(disk, &change, &mut final_modes));
+        // What could not be put back is the user's, and lies where ours was made ready.
+        let is_users = matches!(&result, Err(ApplyError::Changed { kept_at: Some(_), .. }));
+        if let (Err(_), false, What::Place { swap, from, .. }) = (&result, is_users, &change.what) {
+            unstage(disk, *swap, from);
+        }
+        if result.is_ok() && !matches!(change.what, What::Meta { .. }) {
+            dirs.extend(change.path.parent());
+        }
+        results.push(Changed { path: change.path, result });
+    }
+    for (path, mode) in final_modes {
+        set_final_mode(disk, &path, mode, &mut results);
+    }
+    let synced = if dirs.len() > SYNC_EACH {
+        disk.sync_all()
+    } else {
+        // A directory that is gone again was removed by this very group; its parent is in the set.
+        dirs.iter().try_for_each(|dir| match disk.sync_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        })
+    };
+    if let Err(error) = synced {
+        for changed in &mut results {
+            // Done but perhaps not durable: the index must not say it is. The next scan finds it.
+            changed.result = Err(not_durable(&changed.path, &error));
+        }
+    }
+    results
+}
+
+fn not_durable(path: &RelPath, error: &io::Error) -> ApplyError {
+    let error = io::Error::new(error.kind(), error.to_string());
+    ApplyError::io("make durable", path, error)
+}
+
+/// Directory modes come last, since they may forbid what had to be done inside (rule E10).
+fn set_final_mode(disk: &dyn Disk, path: &RelPath, mode: u32, results: &mut [Changed]) {
+    let place = Place::Tree(path.clone());
+    let Ok(Some(stat)) = disk.stat(&place) else { return };
+    let set = disk.set_meta(path, stat.inode, mode, None).and_then(|()| disk.stat(&place));
+    if let Some(changed) = results.iter_mut().find(|changed| changed.path == *path) {
+        changed.result = match set {
+            Ok(stat) => {
+                let copy = changed.result.as_ref().ok().and_then(|done| done.copy);
+                Ok(ChangeDone { stat, copy })
+            }
+            Err(error) => Err(ApplyError::io("set the mode of", path, error)),
+        };
+    }
+}
+
+/// Makes new contents ready in `.kin/swap`, durable if `sync` says so.
+fn stage(disk: &dyn Disk, change: &Change, sync: bool) -> Result<(), ApplyError> {
+    let What::Place { swap, from, mode, mtime, .. } = &change.what else { return Ok(()) };
+    let place = Place::Swap(*swap);
+    let make = || {
+        let file = match from {
+            StagedFrom::Link(target) => return disk.make_symlink(&place, target, *mtime),
+            StagedFrom::Bytes(bytes) => {
+                let file = disk.open_own(&place)?;
+                file.write_at(bytes, 0)?;
+                file
+            }
+            StagedFrom::Partial(content) => {
+                disk.rename_new(&Place::Partial(*content), &place)?;
+                disk.open_own(&place)?
+            }
+        };
+        file.set_meta(*mode, *mtime)?;
+        if sync { file.sync() } else { Ok(()) }
+    };
+    make().map_err(|error| ApplyError::io("write", &change.path, error))
+}
+
+/// Clears away what was made ready but could not be placed; a download is kept.
+fn unstage(disk: &dyn Disk, swap: u64, from: &StagedFrom) {
+    let place = Place::Swap(swap);
+    let cleared = match from {
+        StagedFrom::Partial(content) => disk.rename_new(&place, &Place::Partial(*content)),
+        StagedFrom::Bytes(_) | StagedFrom::Link(_) => disk.unlink_own(&place),
+    };
+    if let Err(error) = cleared
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "a temporary file stays in .kin/swap until the next start");
+    }
+}
+
+/// Makes a change, opening a directory that its owner made unwritable for as long as it takes (rule
+/// E10).
+fn swap_in(
+    disk: &dyn Disk,
+    change: &Change,
+    final_modes: &mut Vec<(RelPath, u32)>,
+) -> Result<ChangeDone, ApplyError> {
+    let result = match try_change(disk, change, final_modes) {
+        Err(ApplyError::Io { operation, path, source })
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            let dir = change.path.parent().unwrap_or_default();
+            let opened = apply::Writable::open(disk, &dir)?;
+            if opened.was_closed() {
+                let result = try_change(disk, change, final_modes);
+                opened.close()?;
+                result
+            } else {
+                Err(ApplyError::Io { operation, path, source })
+            }
+        }
+        other => other,
+    };
+    if let Err(ApplyError::Changed { path, kept_at: Some(place) }) = &result {
+        // The user's, and its name was taken meanwhile: it becomes a copy beside it.
+        let inode = disk.stat(place).ok().flatten().map_or(0, |stat| stat.inode);
+        let copy = apply::conflict_name(path, 0, inode << 32);
+        if let Err(error) = disk.rename_new(place, &Place::Tree(copy)) {
+            tracing::warn!(%error, "an edit that lost its name stays in .kin/swap until the next start");
+        }
+    }
+    result
+}
+
+fn try_change(
+    disk: &dyn Disk,
+    change: &Change,
+    final_modes: &mut Vec<(RelPath, u32)>,
+) -> Result<ChangeDone, ApplyError> {
+    let path = &change.path;
+    match &change.what {
+        What::Place { swap, room: None, .. } => {
+            let stat = apply::place_new(disk, &Place::Swap(*swap), path)?;
+            Ok(ChangeDone { stat: Some(stat), copy: None })
+        }
+        What::Place { swap, room: Some(room), .. } => {
+            let out = Place::Swap(*swap);
+            let stat = with_expected(&room.expected, &|expected| {
+                apply::replace(disk, &out, path, expected)
+            })?;
+            let copy = keep(disk, &out, path, &room.making);
+            Ok(ChangeDone { stat: Some(stat), copy })
+        }
+        What::MakeDir { swap, mode, room } => {
+            let mut copy = None;
+            if let Some(room) = room {
+                let out = Place::Swap(*swap);
+                with_expected(&room.expected, &|expected| {
+                    apply::remove(disk, path, expected, &out)
+                })?;
+                copy = keep(disk, &out, path, &room.making);
+            }
+            let failed = |error| ApplyError::io("make the directory", path, error);
+            disk.make_dir(path, mode | 0o700).map_err(failed)?;
+            if mode | 0o700 != *mode {
+                final_modes.push((path.clone(), *mode));
+            }
+            let stat = disk.stat(&Place::Tree(path.clone())).map_err(failed)?;
+            Ok(ChangeDone { stat, copy })
+        }
+        What::Meta { expected, mode, mtime } => {
+            let stat = with_expected(expected, &|expected| {
+                apply::set_meta_checked(disk, path, expected, *mode, *mtime)
+            })?;
+            Ok(ChangeDone { stat: Some(stat), copy: None })
+        }
+        What::Remove { swap, expected, history } => {
+            let out = Place::Swap(*swap);
+            with_expected(expected, &|expected| apply::remove(disk, path, expected, &out))?;
+            keep(disk, &out, path, &Making::History(history.clone()));
+            Ok(ChangeDone::default())
+        }
+        What::RemoveDir => match disk.remove_dir(path) {
+            Ok(()) => Ok(ChangeDone::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ChangeDone::default()),
+            Err(error) => Err(ApplyError::io("remove the directory", path, error)),
+        },
+    }
+}
+
+/// Calls `act` with what must be there, reading the contents again where the stat could hide an edit
+/// (rule E13).
+fn with_expected<T>(expected: &Expected, act: &dyn Fn(&apply::Expected<'_>) -> T) -> T {
+    let Some(content) = expected.content else {
+        return act(&apply::Expected::stat(expected.stat));
+    };
+    let verify = |disk: &dyn Disk, place: &Place| -> io::Result<bool> {
+        let file = disk.open(place)?;
+        let stat = file.stat()?;
+        let hashed = ContentReader::new().read(&*file, &stat);
+        Ok(hashed.is_ok_and(|hashed| hashed.content == content))
+    };
+    act(&apply::Expected { stat: expected.stat, verify: Some(&verify) })
+}
+
+/// Puts what came out where it is kept, and returns the conflict copy's stat if there is one. The change
+/// itself is made by now: where this fails, what came out stays in `.kin/swap`, and the next start puts
+/// it into history (rule E14).
+fn keep(disk: &dyn Disk, out: &Place, path: &RelPath, making: &Making) -> Option<Stat> {
+    if let Making::Copy(copy) = making {
+        let place = Place::Tree(copy.clone());
+        if disk.rename_new(out, &place).is_ok() {
+            return disk.stat(&place).ok().flatten();
+        }
+        // Something of that name is there: whatever it is, this is kept as well.
+    }
+    let history = match making {
+        Making::History(history) => history.clone(),
+        Making::Copy(_) => {
+            let inode = disk.stat(out).ok().flatten().map_or(0, |stat| stat.inode);
+            apply::history_name(path, 0, inode << 32)
+        }
+    };
+    if let Err(error) = to_history(disk, out, path, &history) {
+        tracing::warn!(%error, "old contents stay in .kin/swap until the next start");
+    }
+    None
+}
+
+/// Moves something of the user's from `.kin/swap` to history, under another name if that one is taken.
+pub(super) fn to_history(
+    disk: &dyn Disk,
+    out: &Place,
+    path: &RelPath,
+    history: &RelPath,
+) -> Result<(), ApplyError> {
+    let mut name = history.clone();
+    for attempt in 1..100u32 {
+        match disk.rename_new(out, &Place::History(name.clone())) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let next = format!("{}.{attempt}", history.name());
+                let parent = history.parent().unwrap_or_default();
+                name = parent.join(&next).unwrap_or_else(|_| name.clone());
+            }
+            other => return other.map_err(|error| ApplyError::io("keep the old", path, error)),
+        }
+    }
+    Err(ApplyError::Occupied { path: path.clone() })
+}

@@ -1,0 +1,450 @@
+//! Work on the disk, as values: what the engine wants done, the functions that do it, and what comes of
+//! it. Whoever drives the engine decides on which thread, and when.
+//!
+//! These functions know nothing of records or peers, and are the same over a real disk and a virtual one.
+
+use std::io;
+
+use bytes::Bytes;
+use tree::{Disk, Listing, Place, Stat, apply::ApplyError};
+use wire::{
+    Hash, RelPath,
+    sync::{PieceAnswer, PieceData},
+};
+
+use crate::{
+    content::{Chunk, ChunkList, ContentReader},
+    engine::PeerId,
+    index::Intent,
+};
+
+mod apply;
+mod download;
+mod read;
+mod recover;
+
+/// Something to be done on the disk.
+#[derive(Debug)]
+pub enum Job {
+    /// Deal with what an interrupted run left behind, before anything else is done.
+    Recover {
+        /// Applies that were under way.
+        items: Vec<RecoverItem>,
+        /// The time by the wall clock, in nanoseconds since 1970.
+        now: i64,
+    },
+    /// Read a directory.
+    List {
+        /// Which.
+        dir: RelPath,
+    },
+    /// Look at some paths.
+    Stat {
+        /// Which.
+        paths: Vec<RelPath>,
+        /// Groups of applies that had ended when it was asked for.
+        since: u64,
+    },
+    /// Read and name the contents of files and links.
+    Hash {
+        /// Which, and what they looked like.
+        items: Vec<HashItem>,
+    },
+    /// Read pieces of contents for a peer.
+    Read {
+        /// For whom.
+        peer: PeerId,
+        /// For which request.
+        request: u32,
+        /// What.
+        pieces: Vec<ReadPiece>,
+        /// True if the link is slow enough for compression to pay.
+        compress: bool,
+    },
+    /// Read small contents that are in the folder already.
+    CopySmall {
+        /// Which.
+        items: Vec<CopyItem>,
+    },
+    /// Prepare a download: see what is there of it, and copy what the folder has elsewhere.
+    Assemble {
+        /// The content.
+        content: Hash,
+        /// The number of the transfer.
+        transfer: u32,
+        /// Its size in bytes.
+        size: u64,
+        /// All its chunks.
+        plan: Vec<ChunkPlan>,
+    },
+    /// Verify chunks and write them to a download.
+    Write {
+        /// The content.
+        content: Hash,
+        /// The number of the transfer.
+        transfer: u32,
+        /// The chunks.
+        pieces: Vec<WritePiece>,
+    },
+    /// Change the tree. Only one such job runs at a time.
+    Apply {
+        /// How.
+        changes: Vec<Change>,
+    },
+}
+
+/// What came of a [`Job`].
+#[derive(Debug)]
+pub enum Done {
+    /// Of [`Job::Recover`].
+    Recovered {
+        /// Paths that need a person, and why.
+        skipped: Vec<(String, String)>,
+    },
+    /// Of [`Job::List`].
+    Listed {
+        /// The directory.
+        dir: RelPath,
+        /// What is in it.
+        result: io::Result<Listing>,
+    },
+    /// Of [`Job::Stat`].
+    Stated {
+        /// Each path, with what is there.
+        items: Vec<(RelPath, io::Result<Option<Stat>>)>,
+        /// As in the job.
+        since: u64,
+    },
+    /// Of [`Job::Hash`].
+    Hashed {
+        /// Each path, with what it holds.
+        items: Vec<Hashed>,
+    },
+    /// Of [`Job::Read`].
+    Read {
+        /// For whom.
+        peer: PeerId,
+        /// For which request.
+        request: u32,
+        /// The pieces, each with the path whose file is not what the index says, if so.
+        answers: Vec<(PieceAnswer, Option<RelPath>)>,
+    },
+    /// Of [`Job::CopySmall`].
+    CopiedSmall {
+        /// Each content, with its bytes if they were there.
+        items: Vec<(Hash, Option<Bytes>)>,
+    },
+    /// Of [`Job::Assemble`].
+    Assembled {
+        /// The content.
+        content: Hash,
+        /// The number of the transfer.
+        transfer: u32,
+        /// For each chunk, true if it is in the download now; or why there can be no download.
+        result: Result<Vec<bool>, String>,
+    },
+    /// Of [`Job::Write`].
+    Written {
+        /// The content.
+        content: Hash,
+        /// The number of the transfer.
+        transfer: u32,
+        /// What was written.
+        result: WriteOutcome,
+    },
+    /// Of [`Job::Apply`].
+    Applied {
+        /// Each change.
+        results: Vec<Changed>,
+    },
+}
+
+/// A file or link to be read.
+#[derive(Clone, Debug)]
+pub struct HashItem {
+    /// Where.
+    pub path: RelPath,
+    /// What it looked like.
+    pub stat: Stat,
+}
+
+/// A file or link that was read.
+#[derive(Debug)]
+pub struct Hashed {
+    /// Where.
+    pub path: RelPath,
+    /// Its stat, unchanged from before the reading to after, and what it holds.
+    pub result: Result<(Stat, HashedBody), HashError>,
+}
+
+/// Contents of a file or link.
+#[derive(Debug)]
+pub enum HashedBody {
+    /// A regular file.
+    File {
+        /// Its content hash.
+        content: Hash,
+        /// Its chunks, if it has any.
+        chunks: Option<ChunkList>,
+        /// Its bytes, if they are few.
+        small: Option<Bytes>,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it points.
+        target: String,
+    },
+}
+
+/// Why a file could not be read.
+#[derive(Debug)]
+pub enum HashError {
+    /// It changed while it was read.
+    Unstable,
+    /// It is not there any more, or is something else.
+    Gone,
+    /// Something failed: what, and what to do.
+    Io(String),
+}
+
+/// A piece of a content to be read for a peer.
+#[derive(Debug)]
+pub struct ReadPiece {
+    /// Its place in the request.
+    pub item: u32,
+    /// Where it is, with the stat it must have; `None` if it is not here.
+    pub source: Option<(RelPath, Stat)>,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// A small content that is in the folder already.
+#[derive(Debug)]
+pub struct CopyItem {
+    /// Where.
+    pub source: RelPath,
+    /// The content.
+    pub content: Hash,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A chunk of a download.
+#[derive(Debug)]
+pub struct ChunkPlan {
+    /// Its place in the content.
+    pub offset: u64,
+    /// The chunk.
+    pub chunk: Chunk,
+    /// A file in the tree, and the place in it, where the chunk may be found.
+    pub source: Option<(RelPath, u64)>,
+}
+
+/// A chunk that came.
+#[derive(Debug)]
+pub struct WritePiece {
+    /// Which.
+    pub chunk: Chunk,
+    /// All its places in the content.
+    pub places: Vec<u64>,
+    /// Its bytes, to be verified.
+    pub data: PieceData,
+}
+
+/// What became of chunks that came.
+#[derive(Debug, Default)]
+pub struct WriteOutcome {
+    /// Bytes dealt with, right or wrong.
+    pub bytes: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// Chunks whose bytes are not what their hash says.
+    pub wrong: Vec<(Chunk, Vec<u64>)>,
+    /// Why nothing more can be written.
+    pub error: Option<String>,
+}
+
+/// A change of the tree.
+#[derive(Debug)]
+pub struct Change {
+    /// Where.
+    pub path: RelPath,
+    /// How.
+    pub what: What,
+}
+
+/// How the tree is to be changed.
+#[derive(Debug)]
+pub enum What {
+    /// A directory is to be there.
+    MakeDir {
+        /// The place in `.kin/swap` for what is in its way.
+        swap: u64,
+        /// Permission bits.
+        mode: u32,
+        /// What becomes of what is in its way.
+        room: Option<Room>,
+    },
+    /// A file or link is to be there.
+    Place {
+        /// The place in `.kin/swap` where it is made ready.
+        swap: u64,
+        /// Its contents.
+        from: StagedFrom,
+        /// Permission bits (not of a link).
+        mode: u32,
+        /// Modification time in nanoseconds since 1970.
+        mtime: i64,
+        /// What becomes of what it replaces.
+        room: Option<Room>,
+    },
+    /// What is there gets other metadata.
+    Meta {
+        /// What is there.
+        expected: Expected,
+        /// Permission bits (not of a link).
+        mode: u32,
+        /// Modification time in nanoseconds since 1970; not of a directory.
+        mtime: Option<i64>,
+    },
+    /// The file or link there goes to history.
+    Remove {
+        /// The place in `.kin/swap` on its way.
+        swap: u64,
+        /// What is there.
+        expected: Expected,
+        /// Where it goes.
+        history: RelPath,
+    },
+    /// The directory there is removed if it is empty.
+    RemoveDir,
+}
+
+/// What the index says is at a path: it must still be there for a change to go ahead.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// The stat read back when the index last knew the contents.
+    pub stat: Stat,
+    /// The contents, where that stat could hide an edit: they are read again then.
+    pub content: Option<Hash>,
+}
+
+/// What is in the way of a change, and what becomes of it.
+#[derive(Debug)]
+pub struct Room {
+    /// What must be there for the change to go ahead.
+    pub expected: Expected,
+    /// What becomes of it.
+    pub making: Making,
+}
+
+/// What becomes of a file or link that makes room.
+#[derive(Debug)]
+pub enum Making {
+    /// It goes to this place in history.
+    History(RelPath),
+    /// It becomes a conflict copy at this path.
+    Copy(RelPath),
+}
+
+/// Where contents to be placed come from.
+#[derive(Debug)]
+pub enum StagedFrom {
+    /// Memory; verified already.
+    Bytes(Bytes),
+    /// A finished download.
+    Partial(Hash),
+    /// It is a symbolic link, to this target.
+    Link(String),
+}
+
+/// A change that was tried.
+#[derive(Debug)]
+pub struct Changed {
+    /// Where.
+    pub path: RelPath,
+    /// What came of it.
+    pub result: Result<ChangeDone, ApplyError>,
+}
+
+/// A change that was made, durably.
+#[derive(Debug, Default)]
+pub struct ChangeDone {
+    /// What is there now; `None` if nothing.
+    pub stat: Option<Stat>,
+    /// The conflict copy that was made.
+    pub copy: Option<Stat>,
+}
+
+/// An apply that was under way when the last run stopped.
+#[derive(Debug)]
+pub struct RecoverItem {
+    /// What was going on.
+    pub intent: Intent,
+    /// What was there before, as the index has it.
+    pub here: Option<Stat>,
+    /// Where it was to be kept, if it is an edit that lost.
+    pub copy: Option<RelPath>,
+    /// The directory it is in, and the mode that the directory is to have.
+    pub parent: Option<(RelPath, u32)>,
+}
+
+/// Does a job.
+pub fn run(disk: &dyn Disk, job: Job) -> Done {
+    match job {
+        Job::Recover { items, now } => {
+            Done::Recovered { skipped: recover::recover(disk, &items, now) }
+        }
+        Job::List { dir } => {
+            let result = disk.list(&dir);
+            Done::Listed { dir, result }
+        }
+        Job::Stat { paths, since } => {
+            let look = |path: RelPath| {
+                let stat = disk.stat(&Place::Tree(path.clone()));
+                (path, stat)
+            };
+            Done::Stated { items: paths.into_iter().map(look).collect(), since }
+        }
+        Job::Hash { items } => {
+            let mut reader = ContentReader::new();
+            let hash = |item: HashItem| Hashed {
+                result: read::hash(disk, &mut reader, &item),
+                path: item.path,
+            };
+            Done::Hashed { items: items.into_iter().map(hash).collect() }
+        }
+        Job::Read { peer, request, pieces, compress } => {
+            Done::Read { peer, request, answers: read::read_pieces(disk, pieces, compress) }
+        }
+        Job::CopySmall { items } => {
+            let copy = |item: CopyItem| (item.content, read::copy_small(disk, &item));
+            Done::CopiedSmall { items: items.into_iter().map(copy).collect() }
+        }
+        Job::Assemble { content, transfer, size, plan } => {
+            let result =
+                download::assemble(disk, content, size, &plan).map_err(|error| why(&error));
+            Done::Assembled { content, transfer, result }
+        }
+        Job::Write { content, transfer, pieces } => Done::Written {
+            content,
+            transfer,
+            result: download::write_chunks(disk, content, pieces),
+        },
+        Job::Apply { changes } => Done::Applied { results: apply::apply_group(disk, changes) },
+    }
+}
+
+/// An error of the disk in words that a person can act on.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full; make room and it goes on by itself".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "permission denied; make it readable".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => "the disk is read-only".to_owned(),
+        _ => error.to_string(),
+    }
+}

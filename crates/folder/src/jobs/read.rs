@@ -1,0 +1,89 @@
+//! Reading what is in the tree: naming contents, giving pieces to peers, taking copies.
+
+use std::io;
+
+use bytes::Bytes;
+use tree::{Disk, FileKind, Place, Stat};
+use wire::{Hash, RelPath, sync::PieceAnswer};
+
+use super::{CopyItem, HashError, HashItem, HashedBody, ReadPiece, why};
+use crate::{
+    compress::{self, Policy},
+    content::{ContentError, ContentReader},
+};
+
+pub(super) fn hash(
+    disk: &dyn Disk,
+    reader: &mut ContentReader,
+    item: &HashItem,
+) -> Result<(Stat, HashedBody), HashError> {
+    let place = Place::Tree(item.path.clone());
+    let classify = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => HashError::Gone,
+        _ => HashError::Io(format!("cannot be read: {}", why(&error))),
+    };
+    let now_at = |place: &Place| disk.stat(place).map_err(classify)?.ok_or(HashError::Gone);
+    if item.stat.kind == FileKind::Symlink {
+        let target = disk.read_link(&place).map_err(classify)?;
+        let stat = now_at(&place)?;
+        if target.is_empty() || target.len() > wire::record::MAX_TARGET {
+            return Err(HashError::Io("its link target is too long to travel".to_owned()));
+        }
+        let same = stat.kind == FileKind::Symlink && stat.same_contents(&item.stat);
+        let body = HashedBody::Symlink { target };
+        return if same { Ok((stat, body)) } else { Err(HashError::Unstable) };
+    }
+    let file = disk.open(&place).map_err(classify)?;
+    let before = file.stat().map_err(classify)?;
+    let hashed = reader.read(&*file, &before).map_err(|error| match error {
+        ContentError::Io(error) => classify(error),
+        ContentError::TooLarge(_) => HashError::Io(error.to_string()),
+        _ => HashError::Unstable,
+    })?;
+    // The path must still lead to what was read: an editor may have saved by renaming over it.
+    let there = now_at(&place)?;
+    if !there.same_contents(&hashed.stat) {
+        return Err(HashError::Unstable);
+    }
+    let body =
+        HashedBody::File { content: hashed.content, chunks: hashed.chunks, small: hashed.small };
+    Ok((there, body))
+}
+
+pub(super) fn read_pieces(
+    disk: &dyn Disk,
+    pieces: Vec<ReadPiece>,
+    compress: bool,
+) -> Vec<(PieceAnswer, Option<RelPath>)> {
+    let policy = if compress { Policy::WherePays } else { Policy::Never };
+    let mut open: Option<(RelPath, Box<dyn tree::ReadFile>)> = None;
+    let mut read = |piece: &ReadPiece| -> Option<Bytes> {
+        let (path, stat) = piece.source.as_ref()?;
+        if piece.offset + u64::from(piece.len) > stat.size {
+            return None;
+        }
+        if open.as_ref().is_none_or(|(opened, _)| opened != path) {
+            open = Some((path.clone(), disk.open(&Place::Tree(path.clone())).ok()?));
+        }
+        let (_, file) = open.as_ref()?;
+        let mut bytes = vec![0; piece.len as usize];
+        let got = file.read_at(&mut bytes, piece.offset).ok()?;
+        let same = file.stat().ok()?.same_contents(stat);
+        (got == bytes.len() && same).then(|| bytes.into())
+    };
+    pieces
+        .into_iter()
+        .map(|piece| {
+            let data = read(&piece).map(|bytes| compress::seal(bytes, policy));
+            let stale = data.is_none().then(|| piece.source.map(|source| source.0)).flatten();
+            (PieceAnswer { item: piece.item, data }, stale)
+        })
+        .collect()
+}
+
+pub(super) fn copy_small(disk: &dyn Disk, item: &CopyItem) -> Option<Bytes> {
+    let file = disk.open(&Place::Tree(item.source.clone())).ok()?;
+    let mut bytes = vec![0; usize::try_from(item.size).ok()?];
+    let got = file.read_at(&mut bytes, 0).ok()?;
+    (got == bytes.len() && Hash::of(&bytes) == item.content).then(|| bytes.into())
+}

@@ -1,0 +1,134 @@
+//! The command line's outermost layer: parse, run a command, say how it ended, exit.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    commands::{demo, sync},
+    error::CommandError,
+    logging,
+    output::{Output as _, json::Json, screen::Screen, terminal::show_error},
+};
+
+/// Keep a folder in step between your devices, with nobody in between.
+#[derive(Parser, Debug)]
+#[command(name = "kin", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    after_help = "See what it does on this machine alone: kin demo\nThen, on two devices: kin sync ~/Shared"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Sync(sync::SyncArgs),
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let (json, verbose) = match &command {
+        Command::Sync(args) => (args.json, args.verbose),
+        Command::Demo(args) => (args.json, args.verbose),
+    };
+    let screen = if json { Screen::plain() } else { Screen::stderr() };
+    logging::start(verbose, &screen);
+    match run(&screen, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if json {
+                Json::new(std::io::stdout()).error(&error);
+            } else {
+                screen.clear();
+                show_error(&screen, &error);
+            }
+            error.exit.into()
+        }
+    }
+}
+
+fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| CommandError::failed("io", &format!("cannot start threads: {error}")))?;
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Sync(args) => sync::run(screen, &args).await,
+            Command::Demo(args) => demo::run(screen, &args).await,
+        }
+    });
+    // What still blocks (a read of standard input) must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../../docs/cli.md");
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_reference_names_every_command_and_flag() {
+        for command in Cli::command().get_subcommands() {
+            let title = format!("## `kin {}", command.get_name());
+            let section =
+                REFERENCE.split("\n## ").find(|part| format!("## {part}").starts_with(&title));
+            let section = section.expect("each command has a section of its own");
+            for arg in command.get_arguments() {
+                let long = arg.get_long().map(|long| format!("`--{long}"));
+                let short = arg.get_short().map(|short| format!("`-{short}"));
+                let names = [long, short];
+                for name in names.into_iter().flatten() {
+                    assert!(section.contains(&name), "docs/cli.md, {title}: {name} is missing");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_reference_names_every_config_key_event_and_exit_code() {
+        for key in [
+            "path",
+            "port",
+            "name",
+            "peer",
+            "no_discovery",
+            "exclude",
+            "topic",
+            "max_concurrent_transfers",
+        ] {
+            assert!(REFERENCE.contains(&format!("| `{key}` |")), "{key} is missing");
+        }
+        for event in [
+            "listening",
+            "peer_found",
+            "confirm",
+            "comparing",
+            "confirm_withdrawn",
+            "peer_connected",
+            "peer_disconnected",
+            "progress",
+            "in_sync",
+            "applied",
+            "conflict",
+            "skipped",
+            "error",
+        ] {
+            assert!(REFERENCE.contains(&format!("| `{event}` |")), "{event} is missing");
+        }
+        for code in [0, 1, 2, 3, 4, 130] {
+            assert!(REFERENCE.contains(&format!("\n| {code} |")), "exit code {code} is missing");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What a run shows, to a person or to a program: one trait, two ways.
+
+pub(crate) mod json;
+pub(crate) mod screen;
+pub(crate) mod terminal;
+mod words;
+
+use std::io;
+
+use node::Event;
+
+use crate::{error::CommandError, prompt::Question};
+
+/// Where events go. An error means that nobody reads any more.
+pub(crate) trait Output {
+    /// Something happened. Questions come by [`Output::question`], when it is their turn.
+    fn event(&mut self, event: &Event) -> io::Result<()>;
+
+    /// This question is open now.
+    fn question(&mut self, question: &Question) -> io::Result<()>;
+
+    /// The question shown last is over; `typed` says whether a line was typed for it.
+    fn question_over(&mut self, typed: bool);
+
+    /// A remark for the person, beside the events. May hold names (unescaped).
+    fn note(&mut self, note: &str);
+
+    /// The command ends with this.
+    fn error(&mut self, error: &CommandError);
+}

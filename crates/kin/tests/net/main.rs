@@ -1,0 +1,184 @@
+//! `kin` on two, three and four real hosts: network namespaces with multicast between them.
+//!
+//! This binary has its own `main` for two reasons. Without root it must enter a user namespace before
+//! any thread exists; and a test whose machine lacks something (namespaces, IPv6) must count as
+//! *skipped*, never as passed: it is listed as ignored, and one test, which always runs, prints the
+//! reasons. On such a machine `cargo nextest run` ends with "N skipped".
+//!
+//! Tests are named by what a person would say; faults of dsync that must not be ours are `dsync_NN_…`
+//! with the number they have in the list this project keeps. What a test needs is named in front of it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the tests play the person who owns the files, and talk to whoever runs them"
+)]
+
+mod bulk;
+mod common;
+mod crash;
+mod dsync;
+mod harness;
+mod links;
+mod many;
+mod meet;
+mod memory;
+mod stranger;
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use lab::Machine;
+use libtest_mimic::{Arguments, Trial};
+
+/// What a test needs of the machine.
+#[derive(Clone, Copy)]
+enum Needs {
+    /// Network namespaces.
+    Lan,
+    /// And IPv6.
+    Ipv6,
+    /// And lines that can be made slow.
+    Shaping,
+    /// And a way to run a program with fewer rights (`setpriv`).
+    Setpriv,
+    /// And a terminal to run it in (`script`).
+    Terminal,
+}
+
+impl Needs {
+    /// What is missing here, if anything.
+    fn missing(self, machine: &Machine) -> Option<String> {
+        let program =
+            |name: &str| (!Machine::has(name)).then(|| format!("the command `{name}` is missing"));
+        machine.namespaces.clone().err().or_else(|| match self {
+            Self::Lan => None,
+            Self::Ipv6 => (!machine.ipv6).then(|| "this kernel has no IPv6".to_owned()),
+            Self::Shaping => {
+                (!machine.shaping).then(|| "`tc` cannot make a line slow here".to_owned())
+            }
+            Self::Setpriv => program("setpriv"),
+            Self::Terminal => program("script"),
+        })
+    }
+}
+
+macro_rules! all {
+    ($($module:ident { $($needs:ident $name:ident)* })*) => {
+        vec![$($((
+            concat!(stringify!($module), "::", stringify!($name)),
+            Needs::$needs,
+            $module::$name as fn(),
+        ),)*)*]
+    };
+}
+
+fn tests() -> Vec<(&'static str, Needs, fn())> {
+    all! {
+        harness {
+            Lan multicast_passes_until_the_cable_is_pulled
+            Lan a_failing_test_leaves_no_namespace
+            Shaping a_slow_line_is_slow_and_counted
+        }
+        meet {
+            Lan two_devices_find_each_other_and_become_the_union_until_ctrl_c
+            Lan a_no_on_one_side_syncs_nothing
+            Lan end_of_input_is_no
+            Lan a_peer_given_by_hand_without_discovery
+            Lan only_the_same_topic_meets
+            Lan who_knows_the_passphrase_is_accepted
+            Lan who_does_not_know_the_passphrase_is_refused
+            Lan open_says_so_loudly_and_answers_for_its_own_side_only
+            Lan once_ends_when_both_agree
+            Lan once_alone_times_out
+            Ipv6 a_network_with_ipv6_only
+            Ipv6 a_network_with_link_local_addresses_only
+            Lan both_dial_at_once_and_one_link_stays
+        }
+        many {
+            Lan three_hosts_become_one_union
+            Lan a_late_third_is_vouched_for_and_nobody_is_asked_twice
+            Lan four_hosts_edit_at_once_and_converge
+        }
+        links {
+            Lan a_cut_and_mended_link
+            Lan packets_that_vanish_silently
+            Lan a_changed_address
+            Lan a_suspended_process
+        }
+        memory {
+            Lan deletes_and_renames_between_two_runs_are_honoured
+            Lan an_unchanged_folder_is_not_read_again
+            Lan a_first_meeting_keeps_both_of_two_contents
+        }
+        crash {
+            Shaping the_receiver_is_killed_during_a_transfer
+            Shaping the_sender_is_killed_during_a_transfer
+            Shaping a_broken_transfer_of_one_gib_resumes
+            Shaping ctrl_c_during_work_leaves_nothing_behind
+            Shaping a_second_ctrl_c_stops_at_once_and_the_next_start_recovers
+        }
+        bulk {
+            Lan a_real_tree_byte_for_byte
+            Lan what_travels
+            Lan what_cannot_travel_is_reported_and_the_rest_goes_on
+        }
+        stranger {
+            Lan dsync_01_a_stranger_reads_writes_and_deletes_nothing
+            Lan dsync_01_a_rogue_advert_changes_nothing
+            Lan dsync_02_a_man_in_the_middle_reads_and_changes_nothing
+            Lan dsync_02_what_was_recorded_cannot_be_replayed
+            Lan dsync_03_a_stranger_gets_neither_memory_nor_time
+        }
+        dsync {
+            Lan dsync_06_reading_is_not_changing
+            Lan dsync_09_ctrl_c_keeps_the_users_part_files
+            Lan dsync_10_twenty_thousand_files_both_ways_at_once
+            Lan dsync_11_a_restarted_peer_gets_the_first_edit
+            Setpriv dsync_12_an_unreadable_file_stops_only_itself
+            Terminal dsync_12_a_long_name_on_a_terminal
+            Lan dsync_13_directories_are_renamed_made_and_removed
+            Lan dsync_15_ignores_and_flags_hold_from_the_first_run
+            Lan dsync_16_deletes_made_while_apart_stay
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(ended) = stranger::play_role() {
+        return ended;
+    }
+    let arguments = Arguments::from_args();
+    let machine = Machine::probe();
+    if !arguments.list
+        && machine.namespaces.is_ok()
+        && let Err(why) = machine.enter()
+    {
+        eprintln!("cannot enter a user namespace, which the probe could: {why}");
+        return ExitCode::FAILURE;
+    }
+    let mut trials = Vec::new();
+    let mut skipped: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, needs, test) in tests() {
+        let missing = needs.missing(&machine);
+        if let Some(missing) = &missing {
+            skipped.entry(missing.clone()).or_default().push(name);
+        }
+        let run = move || {
+            test();
+            Ok(())
+        };
+        trials.push(Trial::test(name, run).with_ignored_flag(missing.is_some()));
+    }
+    // The runner hides what is said while tests are listed; this one is shown (.config/nextest.toml).
+    trials.push(Trial::test("what_is_skipped_here_is_said", move || {
+        if skipped.is_empty() {
+            println!("this machine can run every two-host test");
+        }
+        for (missing, names) in &skipped {
+            println!("SKIPPED, {} two-host tests: {missing}: {}", names.len(), names.join(" "));
+        }
+        Ok(())
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,116 @@
+//! This device as an end of links: its TLS configuration, and dialling.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use identity::{DeviceId, DeviceKey};
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::{
+    Limits, Link, LinkError,
+    buffered::ReadAhead,
+    error::same_place,
+    socket,
+    tls::{self, ALPN},
+};
+
+/// Everything that is needed to make links: a device's key as TLS knows it, and the limits.
+pub struct Endpoint {
+    own: DeviceId,
+    connector: TlsConnector,
+    acceptor: TlsAcceptor,
+    limits: Limits,
+}
+
+impl Endpoint {
+    /// Makes the endpoint of the device that has this key.
+    ///
+    /// # Errors
+    /// [`LinkError::Setup`] if the cryptographic library cannot be used.
+    pub fn new(key: &Arc<DeviceKey>, limits: Limits) -> Result<Self, LinkError> {
+        let (client, server) = tls::configs(key)?;
+        Ok(Self {
+            own: key.id(),
+            connector: Arc::new(client).into(),
+            acceptor: Arc::new(server).into(),
+            limits,
+        })
+    }
+
+    /// The id of this device.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.own
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Makes a link to whatever device answers at an address. Which one that is, only
+    /// [`Link::peer`] tells. An IPv6 scope id in the address is heeded.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`], [`LinkError::Timeout`], [`LinkError::Cut`] if there is nobody, or
+    /// nobody who answers; [`LinkError::NotKinfold`], [`LinkError::BadKey`] if it is somebody else;
+    /// [`LinkError::Own`] if it is this very device.
+    pub async fn dial(&self, addr: SocketAddr) -> Result<Link, LinkError> {
+        let connected = within(self.limits.connect_timeout, TcpStream::connect(addr)).await?;
+        let stream = connected.map_err(LinkError::Refused)?;
+        // A port of our own range, dialled while nobody listens, may connect to itself.
+        if let (Ok(here), Ok(there)) = (stream.local_addr(), stream.peer_addr())
+            && same_place(here, there)
+        {
+            return Err(LinkError::Own);
+        }
+        socket::tune(&stream).map_err(LinkError::io)?;
+        let name = ServerName::from(addr.ip());
+        let handshake = self.connector.connect(name, ReadAhead::new(stream));
+        let stream = within(self.limits.handshake_timeout, handshake).await?;
+        self.finish(stream.map_err(LinkError::handshake)?.into(), addr, true)
+    }
+
+    /// Does the handshake on a connection that came in.
+    pub(crate) async fn answer(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+    ) -> Result<Link, LinkError> {
+        socket::tune(&stream).map_err(LinkError::io)?;
+        let handshake = self.acceptor.accept(ReadAhead::new(stream));
+        let stream = within(self.limits.handshake_timeout, handshake).await?;
+        self.finish(stream.map_err(LinkError::handshake)?.into(), addr, false)
+    }
+
+    fn finish(
+        &self,
+        stream: TlsStream<ReadAhead<TcpStream>>,
+        addr: SocketAddr,
+        dialled: bool,
+    ) -> Result<Link, LinkError> {
+        let (_, connection) = stream.get_ref();
+        if connection.alpn_protocol() != Some(ALPN) {
+            return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
+        }
+        let Some([key]) = connection.peer_certificates() else {
+            return Err(LinkError::BadKey("it showed none".to_owned()));
+        };
+        let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
+        if peer == self.own {
+            return Err(LinkError::Own);
+        }
+        Link::new(stream, peer, addr, dialled)
+    }
+}
+
+/// Waits for something, but not for longer than this.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, LinkError> {
+    let expired = |_| LinkError::Timeout {
+        seconds: limit.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+    };
+    timeout(limit, future).await.map_err(expired)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! Endpoints whose configuration was bent: what TLS itself lets pass.
+
+use identity::Secret;
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn key(seed: u8) -> Arc<DeviceKey> {
+    Arc::new(DeviceKey::from_seed(&Secret::new([seed; 32])).unwrap())
+}
+
+/// An endpoint that offers no protocol by ALPN, in either role.
+fn without_alpn(seed: u8) -> Endpoint {
+    let (mut client, mut server) = tls::configs(&key(seed)).unwrap();
+    client.alpn_protocols.clear();
+    server.alpn_protocols.clear();
+    Endpoint {
+        own: key(seed).id(),
+        connector: Arc::new(client).into(),
+        acceptor: Arc::new(server).into(),
+        limits: Limits::default(),
+    }
+}
+
+/// What both ends make of it when the first dials the second.
+async fn meet(
+    dialling: Endpoint,
+    answering: Endpoint,
+) -> (Result<Link, LinkError>, Result<Link, LinkError>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let answer = async {
+        let (stream, from) = listener.accept().await.unwrap();
+        answering.answer(stream, from).await
+    };
+    tokio::join!(dialling.dial(addr), answer)
+}
+
+#[tokio::test]
+async fn an_end_without_alpn_is_refused_by_the_other() {
+    let normal = |seed| Endpoint::new(&key(seed), Limits::default()).unwrap();
+    let (_, answered) = meet(without_alpn(1), normal(2)).await;
+    assert!(matches!(answered, Err(LinkError::NotKinfold(_))));
+    let (dialled, _) = meet(normal(1), without_alpn(2)).await;
+    assert!(matches!(dialled, Err(LinkError::NotKinfold(_))));
+    let (dialled, answered) = meet(normal(1), normal(2)).await;
+    assert!(dialled.is_ok() && answered.is_ok());
+}

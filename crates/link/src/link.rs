@@ -1,0 +1,273 @@
+//! A link: frames to and from one device that has proven its key.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use identity::DeviceId;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsStream;
+use wire::frame::{Channel, HEADER_LEN, MAX_STRANGER_FRAME, decode_header, encode_header};
+
+use crate::{LinkError, buffered::ReadAhead, tls::EXPORTER};
+
+/// Frames are collected up to this many bytes before they are encrypted and sent together.
+const COLLECT: usize = 256 * 1024;
+/// From this payload on, a frame is not copied into the collection but sent from where it lies.
+const DIRECT: usize = 32 * 1024;
+/// Bytes by which a reader's memory grows while less than a whole frame's header is known.
+const STEP: usize = 16 * 1024;
+/// Plaintext that TLS takes at once: what one large write to the socket is made of.
+const TLS_BUFFER: usize = 256 * 1024;
+/// How long saying goodbye may take if the other end does not read.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+type Stream = TlsStream<ReadAhead<TcpStream>>;
+
+/// A mutually authenticated, encrypted connection to a peer.
+///
+/// Dropping it, or both of its halves, cuts it: only [`LinkWriter::close`] says goodbye.
+pub struct Link {
+    stream: Stream,
+    peer: DeviceId,
+    addr: SocketAddr,
+    dialled: bool,
+    exporter: [u8; 32],
+    key_exchange: String,
+}
+
+impl Link {
+    pub(crate) fn new(
+        mut stream: Stream,
+        peer: DeviceId,
+        addr: SocketAddr,
+        dialled: bool,
+    ) -> Result<Self, LinkError> {
+        let mut exporter = [0; 32];
+        match &mut stream {
+            TlsStream::Client(client) => {
+                let (_, connection) = client.get_mut();
+                connection.set_buffer_limit(Some(TLS_BUFFER));
+                connection.export_keying_material(&mut exporter, EXPORTER, None)
+            }
+            TlsStream::Server(server) => {
+                let (_, connection) = server.get_mut();
+                connection.set_buffer_limit(Some(TLS_BUFFER));
+                connection.export_keying_material(&mut exporter, EXPORTER, None)
+            }
+        }
+        .map_err(|error| LinkError::Setup(error.to_string()))?;
+        let (_, connection) = stream.get_ref();
+        let key_exchange = connection
+            .negotiated_key_exchange_group()
+            .map(|group| format!("{:?}", group.name()))
+            .unwrap_or_default();
+        Ok(Self { stream, peer, addr, dialled, exporter, key_exchange })
+    }
+
+    /// The device at the other end, by the key that it proved.
+    #[must_use]
+    pub fn peer(&self) -> DeviceId {
+        self.peer
+    }
+
+    /// True if this side dialled, and is the TLS client.
+    #[must_use]
+    pub fn dialled(&self) -> bool {
+        self.dialled
+    }
+
+    /// The other end's address and port. Of a link that came in, the port is a passing one.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The name of the key exchange, as TLS registers it: `X25519MLKEM768` between two of us.
+    #[must_use]
+    pub fn key_exchange(&self) -> &str {
+        &self.key_exchange
+    }
+
+    /// Key material of this link alone, equal at both ends (RFC 8446, section 7.5, label
+    /// `EXPORTER-kinfold-link`, no context). Ceremonies bind it.
+    #[must_use]
+    pub fn exporter(&self) -> [u8; 32] {
+        self.exporter
+    }
+
+    /// Parts the link into a half that reads and one that writes, for two tasks.
+    #[must_use]
+    pub fn split(self) -> (LinkReader, LinkWriter) {
+        let mut stream = self.stream;
+        match &mut stream {
+            TlsStream::Client(client) => client.get_mut().0.widen(),
+            TlsStream::Server(server) => server.get_mut().0.widen(),
+        }
+        let (read, write) = split(stream);
+        (
+            LinkReader {
+                stream: read,
+                buffer: BytesMut::new(),
+                limit: MAX_STRANGER_FRAME,
+                received: 0,
+            },
+            LinkWriter { stream: write, collected: BytesMut::new(), torn: false },
+        )
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = if self.dialled { "to" } else { "from" };
+        write!(f, "Link({way} {:?} at {})", self.peer, self.addr)
+    }
+}
+
+/// The half of a link that reads frames.
+pub struct LinkReader {
+    stream: ReadHalf<Stream>,
+    buffer: BytesMut,
+    limit: usize,
+    received: u64,
+}
+
+impl LinkReader {
+    /// Sets the largest payload, in bytes, that is accepted from here on. At first it is
+    /// [`wire::frame::MAX_STRANGER_FRAME`]; for an accepted peer it is [`wire::frame::MAX_FRAME`].
+    pub fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+
+    /// Bytes received so far, also of frames that are not whole yet: on a slow line the only sign that
+    /// the other end lives.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next frame; `None` if the other end said goodbye after a whole frame. Can be dropped
+    /// without losing anything.
+    ///
+    /// # Errors
+    /// [`LinkError::TooLarge`] and [`LinkError::Malformed`] for a header, before anything is
+    /// allocated for it; [`LinkError::Cut`] if the link ends without goodbye or within a frame;
+    /// [`LinkError::Tls`] if TLS was broken. None of them can be recovered from.
+    pub async fn next(&mut self) -> Result<Option<(Channel, Bytes)>, LinkError> {
+        loop {
+            let wanted = match self.buffer.first_chunk::<HEADER_LEN>() {
+                Some(&header) => {
+                    let (channel, len) =
+                        decode_header(header, self.limit).map_err(LinkError::frame)?;
+                    if self.buffer.len() >= HEADER_LEN + len {
+                        self.buffer.advance(HEADER_LEN);
+                        return Ok(Some((channel, self.buffer.split_to(len).freeze())));
+                    }
+                    // A stranger's frame is at most one step, so nothing is reserved on its word.
+                    HEADER_LEN + len - self.buffer.len()
+                }
+                None => HEADER_LEN,
+            };
+            self.buffer.reserve(wanted.max(STEP));
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) if self.buffer.is_empty() => return Ok(None),
+                Ok(0) => return Err(LinkError::Cut),
+                Ok(more) => self.received += more as u64,
+                Err(error) => return Err(LinkError::io(error)),
+            }
+        }
+    }
+}
+
+/// The half of a link that writes frames.
+pub struct LinkWriter {
+    stream: WriteHalf<Stream>,
+    collected: BytesMut,
+    /// A large frame was begun and not finished.
+    torn: bool,
+}
+
+impl LinkWriter {
+    /// Adds a frame. It is on its way at the latest after [`LinkWriter::flush`]; waits while the
+    /// other end does not read. A call that is dropped before it ends may close the link.
+    ///
+    /// # Errors
+    /// [`LinkError::TooLarge`] for a payload over [`wire::frame::MAX_FRAME`]; [`LinkError::Cut`],
+    /// [`LinkError::Closed`] or [`LinkError::Tls`] if the link is no more.
+    pub async fn send(&mut self, channel: Channel, payload: &[u8]) -> Result<(), LinkError> {
+        if self.torn {
+            return Err(LinkError::Closed);
+        }
+        let header = encode_header(channel, payload.len()).map_err(LinkError::frame)?;
+        self.collected.extend_from_slice(&header);
+        if payload.len() < DIRECT {
+            self.collected.extend_from_slice(payload);
+            if self.collected.len() >= COLLECT {
+                return self.drain(&[]).await;
+            }
+            return Ok(());
+        }
+        self.drain(payload).await
+    }
+
+    /// Sends everything that was collected, as far as the system's own buffers.
+    ///
+    /// # Errors
+    /// As [`LinkWriter::send`].
+    pub async fn flush(&mut self) -> Result<(), LinkError> {
+        if self.torn {
+            return Err(LinkError::Closed);
+        }
+        self.drain(&[]).await?;
+        self.stream.flush().await.map_err(LinkError::io)
+    }
+
+    /// Sends what was collected and says goodbye, so that the other end knows that nothing is
+    /// missing. Gives up after one second if the other end does not read.
+    pub async fn close(mut self) {
+        let goodbye = async {
+            self.flush().await?;
+            self.stream.shutdown().await.map_err(LinkError::io)
+        };
+        // Nobody is left to be told: the other end sees a cut link.
+        let _: Result<Result<(), LinkError>, _> = timeout(GOODBYE, goodbye).await;
+    }
+
+    /// Writes the collection and then `payload`, without copying the latter.
+    async fn drain(&mut self, payload: &[u8]) -> Result<(), LinkError> {
+        // What was collected is still there after a write that was broken off; `payload` is not.
+        self.torn = !payload.is_empty();
+        write_all(&mut self.stream, &mut self.collected, payload).await.map_err(LinkError::io)?;
+        self.torn = false;
+        Ok(())
+    }
+}
+
+async fn write_all(
+    stream: &mut (impl AsyncWrite + Unpin),
+    first: &mut BytesMut,
+    mut second: &[u8],
+) -> io::Result<()> {
+    while !first.is_empty() || !second.is_empty() {
+        let written = if first.is_empty() {
+            stream.write(second).await?
+        } else {
+            stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]).await?
+        };
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let of_first = written.min(first.len());
+        first.advance(of_first);
+        second = &second[written - of_first..];
+    }
+    Ok(())
+}

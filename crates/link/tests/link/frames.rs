@@ -1,0 +1,204 @@
+//! Frames over a link: there and back, large and small, whole and cut.
+
+use link::{Limits, LinkError};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use wire::frame::{Channel, MAX_FRAME, MAX_STRANGER_FRAME};
+
+use crate::common::{accept, dial, listener, pair};
+
+#[tokio::test]
+async fn frames_arrive_as_they_were_sent_both_ways() {
+    let (one, other) = pair().await;
+    let (mut read_one, mut write_one) = one.split();
+    let (mut read_other, mut write_other) = other.split();
+    read_one.set_limit(MAX_FRAME);
+    read_other.set_limit(MAX_FRAME);
+    let sizes = [0, 1, 5, 16 * 1024, 1 << 20, 32 * 1024, 7, MAX_FRAME, 100_000, 31 * 1024, 3];
+    let payload = |size: usize| {
+        (0..size).map(|i| ((i * 31 + size) % 251).to_le_bytes()[0]).collect::<Vec<u8>>()
+    };
+    let there = async {
+        for size in sizes {
+            write_one.send(Channel::Folder, &payload(size)).await.unwrap();
+        }
+        write_one.close().await;
+    };
+    let back = async {
+        for size in sizes {
+            write_other.send(Channel::Session, &payload(size)).await.unwrap();
+        }
+        write_other.close().await;
+    };
+    let hear_there = async {
+        for size in sizes {
+            let (channel, frame) = read_other.next().await.unwrap().expect("a frame");
+            assert_eq!((channel, frame.len()), (Channel::Folder, size));
+            assert!(frame == payload(size), "the frame of {size} bytes was changed");
+        }
+        assert!(read_other.next().await.unwrap().is_none());
+    };
+    let hear_back = async {
+        for size in sizes {
+            let (channel, frame) = read_one.next().await.unwrap().expect("a frame");
+            assert_eq!((channel, frame.len()), (Channel::Session, size));
+            assert!(frame == payload(size), "the frame of {size} bytes was changed");
+        }
+        assert!(read_one.next().await.unwrap().is_none());
+    };
+    tokio::join!(there, back, hear_there, hear_back);
+}
+
+#[tokio::test]
+async fn small_frames_wait_for_the_flush_and_then_come_at_once() {
+    let (one, other) = pair().await;
+    let (_read_one, mut write_one) = one.split();
+    let (mut read_other, _write_other) = other.split();
+    for number in 0..1000_u32 {
+        write_one.send(Channel::Session, &number.to_be_bytes()).await.unwrap();
+    }
+    write_one.flush().await.unwrap();
+    for number in 0..1000_u32 {
+        let (_, frame) = read_other.next().await.unwrap().expect("a frame");
+        assert_eq!(&frame[..], number.to_be_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_is_told_apart_from_a_cut() {
+    let (one, other) = pair().await;
+    let (_read_one, write_one) = one.split();
+    let (mut read_other, mut write_other) = other.split();
+    write_one.close().await;
+    assert!(read_other.next().await.unwrap().is_none(), "a goodbye");
+    // The other direction is still open.
+    write_other.send(Channel::Session, b"late").await.unwrap();
+    write_other.flush().await.unwrap();
+
+    let (one, other) = pair().await;
+    let (mut read_other, _write_other) = other.split();
+    let (read_one, mut write_one) = one.split();
+    write_one.send(Channel::Session, b"whole").await.unwrap();
+    write_one.flush().await.unwrap();
+    assert_eq!(&read_other.next().await.unwrap().expect("a frame").1[..], b"whole");
+    drop((read_one, write_one));
+    assert!(matches!(read_other.next().await, Err(LinkError::Cut)), "a cut");
+}
+
+#[tokio::test]
+async fn dsync_03_a_strangers_length_is_refused_before_anything_is_allocated() {
+    let (one, other) = pair().await;
+    let (_read_one, mut write_one) = one.split();
+    let (mut read_other, _write_other) = other.split();
+    write_one.send(Channel::Session, &vec![1; MAX_STRANGER_FRAME]).await.unwrap();
+    write_one.send(Channel::Session, &vec![1; MAX_STRANGER_FRAME + 1]).await.unwrap();
+    write_one.flush().await.unwrap();
+    assert_eq!(read_other.next().await.unwrap().expect("in bounds").1.len(), MAX_STRANGER_FRAME);
+    match read_other.next().await {
+        Err(LinkError::TooLarge { len: 16_385, limit: 16_384 }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_frame_over_the_greatest_limit_is_not_sent() {
+    let (one, _other) = pair().await;
+    let (_, mut writer) = one.split();
+    let refused = writer.send(Channel::Folder, &vec![0; MAX_FRAME + 1]).await;
+    assert!(matches!(refused, Err(LinkError::TooLarge { .. })));
+    writer.send(Channel::Folder, b"the link still stands").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_frame_that_was_broken_off_closes_the_link() {
+    let (one, other) = pair().await;
+    let (_read_one, mut write_one) = one.split();
+    // Nobody reads: the frames fill every buffer, and then the call is dropped.
+    let frame = vec![0; MAX_FRAME];
+    loop {
+        let sent = write_one.send(Channel::Folder, &frame);
+        if tokio::time::timeout(std::time::Duration::from_millis(200), sent).await.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(write_one.send(Channel::Folder, b"x").await, Err(LinkError::Closed)));
+    drop(other);
+}
+
+/// What a middle man does to the bytes that the dialling side sends, counted from the first.
+#[derive(Clone, Copy)]
+enum Meddling {
+    /// Hangs up after so many.
+    CutAfter(usize),
+    /// Changes the one at this place.
+    FlipAt(usize),
+}
+
+/// The error of a reader whose peer sends a large frame past a middle man.
+async fn past_a_middle_man(meddling: Meddling) -> LinkError {
+    let (mut listener, target) = listener(Limits::default()).await;
+    let middle = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = middle.local_addr().expect("bound");
+    let pass_on = async {
+        let (client, _) = middle.accept().await.expect("the dialling side");
+        let server = TcpStream::connect(target).await.expect("it listens");
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
+        let back = tokio::io::copy(&mut from_server, &mut to_client);
+        let there = async {
+            let (mut piece, mut passed) = (vec![0; 1000], 0);
+            while let Ok(n @ 1..) = from_client.read(&mut piece).await {
+                match meddling {
+                    Meddling::CutAfter(limit) if passed + n > limit => return,
+                    Meddling::FlipAt(at) if (passed..passed + n).contains(&at) => {
+                        piece[at - passed] ^= 1;
+                    }
+                    Meddling::CutAfter(_) | Meddling::FlipAt(_) => {}
+                }
+                passed += n;
+                if to_server.write_all(&piece[..n]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = back => {}
+            () = there => {}
+        }
+    };
+    let send = async {
+        let (_reader, mut writer) = dial(1, addr).await.expect("a link").split();
+        // The other end hangs up at some point.
+        let _ = writer.send(Channel::Folder, &vec![7; 1 << 20]).await;
+        let _ = writer.flush().await;
+        std::future::pending::<()>().await;
+    };
+    let receive = async {
+        let (mut reader, _writer) = accept(&mut listener).await.split();
+        reader.set_limit(MAX_FRAME);
+        reader.next().await.map(|_| ()).expect_err("no whole frame arrives")
+    };
+    tokio::select! {
+        error = receive => error,
+        () = async { tokio::join!(pass_on, send); } => unreachable!("sending never ends"),
+    }
+}
+
+#[tokio::test]
+async fn truncated_tls_is_a_cut_and_not_an_end() {
+    for limit in [50_001, 200_000, 500_000] {
+        let error = past_a_middle_man(Meddling::CutAfter(limit)).await;
+        assert!(matches!(error, LinkError::Cut), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn dsync_02_a_changed_byte_breaks_the_link() {
+    // Later than the first record, which may still arrive with the handshake and break that.
+    for at in [50_001, 200_000, 500_000] {
+        let error = past_a_middle_man(Meddling::FlipAt(at)).await;
+        assert!(matches!(error, LinkError::Tls(_)), "{error:?}");
+    }
+}

@@ -1,0 +1,459 @@
+//! One folder of a running device: the thread that owns the engine, the threads that do its jobs, the
+//! watcher, and the links of its peers.
+//!
+//! The engine's thread never waits for a link or a disk: what it sends is queued by the link, which is
+//! bounded by the engine's windows, and what it wants done goes to the pool. What comes in is bounded at
+//! its source: messages by each link's budget, results by the jobs under way, hints by the watcher.
+
+mod pool;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use folder::{
+    Engine, EngineError, Now, PeerId,
+    engine::{self, Authority, Effect, Input, Options},
+    ignore::Ignore,
+    index::SqliteIndex,
+    jobs::Done,
+};
+use identity::{DeviceId, DeviceKey};
+use tokio::sync::{mpsc as events, oneshot, watch};
+use tree::{Disk, Hint, Root, WatchError, Watcher};
+use wire::{Hash, RelPath, frame::Channel, record::BatchScope, session::Farewell, sync::Message};
+
+use crate::{
+    Event, ignores,
+    session::{FrameSender, Incoming, Members, PeerLink},
+};
+use pool::Pool;
+
+/// Inputs dealt with between two looks at the clock.
+const AT_ONCE: usize = 256;
+/// Where changes cannot be watched, the folder is looked through this often.
+const UNWATCHED_RESCAN: Duration = Duration::from_secs(10);
+
+/// Signs for this run and accepts what members of the session signed (rules E6 and T15).
+#[derive(Debug)]
+pub(crate) struct SessionAuthority {
+    pub(crate) key: Arc<DeviceKey>,
+    pub(crate) members: watch::Receiver<Arc<Members>>,
+    pub(crate) scope: BatchScope,
+}
+
+impl Authority for SessionAuthority {
+    fn device(&self) -> DeviceId {
+        self.key.id()
+    }
+
+    fn scope(&self) -> BatchScope {
+        self.scope
+    }
+
+    fn sign(&self, digest: &Hash) -> [u8; 64] {
+        self.key.sign(&digest.0)
+    }
+
+    fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
+        self.members.borrow().contains_key(author) && author.verify(&digest.0, signature)
+    }
+}
+
+/// What the engine's thread is told.
+enum ToHost {
+    PeerUp {
+        peer: PeerId,
+        name: String,
+        out: FrameSender,
+    },
+    PeerDown {
+        peer: PeerId,
+    },
+    Message {
+        peer: PeerId,
+        incoming: Incoming,
+    },
+    Done(Done),
+    /// The watcher has hints, or a link has room again.
+    Wake,
+    Stop(oneshot::Sender<()>),
+}
+
+/// The folder of a running device.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    to: Sender<ToHost>,
+}
+
+impl Host {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the index fails or no thread can be started.
+    pub(crate) fn start(
+        root: Root,
+        index: SqliteIndex,
+        authority: SessionAuthority,
+        options: Options,
+        excludes: Vec<String>,
+        events: events::Sender<Event>,
+    ) -> Result<Self, EngineError> {
+        let (to, from) = mpsc::channel();
+        let root = Arc::new(root);
+        let engine = Engine::open(index, authority, options)?;
+        let mut running = Running {
+            engine,
+            root,
+            excludes,
+            events,
+            from,
+            to: to.clone(),
+            links: HashMap::new(),
+            pool: None,
+            watcher: None,
+            unwatched: None,
+            jobs: 0,
+            begun: Instant::now(),
+            stopping: None,
+            dead: false,
+        };
+        let spawned = thread::Builder::new().name("kin-engine".to_owned()).spawn(move || {
+            let stopped = running.run();
+            // Who asked for the end may open the folder again at once: it is let go first.
+            drop(running);
+            if let Some(stopped) = stopped {
+                let _ = stopped.send(());
+            }
+        });
+        if let Err(error) = spawned {
+            return Err(folder::index::IndexError::Disk(format!("no thread: {error}")).into());
+        }
+        Ok(Self { to })
+    }
+
+    /// A member's link is up: its messages go to the engine from now on.
+    pub(crate) fn peer_up(&self, peer: PeerId, link: PeerLink) {
+        let PeerLink { name, out, mut input, .. } = link;
+        let wake = self.to.clone();
+        out.on_low_water(move || {
+            let _ = wake.send(ToHost::Wake);
+        });
+        let _ = self.to.send(ToHost::PeerUp { peer, name, out });
+        let to = self.to.clone();
+        tokio::spawn(async move {
+            while let Some(incoming) = input.recv().await {
+                if to.send(ToHost::Message { peer, incoming }).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// The link is gone.
+    pub(crate) fn peer_down(&self, peer: PeerId) {
+        let _ = self.to.send(ToHost::PeerDown { peer });
+    }
+
+    /// Finishes or rolls back what is under way and makes the index durable.
+    pub(crate) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.to.send(ToHost::Stop(done)).is_ok() {
+            let _ = stopped.await;
+        }
+    }
+}
+
+struct Running {
+    engine: Engine<SqliteIndex, SessionAuthority>,
+    root: Arc<Root>,
+    excludes: Vec<String>,
+    events: events::Sender<Event>,
+    from: Receiver<ToHost>,
+    to: Sender<ToHost>,
+    links: HashMap<PeerId, FrameSender>,
+    pool: Option<Pool>,
+    watcher: Option<Watcher>,
+    /// When the folder is next looked through because it cannot be watched.
+    unwatched: Option<Instant>,
+    jobs: usize,
+    begun: Instant,
+    stopping: Option<oneshot::Sender<()>>,
+    /// The engine cannot go on; only stopping is left.
+    dead: bool,
+}
+
+impl Running {
+    /// Works until it is told to stop; returns whom to tell that it has.
+    fn run(&mut self) -> Option<oneshot::Sender<()>> {
+        if let Err(reason) = self.begin() {
+            self.die("io", &reason, "check the folder and start again");
+        }
+        while !self.is_over() {
+            let first = match self.from.recv_timeout(self.patience()) {
+                Ok(told) => Some(told),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            self.turn(first);
+        }
+        self.end();
+        self.stopping.take()
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        let to = self.to.clone();
+        let disk: Arc<dyn Disk> = Arc::clone(&self.root) as Arc<dyn Disk>;
+        let pool = Pool::start(&disk, move |done| {
+            let _ = to.send(ToHost::Done(done));
+        });
+        self.pool = Some(pool.map_err(|error| format!("no thread can be started: {error}"))?);
+        let to = self.to.clone();
+        match Watcher::start(self.root.path(), move || {
+            let _ = to.send(ToHost::Wake);
+        }) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => self.not_watched(&error),
+        }
+        self.input(Input::Start);
+        Ok(())
+    }
+
+    /// Everything that waits, as far as is good for one turn.
+    fn turn(&mut self, first: Option<ToHost>) {
+        self.tell_queues();
+        match first {
+            Some(told) => self.told(told),
+            None => self.input(Input::Tick),
+        }
+        for _ in 0..AT_ONCE {
+            let Ok(told) = self.from.try_recv() else { break };
+            self.told(told);
+        }
+        if self.unwatched.is_some_and(|at| at <= Instant::now()) {
+            self.unwatched = Some(Instant::now() + UNWATCHED_RESCAN);
+            self.input(Input::Overflow);
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let now = self.now().ms;
+        let until = Duration::from_millis(self.engine.next_wake().saturating_sub(now));
+        let unwatched = self.unwatched.map(|at| at.saturating_duration_since(Instant::now()));
+        // A turn now and then costs nothing and forgives a clock that stood still.
+        until.min(unwatched.unwrap_or(Duration::MAX)).min(Duration::from_secs(60))
+    }
+
+    fn now(&self) -> Now {
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { ms, wall: i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX) }
+    }
+
+    fn tell_queues(&mut self) {
+        for (peer, link) in &self.links {
+            let queued = usize::try_from(link.queued_bytes()).unwrap_or(usize::MAX);
+            self.engine.set_queued(*peer, queued);
+        }
+    }
+
+    fn told(&mut self, told: ToHost) {
+        match told {
+            ToHost::PeerUp { peer, name, out } => {
+                self.links.insert(peer, out);
+                self.input(Input::PeerUp { peer, name });
+            }
+            ToHost::PeerDown { peer } => {
+                self.links.remove(&peer);
+                self.input(Input::PeerDown { peer });
+            }
+            ToHost::Message { peer, incoming } => {
+                let Incoming { payload, permit } = incoming;
+                match Message::decode(payload) {
+                    Ok(message) => self.input(Input::Message { peer, message }),
+                    Err(error) => self.hang_up(peer, &error.to_string()),
+                }
+                drop(permit);
+            }
+            ToHost::Done(done) => {
+                self.jobs -= 1;
+                self.input(Input::Done(done));
+            }
+            ToHost::Wake => self.take_hints(),
+            ToHost::Stop(done) => {
+                self.engine.stop();
+                self.stopping = Some(done);
+            }
+        }
+    }
+
+    fn take_hints(&mut self) {
+        let Some(watcher) = &self.watcher else { return self.input(Input::Tick) };
+        let mut changed = Vec::new();
+        let (mut overflow, mut gone, mut patterns) = (false, false, false);
+        for hint in watcher.take() {
+            match hint {
+                Hint::Changed(path) if ignores::is_ignore_file(&path) => patterns = true,
+                Hint::Changed(path) => changed.push(path),
+                Hint::Overflow => overflow = true,
+                Hint::RootGone => gone = true,
+            }
+        }
+        if gone && let Err(error) = self.root.still_there() {
+            let hint = "put the folder back where it was and start again";
+            self.die("io", &format!("{}: {error}", self.root.path().display()), hint);
+            return;
+        }
+        if patterns {
+            self.reload_ignores();
+        }
+        if overflow {
+            self.input(Input::Overflow);
+        }
+        self.input(Input::Hints(changed));
+    }
+
+    /// Rule E11: patterns are in force as soon as they are saved.
+    fn reload_ignores(&mut self) {
+        let (ignore, problems) = ignores::load(&self.root, &self.excludes);
+        for problem in problems {
+            self.event(problem);
+        }
+        if let Some(ignore) = ignore {
+            self.set_ignore(ignore);
+        }
+    }
+
+    fn set_ignore(&mut self, ignore: Ignore) {
+        self.engine.set_ignore(ignore);
+        self.input(Input::Overflow);
+    }
+
+    fn input(&mut self, input: Input) {
+        if self.dead {
+            return;
+        }
+        let now = self.now();
+        match self.engine.handle(now, input) {
+            Ok(effects) => {
+                for effect in effects {
+                    self.effect(effect);
+                }
+            }
+            Err(error) => {
+                let hint = "what is on the disk is complete; start again to go on";
+                self.die("index", &error.to_string(), hint);
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { peer, message } => {
+                if let Some(link) = self.links.get(&peer) {
+                    // A link that is gone says so by its end.
+                    link.send(Channel::Folder, message.encode());
+                }
+            }
+            Effect::Disconnect { peer, reason } => self.hang_up(peer, &reason),
+            Effect::Job(job) => {
+                if self.stopping.is_none()
+                    && let Some(pool) = &self.pool
+                {
+                    self.jobs += 1;
+                    pool.run(job);
+                }
+            }
+            Effect::Watch(dir) => self.watch(&dir),
+            Effect::Event(event) => self.engine_event(event),
+        }
+    }
+
+    fn watch(&mut self, dir: &RelPath) {
+        let Some(watcher) = &self.watcher else { return };
+        match watcher.watch_dir(dir) {
+            // It is gone again; its parent's listing says so.
+            Ok(()) | Err(WatchError::Vanished(_)) => {}
+            Err(error) => self.not_watched(&error),
+        }
+    }
+
+    fn not_watched(&mut self, error: &WatchError) {
+        if self.unwatched.is_none() {
+            self.unwatched = Some(Instant::now() + UNWATCHED_RESCAN);
+            let message = format!("changes in part of the folder are noticed late: {error}");
+            let hint = "it is looked through every 10 seconds instead".to_owned();
+            self.event(Event::Error { kind: "watch", message, hint });
+        }
+    }
+
+    /// Ends the link of a peer that broke the protocol.
+    fn hang_up(&mut self, peer: PeerId, reason: &str) {
+        if let Some(link) = self.links.remove(&peer) {
+            link.close(Farewell::Protocol);
+            let message = format!("a peer's link was ended: it {reason}");
+            let hint = "check that both devices run the same version of kin".to_owned();
+            self.event(Event::Error { kind: "protocol", message, hint });
+            self.input(Input::PeerDown { peer });
+        }
+    }
+
+    fn engine_event(&mut self, event: engine::Event) {
+        let event = match event {
+            engine::Event::Applied { path, kind, from } => Event::Applied { path, kind, from },
+            engine::Event::Conflict { path, copy, from } => Event::Conflict { path, copy, from },
+            engine::Event::Skipped { path, reason } => Event::Skipped { path, reason },
+            engine::Event::Progress(progress) => Event::Progress {
+                files_done: progress.files_done,
+                files_total: progress.files_total,
+                bytes_done: progress.bytes_done,
+                bytes_total: progress.bytes_total,
+            },
+            engine::Event::InSync { files, bytes, peers } => Event::InSync { files, bytes, peers },
+            engine::Event::NewReplica { reason } => {
+                tracing::info!(%reason, "this folder's state was given a new replica id");
+                return;
+            }
+        };
+        self.event(event);
+    }
+
+    fn event(&self, event: Event) {
+        // If nobody listens any more, the device is being stopped.
+        let _ = self.events.blocking_send(event);
+    }
+
+    fn die(&mut self, kind: &'static str, message: &str, hint: &str) {
+        self.dead = true;
+        // Nobody is to wait for a device that answers nothing any more.
+        for (_, link) in self.links.drain() {
+            link.close(Farewell::Stopping);
+        }
+        let (message, hint) = (message.to_owned(), hint.to_owned());
+        self.event(Event::Error { kind, message, hint });
+    }
+
+    /// Stopping waits for what is under way: a group that was begun is finished, nothing is begun.
+    fn is_over(&self) -> bool {
+        self.stopping.is_some() && self.jobs == 0
+    }
+
+    fn end(&mut self) {
+        if !self.dead {
+            match self.engine.commit() {
+                Ok(()) => self.input(Input::Tick),
+                Err(error) => tracing::error!(%error, "the index could not be written at the end"),
+            }
+        }
+        self.watcher = None;
+        if let Some(pool) = self.pool.take() {
+            pool.join();
+        }
+    }
+}

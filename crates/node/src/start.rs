@@ -1,0 +1,266 @@
+//! Starting a device for one run, and stopping it.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use folder::{
+    PeerId,
+    engine::Options,
+    index::{IndexError, SqliteIndex, set_aside},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tree::{OpenError, Root};
+use wire::{Hash, record::BatchScope};
+
+use crate::{
+    Event, QuestionId, SyncConfig,
+    host::{Host, SessionAuthority},
+    ignores,
+    session::{self, SessionConfig, SessionEvent, SessionHandle},
+};
+
+/// Events that may wait for whoever reads them; then the device waits too.
+const EVENTS: usize = 4096;
+
+/// Why a device did not start. Nothing of it runs, and nothing was created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] OpenError),
+    /// Ignore patterns cannot be used.
+    #[error("{0}")]
+    Ignore(String),
+    /// The folder's index cannot be used.
+    #[error("{}: {source}", dir.display())]
+    Index {
+        /// The folder as it was given.
+        dir: PathBuf,
+        /// Why.
+        source: IndexError,
+    },
+    /// The session cannot begin.
+    #[error(transparent)]
+    Session(#[from] session::StartError),
+    /// The engine cannot begin.
+    #[error(transparent)]
+    Engine(#[from] folder::EngineError),
+    /// The system gave no random bytes.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}
+
+impl StartError {
+    /// A stable word for programs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Folder(source) => match source {
+                OpenError::NotFound(_) => "dir_missing",
+                OpenError::NotADirectory(_) => "not_a_directory",
+                OpenError::Denied(_) | OpenError::ReadOnly(_) => "permission",
+                OpenError::Nested { .. } => "nested",
+                OpenError::Locked { .. } => "in_use",
+                _ => "io",
+            },
+            Self::Ignore(_) => "bad_exclude",
+            Self::Index { .. } | Self::Engine(_) => "index",
+            Self::Session(session::StartError::Name(_)) => "bad_name",
+            Self::Session(session::StartError::Listen(link::LinkError::PortInUse { .. })) => {
+                "port_in_use"
+            }
+            Self::Session(_) => "listen",
+            Self::Random(_) => "io",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self.kind() {
+            "dir_missing" => "create it first, for example with mkdir -p",
+            "not_a_directory" => "give the directory that holds it",
+            "permission" => "kin must be able to write there: change the owner or the mode",
+            "nested" => {
+                "a folder inside a folder cannot be kept in step on its own: give one of them"
+            }
+            "in_use" => "another kin runs on this folder: stop it first",
+            "port_in_use" => "give another port with --port, or none to have one chosen",
+            "bad_exclude" => "mend the pattern",
+            "index" => {
+                "the files are untouched; if it stays, move .kin/index.db away and start again"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// A running device. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Handle {
+    session: SessionHandle,
+    host: Host,
+    events: mpsc::Sender<Event>,
+    pump: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Answers a question. An id that is not that of the open question is ignored (rule T6).
+    pub fn answer(&self, question: QuestionId, yes: bool) {
+        self.session.answer(question, yes);
+    }
+
+    /// A person acted: attempts to join are counted anew (rules T3 and T5).
+    pub fn reopen(&self) {
+        self.session.reopen();
+    }
+
+    /// Finishes or rolls back what is under way, says goodbye to peers and on mDNS, and ends with
+    /// [`Event::Stopped`]. Events must be read meanwhile.
+    pub async fn stop(&self) {
+        self.host.stop().await;
+        self.session.stop().await;
+        self.pump.abort();
+        let _ = self.events.send(Event::Stopped).await;
+    }
+}
+
+/// Starts a device for one run.
+///
+/// # Errors
+/// If the folder, a name, a pattern or the port cannot be used; nothing was created then.
+pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let SyncConfig {
+        dir,
+        port,
+        port_is_required,
+        name,
+        peers,
+        discovery,
+        excludes,
+        topic,
+        admission,
+        max_concurrent_transfers,
+    } = config;
+    // The port first: a folder is not touched for a run that cannot begin.
+    let scope = scope(&topic);
+    let session =
+        SessionConfig { name, port, port_is_required, peers, discovery, topic, admission };
+    let (session, from_session) = session::start(session).await?;
+    let (events, receiver) = mpsc::channel(EVENTS);
+    let opened = open(dir, excludes, &session, scope, max_concurrent_transfers, &events);
+    let host = match opened {
+        Ok(host) => host,
+        Err(error) => {
+            session.stop().await;
+            return Err(error);
+        }
+    };
+    let pump = tokio::spawn(pump(from_session, host.clone(), events.clone()));
+    Ok((Handle { session, host, events, pump }, receiver))
+}
+
+/// What records of a `kin sync` run are signed for. Without membership on disk, the topic is the group
+/// and the folder; that a signature counts only within the run is due to its author's key (rule E6).
+fn scope(topic: &str) -> BatchScope {
+    let topic = topic.as_bytes();
+    BatchScope {
+        group: Hash::derived("kinfold 2026-11 session group", &[topic]),
+        folder: Hash::derived("kinfold 2026-11 session folder", &[topic]),
+    }
+}
+
+fn open(
+    dir: PathBuf,
+    excludes: Vec<String>,
+    session: &SessionHandle,
+    scope: BatchScope,
+    max_transfers: usize,
+    events: &mpsc::Sender<Event>,
+) -> Result<Host, StartError> {
+    let root = Root::open(&dir)?;
+    let denied = |error: std::io::Error| StartError::Ignore(format!(".kinignore: {error}"));
+    // What is there already is looked at before anything is made.
+    if let (Some(_), _) = ignores::load(&root, &excludes) {
+        ignores::create(&root).map_err(denied)?;
+    }
+    let (ignore, problems) = ignores::load(&root, &excludes);
+    let Some(ignore) = ignore else {
+        let reason = problems.into_iter().find_map(|event| match event {
+            Event::Error { message, .. } => Some(message),
+            _ => None,
+        });
+        return Err(StartError::Ignore(reason.unwrap_or_default()));
+    };
+    for problem in problems {
+        // There is room: nothing else was told yet.
+        let _ = events.try_send(problem);
+    }
+    let index = match open_index(&root, events) {
+        Ok(index) => index,
+        Err(source) => return Err(StartError::Index { dir, source }),
+    };
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
+    let options = Options { ignore, max_transfers, seed, binding: binding(&root) };
+    let authority =
+        SessionAuthority { key: Arc::clone(session.key()), members: session.members(), scope };
+    Ok(Host::start(root, index, authority, options, excludes, events.clone())?)
+}
+
+fn open_index(root: &Root, events: &mpsc::Sender<Event>) -> Result<SqliteIndex, IndexError> {
+    let path = root.index_path();
+    match SqliteIndex::open(&path) {
+        Err(IndexError::Corrupt(reason)) => {
+            let aside = set_aside(&path).map_err(|error| IndexError::Disk(error.to_string()))?;
+            let message = format!(
+                "the folder's index was damaged ({reason}); it was moved to {}",
+                aside.display()
+            );
+            let hint = "files are compared anew; nothing is lost".to_owned();
+            let _ = events.try_send(Event::Error { kind: "index", message, hint });
+            SqliteIndex::open(&path)
+        }
+        other => other,
+    }
+}
+
+/// Rule E1: what an index belongs to. A copied folder or a restored backup has another inode or birth
+/// time, a copied disk another machine id.
+fn binding(root: &Root) -> Vec<u8> {
+    let machine = tree::machine_id().unwrap_or_default();
+    let mut binding = machine.0.to_vec();
+    if let Ok(Some((inode, born))) = root.state_file_identity("index.db") {
+        binding.extend_from_slice(&inode.to_le_bytes());
+        binding.extend_from_slice(&born.to_le_bytes());
+    }
+    binding
+}
+
+/// Hands links to the folder and events to whoever reads them.
+async fn pump(mut session: mpsc::Receiver<SessionEvent>, host: Host, events: mpsc::Sender<Event>) {
+    let mut peers = HashMap::new();
+    let mut last = 0;
+    while let Some(event) = session.recv().await {
+        match event {
+            SessionEvent::PeerUp(link) => {
+                last += 1;
+                if let Some(before) = peers.insert(link.device, PeerId(last)) {
+                    host.peer_down(before);
+                }
+                host.peer_up(PeerId(last), link);
+            }
+            SessionEvent::PeerDown { device, .. } => {
+                if let Some(peer) = peers.remove(&device) {
+                    host.peer_down(peer);
+                }
+            }
+            SessionEvent::Event(event) => {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,575 @@
+//! A disk in memory that keeps the contract of [`tree::Disk`], and what a user does to it.
+//!
+//! Deterministic: inode numbers count up, times come from a clock that is set by hand, and nothing
+//! depends on addresses or hash seeds. Each method of the trait is one step, taken under one lock, and
+//! goes through [`VirtualDisk::look`] or [`VirtualDisk::change`]; that is where a user's edit or a loss of
+//! power can come in between ([`VirtualDisk::before_change`]). Unsynced data is not lost here yet.
+//!
+//! Not modelled: names over the limits of [`RelPath`], non-UTF-8 names, hard links, other users. Rights
+//! are those of the owner, so that an unwritable directory is one here too (rule E10).
+
+mod handle;
+#[cfg(test)]
+mod tests;
+mod user;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use tree::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
+use wire::{RelPath, path::STATE_DIR};
+
+use handle::Handle;
+pub use user::Node;
+
+/// Free space that is reported, in bytes.
+const FREE_SPACE: u64 = 1 << 40;
+const NANOS_PER_MILLI: i64 = 1_000_000;
+
+/// A regular file's inode. Open handles share it, so that they see later writes and outlive its name.
+#[derive(Debug)]
+struct FileNode {
+    contents: Arc<Vec<u8>>,
+    stat: Stat,
+}
+
+type SharedFile = Arc<Mutex<FileNode>>;
+
+#[derive(Debug)]
+enum Entry {
+    Dir { stat: Stat, names: BTreeMap<Box<str>, Entry> },
+    File(SharedFile),
+    Symlink { stat: Stat, target: String },
+    Other(Stat),
+}
+
+impl Entry {
+    fn stat(&self) -> Stat {
+        match self {
+            Self::Dir { stat, .. } | Self::Symlink { stat, .. } | Self::Other(stat) => *stat,
+            Self::File(file) => lock(file).stat,
+        }
+    }
+
+    fn change_stat(&mut self, change: impl FnOnce(&mut Stat)) {
+        match self {
+            Self::Dir { stat, .. } | Self::Symlink { stat, .. } | Self::Other(stat) => change(stat),
+            Self::File(file) => change(&mut lock(file).stat),
+        }
+    }
+
+    fn names(&self) -> io::Result<&BTreeMap<Box<str>, Self>> {
+        match self {
+            Self::Dir { names, .. } => Ok(names),
+            Self::Symlink { .. } => Err(link_in_the_way()),
+            Self::File(_) | Self::Other(_) => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn names_mut(&mut self) -> io::Result<&mut BTreeMap<Box<str>, Self>> {
+        match self {
+            Self::Dir { names, .. } => Ok(names),
+            Self::Symlink { .. } => Err(link_in_the_way()),
+            Self::File(_) | Self::Other(_) => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+}
+
+/// As a real disk says it: by its kind a missing directory, but told apart by `stat`.
+fn link_in_the_way() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotADirectory,
+        "a symbolic link stands where a directory is meant",
+    )
+}
+
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+/// A panic elsewhere leaves nothing half-done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Time, inode numbers and steps, shared with open handles.
+#[derive(Debug)]
+struct Meter {
+    /// Nanoseconds since 1970.
+    now: AtomicI64,
+    next_inode: AtomicU64,
+    changes: AtomicU64,
+    /// What happens before a change to come.
+    trap: Mutex<Option<Trap>>,
+    /// True once the machine has lost its power: nothing is changed any more.
+    dead: AtomicBool,
+}
+
+/// What happens before the change of this number.
+struct Trap {
+    at: u64,
+    then: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trap").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Meter {
+    fn now(&self) -> i64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn stat(&self, kind: FileKind, mode: u32) -> Stat {
+        let inode = self.next_inode.fetch_add(1, Ordering::Relaxed);
+        Stat { kind, size: 0, mtime: self.now(), ctime: self.now(), inode, mode }
+    }
+
+    fn dir(&self, mode: u32) -> Entry {
+        Entry::Dir { stat: self.stat(FileKind::Dir, mode), names: BTreeMap::new() }
+    }
+
+    fn file(&self, contents: &[u8], mode: u32) -> Entry {
+        let mut stat = self.stat(FileKind::File, mode);
+        stat.size = contents.len() as u64;
+        Entry::File(Arc::new(Mutex::new(FileNode { contents: Arc::new(contents.to_vec()), stat })))
+    }
+
+    /// Counts a change that is about to be made, and lets happen what was to happen just before it.
+    fn count_change(&self) -> io::Result<()> {
+        let number = self.changes.fetch_add(1, Ordering::Relaxed);
+        let trap = lock(&self.trap).take_if(|trap| trap.at <= number);
+        if let Some(trap) = trap {
+            (trap.then)();
+        }
+        if self.dead.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the machine has no power"));
+        }
+        Ok(())
+    }
+}
+
+/// A folder in memory.
+#[derive(Debug)]
+pub struct VirtualDisk {
+    /// The directory above both: `tree` and `kin`.
+    state: Mutex<Entry>,
+    meter: Arc<Meter>,
+}
+
+impl Default for VirtualDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Where a place lies below the directory above both.
+fn full_path(at: &Place) -> io::Result<String> {
+    Ok(match at {
+        Place::Tree(path) if path.is_root() => "tree".to_owned(),
+        Place::Tree(path) if path.split('/').next() == Some(STATE_DIR) => {
+            return Err(invalid("the folder's own state"));
+        }
+        Place::Tree(path) => format!("tree/{}", path.as_str()),
+        Place::Partial(hash) => format!("kin/partial/{}", hash.to_hex()),
+        Place::Swap(number) => format!("kin/swap/{number:016x}"),
+        Place::History(path) if path.is_root() => return Err(invalid("history needs a path")),
+        Place::History(path) => format!("kin/history/{}", path.as_str()),
+    })
+}
+
+fn is_root(at: &Place) -> bool {
+    matches!(at, Place::Tree(path) if path.is_root())
+}
+
+fn find<'a>(top: &'a Entry, path: &str) -> io::Result<&'a Entry> {
+    let mut here = top;
+    for name in path.split('/') {
+        let names = here.names()?;
+        if here.stat().mode & 0o100 == 0 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        here = names.get(name).ok_or(io::ErrorKind::NotFound)?;
+    }
+    Ok(here)
+}
+
+fn find_mut<'a>(top: &'a mut Entry, path: &str) -> io::Result<&'a mut Entry> {
+    let mut here = top;
+    for name in path.split('/') {
+        if matches!(&here, Entry::Dir { stat, .. } if stat.mode & 0o100 == 0) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        here = here.names_mut()?.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
+    }
+    Ok(here)
+}
+
+/// The path of the directory that holds `path`, and the last name.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// The names of the directory that holds `path`, which its owner may change, and the last name.
+fn holder<'a, 'b>(
+    top: &'a mut Entry,
+    path: &'b str,
+    now: i64,
+) -> io::Result<(&'a mut BTreeMap<Box<str>, Entry>, &'b str)> {
+    let (dir, name) = split(path);
+    let dir = find_mut(top, dir)?;
+    match dir {
+        Entry::Dir { stat, names } => {
+            if stat.mode & 0o300 != 0o300 {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            (stat.mtime, stat.ctime) = (now, now);
+            Ok((names, name))
+        }
+        other => Err(other.names().err().unwrap_or_else(|| invalid("not a directory"))),
+    }
+}
+
+impl VirtualDisk {
+    /// An empty folder at time 0.
+    #[must_use]
+    pub fn new() -> Self {
+        let meter = Meter {
+            now: AtomicI64::new(0),
+            next_inode: AtomicU64::new(1),
+            changes: AtomicU64::new(0),
+            trap: Mutex::new(None),
+            dead: AtomicBool::new(false),
+        };
+        let mut top = meter.dir(0o755);
+        if let Entry::Dir { names, .. } = &mut top {
+            names.insert("tree".into(), meter.dir(0o755));
+            names.insert("kin".into(), meter.dir(0o700));
+        }
+        Self { state: Mutex::new(top), meter: Arc::new(meter) }
+    }
+
+    /// Sets the clock, in milliseconds since 1970. It may go backwards.
+    pub fn set_now(&self, millis: i64) {
+        self.meter.now.store(millis.saturating_mul(NANOS_PER_MILLI), Ordering::Relaxed);
+    }
+
+    /// How many calls of the engine have changed this disk so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.meter.changes.load(Ordering::Relaxed)
+    }
+
+    /// One step that only looks.
+    fn look(&self) -> MutexGuard<'_, Entry> {
+        lock(&self.state)
+    }
+
+    /// Has something happen just before the engine's `nth` change from now (0: the next one). It may
+    /// edit the disk as a user, or [`Self::cut_power`].
+    pub fn before_change(&self, nth: u64, then: impl FnOnce() + Send + 'static) {
+        let trap = Trap { at: self.changes() + nth, then: Box::new(then) };
+        *lock(&self.meter.trap) = Some(trap);
+    }
+
+    /// From now on every change that the engine tries fails, and leaves the disk as it is.
+    pub fn cut_power(&self) {
+        self.meter.dead.store(true, Ordering::Relaxed);
+    }
+
+    /// True after [`Self::cut_power`].
+    #[must_use]
+    pub fn has_no_power(&self) -> bool {
+        self.meter.dead.load(Ordering::Relaxed)
+    }
+
+    /// The machine starts again.
+    pub fn restore_power(&self) {
+        self.meter.dead.store(false, Ordering::Relaxed);
+        *lock(&self.meter.trap) = None;
+    }
+
+    /// One step that changes the disk.
+    fn change(&self) -> io::Result<MutexGuard<'_, Entry>> {
+        self.meter.count_change()?;
+        Ok(lock(&self.state))
+    }
+
+    /// Makes the parents of a place in `.kin`.
+    fn make_parents(&self, top: &mut Entry, at: &Place, path: &str) -> io::Result<()> {
+        if !matches!(at, Place::Tree(_)) {
+            self.mkdir_all(top, split(path).0)?;
+        }
+        Ok(())
+    }
+
+    fn mkdir_all(&self, top: &mut Entry, path: &str) -> io::Result<()> {
+        let mut here = top;
+        for name in path.split('/') {
+            here = here.names_mut()?.entry(name.into()).or_insert_with(|| self.meter.dir(0o755));
+        }
+        here.names_mut().map(|_| ())
+    }
+}
+
+impl Disk for VirtualDisk {
+    fn stat(&self, at: &Place) -> io::Result<Option<Stat>> {
+        match find(&self.look(), &full_path(at)?) {
+            Ok(entry) => Ok(Some(entry.stat())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Below a file there is nothing; below a link there is an error, which has a message.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotADirectory && error.get_ref().is_none() =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &RelPath) -> io::Result<Listing> {
+        let top = self.look();
+        let entry = find(&top, &full_path(&Place::Tree(dir.clone()))?)?;
+        if entry.stat().kind == FileKind::MountPoint {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
+        let names = entry.names()?;
+        if entry.stat().mode & 0o400 == 0 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let entries = names
+            .iter()
+            .map(|(name, entry)| DirEntry { name: name.to_string(), stat: entry.stat() });
+        Ok(Listing { entries: entries.collect(), ..Listing::default() })
+    }
+
+    fn open(&self, at: &Place) -> io::Result<Box<dyn ReadFile>> {
+        let top = self.look();
+        let Entry::File(file) = find(&top, &full_path(at)?)? else {
+            return Err(invalid("not a regular file"));
+        };
+        if lock(file).stat.mode & 0o400 == 0 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(Box::new(Handle { file: Arc::clone(file), meter: Arc::clone(&self.meter) }))
+    }
+
+    fn open_own(&self, at: &Place) -> io::Result<Box<dyn WriteFile>> {
+        if matches!(at, Place::Tree(_)) {
+            return Err(invalid("only files of ours are written"));
+        }
+        let path = full_path(at)?;
+        let mut top = self.change()?;
+        self.make_parents(&mut top, at, &path)?;
+        let (names, name) = holder(&mut top, &path, self.meter.now())?;
+        let entry = names.entry(name.into()).or_insert_with(|| self.meter.file(b"", 0o600));
+        let Entry::File(file) = entry else {
+            return Err(invalid("not a regular file"));
+        };
+        Ok(Box::new(Handle { file: Arc::clone(file), meter: Arc::clone(&self.meter) }))
+    }
+
+    fn read_link(&self, at: &Place) -> io::Result<String> {
+        match find(&self.look(), &full_path(at)?)? {
+            Entry::Symlink { target, .. } => Ok(target.clone()),
+            _ => Err(invalid("not a link")),
+        }
+    }
+
+    fn make_symlink(&self, at: &Place, target: &str, mtime: i64) -> io::Result<()> {
+        if matches!(at, Place::Tree(_)) {
+            return Err(invalid("links are made in our directory and moved in"));
+        }
+        let path = full_path(at)?;
+        let mut top = self.change()?;
+        self.make_parents(&mut top, at, &path)?;
+        let (names, name) = holder(&mut top, &path, self.meter.now())?;
+        if names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let stat = Stat { mtime, ..self.meter.stat(FileKind::Symlink, 0o777) };
+        names.insert(name.into(), Entry::Symlink { stat, target: target.to_owned() });
+        Ok(())
+    }
+
+    fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()> {
+        let path = full_path(&Place::Tree(at.clone()))?;
+        let mut top = self.change()?;
+        let (names, name) = holder(&mut top, &path, self.meter.now())?;
+        if names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        names.insert(name.into(), self.meter.dir((mode | 0o700) & 0o777));
+        Ok(())
+    }
+
+    fn remove_dir(&self, at: &RelPath) -> io::Result<()> {
+        if at.is_root() {
+            return Err(invalid("the folder itself"));
+        }
+        let path = full_path(&Place::Tree(at.clone()))?;
+        let mut top = self.change()?;
+        let (names, name) = holder(&mut top, &path, self.meter.now())?;
+        let entry = names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        if !entry.names()?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        names.remove(name);
+        Ok(())
+    }
+
+    fn rename_new(&self, from: &Place, to: &Place) -> io::Result<()> {
+        if is_root(from) || is_root(to) {
+            return Err(invalid("the folder itself"));
+        }
+        let (from, to_path) = (full_path(from)?, full_path(to)?);
+        if to_path.starts_with(&from) && to_path[from.len()..].starts_with('/') {
+            return Err(invalid("a directory cannot be moved into itself"));
+        }
+        let now = self.meter.now();
+        let mut top = self.change()?;
+        let (names, name) = holder(&mut top, &from, now)?;
+        // Looked at before anything is changed; a real disk answers in this order too.
+        let missing = !names.contains_key(name);
+        self.make_parents(&mut top, to, &to_path)?;
+        let (names, name) = holder(&mut top, &to_path, now)?;
+        if missing {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let (names, name) = holder(&mut top, &from, now)?;
+        let Some(mut entry) = names.remove(name) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        entry.change_stat(|stat| stat.ctime = now);
+        let (names, name) = holder(&mut top, &to_path, now)?;
+        names.insert(name.into(), entry);
+        Ok(())
+    }
+
+    fn exchange(&self, a: &Place, b: &Place) -> io::Result<()> {
+        if is_root(a) || is_root(b) {
+            return Err(invalid("the folder itself"));
+        }
+        let (a, b) = (full_path(a)?, full_path(b)?);
+        let below = |outer: &str, inner: &str| inner.starts_with(&format!("{outer}/"));
+        if below(&a, &b) || below(&b, &a) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let now = self.meter.now();
+        let mut top = self.change()?;
+        for path in [&a, &b] {
+            let (names, name) = holder(&mut top, path, now)?;
+            if !names.contains_key(name) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+        }
+        let take = |top: &mut Entry, path: &str| {
+            let (names, name) = holder(top, path, now)?;
+            let mut entry = names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+            entry.change_stat(|stat| stat.ctime = now);
+            io::Result::Ok(entry)
+        };
+        if a == b {
+            return Ok(());
+        }
+        let (from_a, from_b) = (take(&mut top, &a)?, take(&mut top, &b)?);
+        for (path, entry) in [(&a, from_b), (&b, from_a)] {
+            let (names, name) = holder(&mut top, path, now)?;
+            names.insert(name.into(), entry);
+        }
+        Ok(())
+    }
+
+    fn unlink_own(&self, at: &Place) -> io::Result<()> {
+        if matches!(at, Place::Tree(_)) {
+            return Err(invalid("a user's file is never unlinked"));
+        }
+        let path = full_path(at)?;
+        let mut top = self.change()?;
+        let (names, name) = holder(&mut top, &path, self.meter.now())?;
+        match names.get(name) {
+            None => return Err(io::ErrorKind::NotFound.into()),
+            Some(Entry::Dir { .. }) => return Err(io::ErrorKind::IsADirectory.into()),
+            Some(_) => names.remove(name),
+        };
+        Ok(())
+    }
+
+    fn set_meta(&self, at: &RelPath, inode: u64, mode: u32, mtime: Option<i64>) -> io::Result<()> {
+        if at.is_root() {
+            return Err(invalid("the folder itself"));
+        }
+        let path = full_path(&Place::Tree(at.clone()))?;
+        let now = self.meter.now();
+        let mut top = self.change()?;
+        let entry = find_mut(&mut top, &path)?;
+        if entry.stat().inode != inode {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let (sets_mode, sets_time) = match entry.stat().kind {
+            FileKind::File => (true, true),
+            FileKind::Dir => (true, false),
+            FileKind::Symlink => (false, true),
+            FileKind::Special | FileKind::MountPoint => {
+                return Err(invalid("neither file, directory nor link"));
+            }
+        };
+        entry.change_stat(|stat| {
+            stat.ctime = now;
+            if sets_mode {
+                stat.mode = mode & 0o777;
+            }
+            if sets_time && let Some(mtime) = mtime {
+                stat.mtime = mtime;
+            }
+        });
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &RelPath) -> io::Result<()> {
+        let top = self.change()?;
+        find(&top, &full_path(&Place::Tree(dir.clone()))?)?.names().map(|_| ())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        drop(self.change()?);
+        Ok(())
+    }
+
+    fn own_files(&self) -> io::Result<Vec<(Place, Stat)>> {
+        let top = self.look();
+        let mut found = Vec::new();
+        if let Ok(swap) = find(&top, "kin/swap") {
+            for (name, entry) in swap.names()? {
+                let number = u64::from_str_radix(name, 16).map_err(|_| invalid("not ours"))?;
+                found.push((Place::Swap(number), entry.stat()));
+            }
+        }
+        if let Ok(partial) = find(&top, "kin/partial") {
+            for (name, entry) in partial.names()? {
+                let mut hash = [0; 32];
+                for (byte, at) in hash.iter_mut().zip((0..name.len()).step_by(2)) {
+                    let digits = name.get(at..at + 2).unwrap_or_default();
+                    *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid("not ours"))?;
+                }
+                found.push((Place::Partial(wire::Hash(hash)), entry.stat()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        Ok(FREE_SPACE)
+    }
+}

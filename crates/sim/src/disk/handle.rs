@@ -1,0 +1,86 @@
+//! Open files of a virtual disk.
+
+use std::{
+    io,
+    sync::{Arc, MutexGuard},
+};
+
+use tree::{ReadFile, Stat, WriteFile};
+
+use super::{FREE_SPACE, FileNode, Meter, SharedFile, lock};
+
+impl FileNode {
+    /// After the contents changed.
+    pub(super) fn touch(&mut self, now: i64) {
+        self.stat.size = self.contents.len() as u64;
+        (self.stat.mtime, self.stat.ctime) = (now, now);
+    }
+}
+
+/// An open file.
+pub(super) struct Handle {
+    pub(super) file: SharedFile,
+    pub(super) meter: Arc<Meter>,
+}
+
+impl Handle {
+    fn change(&self) -> io::Result<MutexGuard<'_, FileNode>> {
+        self.meter.count_change()?;
+        Ok(lock(&self.file))
+    }
+}
+
+fn length(value: u64) -> io::Result<usize> {
+    usize::try_from(value).map_err(|_| io::ErrorKind::FileTooLarge.into())
+}
+
+impl ReadFile for Handle {
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(lock(&self.file).stat)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let file = lock(&self.file);
+        let rest = file.contents.get(length(offset)?..).unwrap_or_default();
+        let read = rest.len().min(buf.len());
+        buf[..read].copy_from_slice(&rest[..read]);
+        Ok(read)
+    }
+}
+
+impl WriteFile for Handle {
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        let start = length(offset)?;
+        let end = start.checked_add(data.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        if end as u64 > FREE_SPACE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut file = self.change()?;
+        let contents = Arc::make_mut(&mut file.contents);
+        if contents.len() < end {
+            contents.resize(end, 0);
+        }
+        contents[start..end].copy_from_slice(data);
+        file.touch(self.meter.now());
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut file = self.change()?;
+        Arc::make_mut(&mut file.contents).resize(length(len.min(FREE_SPACE))?, 0);
+        file.touch(self.meter.now());
+        Ok(())
+    }
+
+    fn set_meta(&self, mode: u32, mtime: i64) -> io::Result<()> {
+        let mut file = self.change()?;
+        (file.stat.mode, file.stat.mtime) = (mode & 0o777, mtime);
+        file.stat.ctime = self.meter.now();
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        drop(self.change()?);
+        Ok(())
+    }
+}

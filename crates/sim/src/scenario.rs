@@ -1,0 +1,351 @@
+//! A scenario: a few devices whose users do just what a test says, over the real engine. For tests that
+//! are named by a rule; histories made up from seeds are in [`crate::history`].
+//!
+//! Every method that lets time pass panics if an engine fails or ends a link, and [`Scenario::settle`] if
+//! devices do not come to rest: a scenario is part of a test.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use folder::{
+    engine::{Event, Input},
+    ignore::Ignore,
+    index::{Index as _, MemStore, Row},
+};
+use wire::{RelPath, sync::Message, version::ReplicaId};
+
+pub use crate::world::Sent;
+use crate::{
+    disk::{Node, VirtualDisk},
+    history::Edit,
+    world::World,
+};
+
+/// How long devices may take to come to rest, in virtual milliseconds.
+const PATIENCE_MS: u64 = 120_000;
+/// Time for an edit to be noticed, and for nothing more to come, in virtual milliseconds.
+const NOTICE_MS: u64 = 600;
+
+/// A few devices, numbered from 0, and what happens to them.
+pub struct Scenario {
+    world: World,
+}
+
+#[track_caller]
+fn well<T>(outcome: Result<T, String>) -> T {
+    outcome.unwrap_or_else(|reason| panic!("{reason}"))
+}
+
+impl Scenario {
+    /// Devices that are neither started nor linked. The seed decides delays and random ids.
+    #[must_use]
+    pub fn new(seed: u64, devices: usize) -> Self {
+        let verbose = std::env::var_os("KIN_SIM_VERBOSE").is_some();
+        let mut world = World::new(seed, devices, verbose);
+        world.sent = Some(Vec::new());
+        Self { world }
+    }
+
+    /// Devices that are started, and each linked with the next.
+    #[must_use]
+    pub fn linked(seed: u64, devices: usize) -> Self {
+        let mut scenario = Self::new(seed, devices);
+        for device in 0..devices {
+            scenario.start(device);
+        }
+        for device in 1..devices {
+            scenario.link(device - 1, device);
+        }
+        scenario.settle();
+        scenario
+    }
+
+    /// How many devices there are.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.world.devices.len()
+    }
+
+    /// Starts a device; links that were made before come up with it.
+    pub fn start(&mut self, device: usize) {
+        self.world.devices[device].disk.restore_power();
+        well(self.world.start(device));
+    }
+
+    /// Stops a device in good order.
+    pub fn stop(&mut self, device: usize) {
+        well(self.world.stop(device));
+    }
+
+    /// Stops a device as a loss of power does: what its index holds uncommitted never was.
+    pub fn crash(&mut self, device: usize) {
+        well(self.world.crash(device));
+    }
+
+    /// True while a device runs.
+    #[must_use]
+    pub fn is_running(&self, device: usize) -> bool {
+        self.world.devices[device].engine.is_some()
+    }
+
+    /// Links two devices, now or as soon as both run.
+    pub fn link(&mut self, a: usize, b: usize) {
+        let (a, b) = (a.min(b), a.max(b));
+        self.world.wanted_links.insert((a, b));
+        well(self.world.connect(a, b));
+    }
+
+    /// Cuts the link between two devices.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        let (a, b) = (a.min(b), a.max(b));
+        self.world.wanted_links.remove(&(a, b));
+        well(self.world.disconnect(a, b));
+    }
+
+    /// Has `to` stop reading what `from` sends.
+    pub fn stop_reading(&mut self, from: usize, to: usize) {
+        self.world.stalled.insert((from, to));
+    }
+
+    /// Has `to` read again what `from` sends and has sent.
+    pub fn read_again(&mut self, from: usize, to: usize) {
+        self.world.read_again(from, to);
+    }
+
+    /// A user does something now; watchers notice soon.
+    pub fn edit(&mut self, device: usize, edit: &Edit) {
+        assert!(self.world.edit(device, edit), "cannot {edit}");
+    }
+
+    /// [`Edit::Write`].
+    pub fn write(&mut self, device: usize, path: &str, contents: &[u8]) {
+        self.edit(device, &Edit::Write(path.to_owned(), contents.to_vec()));
+    }
+
+    /// [`Edit::Remove`].
+    pub fn remove(&mut self, device: usize, path: &str) {
+        self.edit(device, &Edit::Remove(path.to_owned()));
+    }
+
+    /// [`Edit::Rename`].
+    pub fn rename(&mut self, device: usize, from: &str, to: &str) {
+        self.edit(device, &Edit::Rename(from.to_owned(), to.to_owned()));
+    }
+
+    /// [`Edit::Chmod`].
+    pub fn chmod(&mut self, device: usize, path: &str, mode: u32) {
+        self.edit(device, &Edit::Chmod(path.to_owned(), mode));
+    }
+
+    /// Events of a device's watcher were lost: it looks at everything again.
+    pub fn rescan(&mut self, device: usize) {
+        let run = self.world.devices[device].run;
+        well(self.world.input(device, run, Input::Overflow));
+    }
+
+    /// Puts ignore patterns in force on a device, which looks at everything again.
+    pub fn ignore(&mut self, device: usize, patterns: &[&str]) {
+        let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+        let ignore = match Ignore::new(None, None, &patterns) {
+            Ok((ignore, bad)) if bad.is_empty() => ignore,
+            other => panic!("not ignore patterns: {other:?}"),
+        };
+        self.world.devices[device].ignore = ignore.clone();
+        if let Some(engine) = &mut self.world.devices[device].engine {
+            engine.set_ignore(ignore);
+            self.rescan(device);
+        }
+    }
+
+    /// Lets milliseconds pass.
+    pub fn run(&mut self, millis: u64) {
+        let end = self.world.now + millis;
+        well(self.world.run_until(end));
+    }
+
+    /// Lets time pass until nothing happens any more.
+    #[track_caller]
+    pub fn settle(&mut self) {
+        let end = self.world.now + PATIENCE_MS;
+        self.run(NOTICE_MS);
+        loop {
+            if self.world.is_settled() {
+                self.run(NOTICE_MS);
+                if self.world.is_settled() {
+                    return;
+                }
+            }
+            assert!(self.world.now < end, "not at rest after {PATIENCE_MS} ms{}", self.rows());
+            self.run(100);
+        }
+    }
+
+    /// What all indexes say is here, to look at when something went wrong.
+    fn rows(&mut self) -> String {
+        let mut text = String::new();
+        for number in 0..self.devices() {
+            let tree: Vec<_> = self
+                .tree(number)
+                .into_iter()
+                .map(|(path, node)| format!("{path}: {node:?}"))
+                .collect();
+            text += &format!("\ndevice {number} has {tree:#?}\nand its index says");
+            let Some(engine) = &mut self.world.devices[number].engine else { continue };
+            for bucket in 0..wire::sync::BUCKETS {
+                for (path, _) in engine.index().bucket(bucket).unwrap_or_default() {
+                    let here = engine.index().row(&path).ok().flatten().and_then(|row| row.here);
+                    let here = here.map(|here| format!("{:?} implied {}", here.stat, here.implied));
+                    text += &format!("\n  {path}: {here:?}");
+                }
+            }
+        }
+        text
+    }
+
+    /// The time, in milliseconds since the start.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.world.now
+    }
+
+    /// A device's disk.
+    #[must_use]
+    pub fn disk(&self, device: usize) -> Arc<VirtualDisk> {
+        Arc::clone(&self.world.devices[device].disk)
+    }
+
+    /// A device's tree, without `.kin`.
+    #[must_use]
+    pub fn tree(&self, device: usize) -> BTreeMap<String, Node> {
+        self.world.devices[device].disk.snapshot()
+    }
+
+    /// The paths in a device's tree.
+    #[must_use]
+    pub fn paths(&self, device: usize) -> Vec<String> {
+        self.tree(device).into_keys().collect()
+    }
+
+    /// A small text file's contents.
+    #[must_use]
+    pub fn text(&self, device: usize, path: &str) -> Option<String> {
+        let contents = self.world.devices[device].disk.contents(path)?;
+        Some(String::from_utf8_lossy(&contents).into_owned())
+    }
+
+    /// The contents in a device's history, with their paths there.
+    #[must_use]
+    pub fn history(&self, device: usize) -> Vec<(String, Vec<u8>)> {
+        self.state_files(device, ".kin/history/")
+    }
+
+    /// What lies in a device's `.kin/swap`.
+    #[must_use]
+    pub fn swap(&self, device: usize) -> Vec<(String, Vec<u8>)> {
+        self.state_files(device, ".kin/swap/")
+    }
+
+    fn state_files(&self, device: usize, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let all = self.world.devices[device].disk.all_contents().into_iter();
+        all.filter_map(|(path, contents)| {
+            Some((path.strip_prefix(prefix)?.to_owned(), contents.to_vec()))
+        })
+        .collect()
+    }
+
+    /// The conflict copies in a device's tree.
+    #[must_use]
+    pub fn copies(&self, device: usize) -> Vec<String> {
+        self.paths(device).into_iter().filter(|path| path.contains(".conflict-")).collect()
+    }
+
+    /// True if some file anywhere on a device, `.kin` included, has these contents.
+    #[must_use]
+    pub fn has(&self, device: usize, contents: &[u8]) -> bool {
+        let all = self.world.devices[device].disk.all_contents();
+        all.iter().any(|(_, bytes)| **bytes == *contents)
+    }
+
+    /// Contents that a user wrote, that no user replaced or deleted, and that are nowhere any more.
+    #[must_use]
+    pub fn lost(&self) -> Vec<String> {
+        let unreplaced = self.world.written.iter().filter(|(_, replaced)| !**replaced);
+        let lost = unreplaced
+            .filter(|(content, _)| (0..self.world.devices.len()).all(|it| !self.has(it, content)));
+        lost.map(|(content, _)| String::from_utf8_lossy(content).into_owned()).collect()
+    }
+
+    /// A user does something, if it can be done.
+    pub fn try_edit(&mut self, device: usize, edit: &Edit) -> bool {
+        self.world.edit(device, edit)
+    }
+
+    /// What a device's engine told its person so far, with the time.
+    #[must_use]
+    pub fn events(&self, device: usize) -> &[(u64, Event)] {
+        &self.world.devices[device].events
+    }
+
+    /// Forgets events and messages so far.
+    pub fn forget(&mut self) {
+        self.world.sent = Some(Vec::new());
+        for device in &mut self.world.devices {
+            device.events.clear();
+        }
+    }
+
+    /// All messages since [`Self::forget`].
+    #[must_use]
+    pub fn sent(&self) -> &[Sent] {
+        self.world.sent.as_deref().unwrap_or_default()
+    }
+
+    /// Bytes of contents sent since [`Self::forget`], whether asked for or riding along.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        self.sent().iter().map(|sent| content_bytes(&sent.message)).sum()
+    }
+
+    /// What is durable of a device's index.
+    #[must_use]
+    pub fn index(&self, device: usize) -> MemStore {
+        self.world.devices[device].store.clone()
+    }
+
+    /// Gives a device that does not run another index: an empty, older or copied one.
+    pub fn put_index(&mut self, device: usize, index: MemStore) {
+        assert!(!self.is_running(device), "an index cannot be replaced under a running engine");
+        self.world.devices[device].store = index;
+    }
+
+    /// A running device's replica id.
+    #[must_use]
+    pub fn replica(&self, device: usize) -> Option<ReplicaId> {
+        self.world.devices[device].engine.as_ref().map(folder::Engine::replica)
+    }
+
+    /// Makes a device that does not run believe that it is another: its index is bound to the same
+    /// machine (rule E1), as on a cloned virtual machine.
+    pub fn pose_as(&mut self, device: usize, other: usize) {
+        self.world.devices[device].binding = self.world.devices[other].binding.clone();
+    }
+
+    /// What a running device's index holds for a path.
+    pub fn row(&mut self, device: usize, path: &str) -> Row {
+        let engine = self.world.devices[device].engine.as_mut();
+        let path = RelPath::parse(path).unwrap_or_default();
+        let row = engine.and_then(|engine| engine.index().row(&path).ok().flatten());
+        row.unwrap_or_default()
+    }
+}
+
+/// Bytes of contents in a message.
+fn content_bytes(message: &Message) -> usize {
+    match message {
+        Message::Data { answers, .. } => {
+            let data = answers.iter().filter_map(|answer| answer.data.as_ref());
+            data.map(|data| data.bytes.len()).sum()
+        }
+        Message::Records { inline, .. } => inline.iter().map(|(_, bytes)| bytes.len()).sum(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,30 @@
+//! The engine's rules, each tried over the real engine with virtual disks. A test bears the number of the
+//! rule whose breach it would notice.
+
+mod conflicts;
+mod disk;
+mod hostile;
+mod ignored;
+mod memory;
+mod replicas;
+mod travel;
+
+use sim::scenario::Scenario;
+
+/// Seeds that a scenario is played with, since delays differ between them.
+const SEEDS: std::ops::Range<u64> = 0..8;
+
+/// True if all devices show the same tree.
+#[track_caller]
+fn assert_alike(scenario: &Scenario, devices: usize) {
+    for device in 1..devices {
+        assert_eq!(scenario.tree(0), scenario.tree(device), "devices 0 and {device} differ");
+    }
+}
+
+/// Bytes that compress to nothing smaller and are unlike any other seed's.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,192 @@
+//! Rule E1: who speaks. An index that was copied, restored or cloned must not speak as another does.
+
+use folder::engine::Event;
+use sim::scenario::Scenario;
+
+use crate::{SEEDS, assert_alike};
+
+fn took_new_replica(scenario: &Scenario, device: usize) -> bool {
+    scenario.events(device).iter().any(|(_, event)| matches!(event, Event::NewReplica { .. }))
+}
+
+#[test]
+fn e1_a_copied_index_gets_a_new_replica() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::new(seed, 3);
+        scenario.write(0, "a", b"one");
+        scenario.start(0);
+        scenario.start(1);
+        scenario.link(0, 1);
+        scenario.settle();
+        scenario.stop(0);
+        // The folder is copied, index and all, to another machine.
+        scenario.put_index(2, scenario.index(0).copy());
+        scenario.write(2, "a", b"one");
+        scenario.start(0);
+        scenario.start(2);
+        assert_ne!(scenario.replica(0), scenario.replica(2));
+        scenario.write(0, "a", b"edited on the original");
+        scenario.write(2, "a", b"edited on the copy");
+        scenario.settle();
+        scenario.link(1, 2);
+        scenario.settle();
+        assert_alike(&scenario, 3);
+        for edit in ["edited on the original", "edited on the copy"] {
+            assert!(
+                scenario.tree(1).keys().any(|path| scenario.text(1, path).as_deref() == Some(edit)),
+                "{edit}"
+            );
+        }
+        assert_eq!(scenario.copies(1).len(), 1);
+    }
+}
+
+#[test]
+fn e1_the_same_index_keeps_its_replica() {
+    let mut scenario = Scenario::linked(1, 2);
+    let before = scenario.replica(0);
+    scenario.write(0, "a", b"one");
+    scenario.settle();
+    scenario.stop(0);
+    scenario.start(0);
+    scenario.settle();
+    assert_eq!(scenario.replica(0), before);
+    assert!(!took_new_replica(&scenario, 0) && !took_new_replica(&scenario, 1));
+}
+
+/// A machine is set back to an earlier state, folder and index, and both it and its peer go on.
+fn restored(seed: u64) -> Scenario {
+    let mut scenario = Scenario::linked(seed, 2);
+    scenario.write(0, "a", b"first");
+    scenario.settle();
+    let backup = scenario.index(0).copy();
+    scenario.write(0, "a", b"second");
+    scenario.write(0, "b", b"made after the backup");
+    scenario.settle();
+    scenario.stop(0);
+    scenario.put_index(0, backup);
+    scenario.write(0, "a", b"first");
+    scenario.remove(0, "b");
+    scenario.start(0);
+    scenario.cut(0, 1);
+    scenario.settle();
+    scenario
+}
+
+#[test]
+fn e1_a_restored_index_reauthors_and_loses_nothing() {
+    for seed in SEEDS {
+        let mut scenario = restored(seed);
+        scenario.forget();
+        scenario.write(0, "a", b"third, knowing nothing of second");
+        scenario.settle();
+        scenario.link(0, 1);
+        scenario.settle();
+        assert!(took_new_replica(&scenario, 0), "seed {seed}");
+        assert_alike(&scenario, 2);
+        let shown: Vec<_> =
+            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
+        for edit in ["second", "made after the backup", "third, knowing nothing of second"] {
+            assert!(
+                shown.iter().any(|text| text == edit),
+                "seed {seed}: {edit} is not in {shown:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn e1_a_restored_device_follows_what_it_had_said_before() {
+    for seed in SEEDS {
+        let mut scenario = restored(seed);
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_alike(&scenario, 2);
+        assert_eq!(scenario.text(0, "a").as_deref(), Some("second"));
+        assert_eq!(scenario.text(0, "b").as_deref(), Some("made after the backup"));
+        assert!(scenario.copies(0).is_empty());
+    }
+}
+
+#[test]
+fn e1_two_devices_with_one_replica_both_take_new_ones() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::new(seed, 2);
+        scenario.write(0, "a", b"one");
+        scenario.start(0);
+        scenario.settle();
+        scenario.stop(0);
+        // A cloned virtual machine: even what the index is bound to is the same.
+        scenario.put_index(1, scenario.index(0).copy());
+        scenario.pose_as(1, 0);
+        scenario.write(1, "a", b"one");
+        scenario.start(0);
+        scenario.start(1);
+        assert_eq!(scenario.replica(0), scenario.replica(1));
+        let claimed = scenario.replica(0);
+        scenario.write(0, "a", b"on the original");
+        scenario.write(1, "a", b"on the clone");
+        scenario.write(0, "b", b"b of the original");
+        scenario.write(1, "c", b"c of the clone");
+        scenario.settle();
+        scenario.link(0, 1);
+        scenario.settle();
+        assert!(took_new_replica(&scenario, 0) && took_new_replica(&scenario, 1));
+        assert_ne!(scenario.replica(0), scenario.replica(1));
+        assert!(scenario.replica(0) != claimed && scenario.replica(1) != claimed);
+        assert_alike(&scenario, 2);
+        let shown: Vec<_> =
+            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
+        for edit in ["on the original", "on the clone", "b of the original", "c of the clone"] {
+            assert!(shown.iter().any(|text| text == edit), "{edit} is not in {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn e1_a_loss_of_power_makes_no_conflicts() {
+    for seed in SEEDS {
+        for delay in 0..30 {
+            let mut scenario = Scenario::linked(seed, 2);
+            scenario.write(0, "a", b"one");
+            scenario.write(1, "b", b"one");
+            scenario.settle();
+            scenario.write(0, "a", b"two");
+            scenario.write(0, "d/c", b"new");
+            scenario.remove(0, "b");
+            scenario.run(delay * 9);
+            scenario.crash(0);
+            scenario.settle();
+            scenario.write(0, "a", b"three");
+            scenario.start(0);
+            scenario.settle();
+            assert_alike(&scenario, 2);
+            assert_eq!(scenario.paths(0), ["a", "d", "d/c"], "seed {seed}, after {} ms", delay * 9);
+            assert_eq!(scenario.text(1, "a").as_deref(), Some("three"));
+        }
+    }
+}
+
+#[test]
+fn e1_a_state_set_back_twice_over_loses_nothing() {
+    for seed in SEEDS {
+        let mut scenario = restored(seed);
+        // It runs, alone, several times before it meets anybody.
+        for edit in ["third", "fourth", "fifth"] {
+            scenario.write(0, "a", edit.as_bytes());
+            scenario.settle();
+            scenario.stop(0);
+            scenario.start(0);
+            scenario.settle();
+        }
+        scenario.write(1, "b", b"edited by the other");
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_alike(&scenario, 2);
+        let shown: Vec<_> =
+            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
+        for edit in ["second", "edited by the other", "fifth"] {
+            assert!(shown.iter().any(|text| text == edit), "{edit} is not in {shown:?}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Small files outside any folder that a person names: the configuration and passphrase files.
+//!
+//! Links are followed here, unlike in a folder: people link their dotfiles.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fd::AsFd,
+    fs::{CWD, FileType, Mode, OFlags},
+};
+
+use crate::sys;
+
+/// Most bytes of a secret file.
+const MAX_SECRET: usize = 4096;
+
+/// Why a small file was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// Nothing is there.
+    #[error("{} does not exist", .0.display())]
+    NotFound(PathBuf),
+    /// A directory, FIFO or the like.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// Over the limit.
+    #[error("{} is larger than {limit} bytes", .path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Not text.
+    #[error("{} is not UTF-8 text", .0.display())]
+    NotUtf8(PathBuf),
+    /// A secret that others on this machine can read or change.
+    #[error("{} is open to other users (mode {mode:04o}); it must be 0600 or 0400", .path.display())]
+    OpenToOthers {
+        /// Which file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Anything else.
+    #[error("cannot read {}: {source}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Reads a small text file of at most `limit` bytes.
+///
+/// # Errors
+/// Says what is wrong with the file.
+pub fn read_config(path: &Path, limit: usize) -> Result<String, FileError> {
+    let bytes = read(path, limit, |_| Ok(()))?;
+    String::from_utf8(bytes).map_err(|_| FileError::NotUtf8(path.to_owned()))
+}
+
+/// Reads a file that holds a secret: a regular file of at most 4 KiB that group and others have no
+/// rights to. The caller wraps the bytes in a type that redacts and wipes them.
+///
+/// # Errors
+/// Says what is wrong with the file.
+pub fn read_secret_file(path: &Path) -> Result<Vec<u8>, FileError> {
+    read(path, MAX_SECRET, |mode| {
+        if mode & 0o077 == 0 {
+            return Ok(());
+        }
+        Err(FileError::OpenToOthers { path: path.to_owned(), mode: mode & 0o777 })
+    })
+}
+
+fn read(
+    path: &Path,
+    limit: usize,
+    judge: impl FnOnce(u32) -> Result<(), FileError>,
+) -> Result<Vec<u8>, FileError> {
+    let fail = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => FileError::NotFound(path.to_owned()),
+        _ => FileError::Io { path: path.to_owned(), source },
+    };
+    // NONBLOCK: a FIFO must not hang us before it is refused.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|e| fail(e.into()))?;
+    let raw = sys::lstat_handle(fd.as_fd()).map_err(|e| fail(e.into()))?;
+    if raw.file_type != FileType::RegularFile {
+        return Err(FileError::NotAFile(path.to_owned()));
+    }
+    judge(raw.mode)?;
+    let mut bytes = vec![0; limit + 1];
+    let read = sys::read_full(fd.as_fd(), &mut bytes, 0).map_err(fail)?;
+    if read > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
+    }
+    bytes.truncate(read);
+    Ok(bytes)
+}

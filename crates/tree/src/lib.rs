@@ -1,0 +1,26 @@
+//! The only crate that touches user files.
+//!
+//! [`Disk`] is the door: one folder on one disk, each method about one system call. [`Root`] is the
+//! real one, beneath a held directory handle; the simulator has a virtual one. [`apply`] adds the calls
+//! up to operations that lose no edit (rule E13), written once over the trait. [`Watcher`] gives hints
+//! that something changed.
+//!
+//! What to do to a folder is decided elsewhere (crate `folder`); when things are made durable, too.
+
+pub mod apply;
+#[doc(hidden)]
+pub mod contract;
+mod copy;
+mod disk;
+mod files;
+mod open;
+mod root;
+mod sys;
+mod watch;
+
+pub use copy::{Copied, TempDir, copy_tree};
+pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
+pub use files::{FileError, read_config, read_secret_file};
+pub use open::{OpenError, RootGone, file_identity, machine_id};
+pub use root::Root;
+pub use watch::{Hint, WatchError, Watcher};

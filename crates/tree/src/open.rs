@@ -1,0 +1,370 @@
+//! Opening a folder: its checks, its `.kin`, its lock (rule E18), and what the index binds itself to
+//! (rule E1).
+//!
+//! Nothing is created unless everything that can be checked before has been.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
+};
+
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+use wire::{Hash, RelPath, path::STATE_DIR};
+
+use crate::{
+    Disk, Place, Root,
+    sys::{self, Caps},
+};
+
+/// The file in `.kin` whose flock keeps other processes out.
+const LOCK: &str = "lock";
+/// The index, in `.kin`.
+const INDEX: &str = "index.db";
+/// Most bytes read of a lock file: it holds a process id.
+const MAX_LOCK: usize = 32;
+
+/// Why a directory cannot be opened as a folder. Nothing was created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Nothing is there.
+    #[error("{} does not exist", .0.display())]
+    NotFound(PathBuf),
+    /// It is a file or something else.
+    #[error("{} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// This user may not read and write it.
+    #[error("no permission to read and write {}", .0.display())]
+    Denied(PathBuf),
+    /// The file system is mounted read-only.
+    #[error("{} is on a read-only file system", .0.display())]
+    ReadOnly(PathBuf),
+    /// A directory above is a folder already (rule E18).
+    #[error("it lies inside another folder, {}", .outer.display())]
+    Nested {
+        /// The outer folder.
+        outer: PathBuf,
+    },
+    /// Another process has the folder open (rule E18).
+    #[error("the folder is in use by another process{}", .pid.map(|p| format!(" ({p})")).unwrap_or_default())]
+    Locked {
+        /// Its process id, if it could be read.
+        pid: Option<u32>,
+    },
+    /// The file system has no locks, so two processes could not be kept apart.
+    #[error("the file system of {} has no file locks", .0.display())]
+    NoLocks(PathBuf),
+    /// What is called `.kin` there is not ours.
+    #[error("{}: {why}", .path.display())]
+    ForeignState {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Anything else.
+    #[error("cannot open {}: {source}", .path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The folder that was opened is not there any more (rule E18): stop, and delete nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootGone {
+    /// Its path leads nowhere, or to another directory.
+    #[error("{} is not the directory that was opened", .0.display())]
+    Replaced(PathBuf),
+    /// `.kin` is missing or another one.
+    #[error("{} has lost its .kin directory", .0.display())]
+    StateLost(PathBuf),
+}
+
+impl Root {
+    /// Opens a folder and locks it, creating `.kin` (0700) if it is not there.
+    ///
+    /// # Errors
+    /// Says what is wrong with the directory; nothing has been created then.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(dir, None)
+    }
+
+    /// [`Root::open`] as if the system had neither `openat2` nor renames with flags: for tests.
+    ///
+    /// # Errors
+    /// As [`Root::open`].
+    #[doc(hidden)]
+    pub fn open_as_on_an_older_system(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(dir, Some(Caps { openat2: false, rename_flags: false }))
+    }
+
+    /// [`Root::open`], with less than what the system can do if `caps` says so.
+    fn open_with(dir: &Path, caps: Option<Caps>) -> Result<Self, OpenError> {
+        let path = dir.canonicalize().map_err(|source| classify(dir, source))?;
+        let fail = |error: Errno| classify(&path, error.into());
+        let top = rustix::fs::openat(CWD, &path, sys::dir_handle(), Mode::empty()).map_err(fail)?;
+        let raw = sys::lstat_handle(top.as_fd()).map_err(fail)?;
+        refuse_nested(&path)?;
+        let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::accessat(&top, c".", wanted, AtFlags::empty()).map_err(fail)?;
+
+        let caps = caps.unwrap_or_else(|| Caps::probe(top.as_fd()));
+        let state = path.join(STATE_DIR);
+        let created = match rustix::fs::mkdirat(&top, STATE_DIR, Mode::from_raw_mode(0o700)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(fail(error)),
+        };
+        let opened = open_state(caps, top.as_fd(), raw.dev, &state);
+        if opened.is_err() && created {
+            // Empty, or holding only the lock file that could not be locked: take our traces away.
+            let lock = format!("{STATE_DIR}/{LOCK}");
+            let _ = rustix::fs::unlinkat(&top, lock.as_str(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&top, STATE_DIR, AtFlags::REMOVEDIR);
+        }
+        let (kin, kin_inode, lock) = opened?;
+        Ok(Self {
+            path,
+            top,
+            kin,
+            _lock: lock,
+            dev: raw.dev,
+            inode: raw.inode,
+            kin_inode,
+            caps,
+            detours: AtomicU64::new(0),
+        })
+    }
+
+    /// Where the index lives. A plain path, since SQLite opens files (and their `-wal`) by name; `.kin`
+    /// is a real directory of this user's, mode 0700, and locked by us, so nobody else can put anything
+    /// in the way.
+    #[must_use]
+    pub fn index_path(&self) -> PathBuf {
+        self.path.join(STATE_DIR).join(INDEX)
+    }
+
+    /// Checks that the folder is still the one that was opened (rule E18). To be asked before anything
+    /// is concluded from a file's absence.
+    ///
+    /// # Errors
+    /// If the path leads elsewhere, or `.kin` is gone.
+    pub fn still_there(&self) -> Result<(), RootGone> {
+        let now = sys::lstat(CWD, &self.path);
+        if !now.is_ok_and(|now| now.inode == self.inode && now.dev == self.dev) {
+            return Err(RootGone::Replaced(self.path.clone()));
+        }
+        match sys::lstat(self.top.as_fd(), STATE_DIR) {
+            Ok(kin) if kin.inode == self.kin_inode => Ok(()),
+            _ => Err(RootGone::StateLost(self.path.clone())),
+        }
+    }
+
+    /// True if a directory below is a folder of its own: it has a `.kin` with a lock file. It is then
+    /// left alone and reported (rule E18).
+    ///
+    /// # Errors
+    /// As the system calls.
+    pub fn holds_nested_folder(&self, dir: &RelPath) -> io::Result<bool> {
+        let fd = sys::open_beneath(self.caps, self.top.as_fd(), self.dev, dir, sys::dir_handle())?;
+        Ok(!dir.is_root() && has_state(fd.as_fd()))
+    }
+
+    /// Inode and birth time (nanoseconds since 1970; 0 if unknown) of a file in `.kin`, such as the
+    /// index (rule E1); `None` if it is not there.
+    ///
+    /// # Errors
+    /// As the system call.
+    pub fn state_file_identity(&self, name: &str) -> io::Result<Option<(u64, i64)>> {
+        match sys::lstat(self.kin.as_fd(), name) {
+            Ok(raw) => Ok(Some((raw.inode, raw.born))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads a small file of the tree whole; `None` if nothing is there.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not a regular file (a link is not followed), `FileTooLarge` over
+    /// `limit` bytes, or what the system calls say.
+    pub fn read_small(&self, at: &RelPath, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.open(&Place::Tree(at.clone())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let size = usize::try_from(file.stat()?.size).unwrap_or(usize::MAX);
+        if size > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // One byte more than it may have, to see that it has not grown.
+        let mut bytes = vec![0; limit.min(size) + 1];
+        let read = file.read_at(&mut bytes, 0)?;
+        if read > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        bytes.truncate(read);
+        Ok(Some(bytes))
+    }
+
+    /// Creates a file at the folder's root, whole or not at all, never replacing one; for the ignore
+    /// file of a first run. Its mode is 0644 as the umask allows.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `InvalidInput` if `name` is not a single name, or as the system calls.
+    pub fn create_root_file(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        RelPath::root().join(name).map_err(invalid)?;
+        if name.eq_ignore_ascii_case(STATE_DIR) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let draft = "new-file";
+        let drop_draft = || rustix::fs::unlinkat(&self.kin, draft, AtFlags::empty());
+        // The lock is ours, so what is there is a draft that a crash left.
+        let _ = drop_draft();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let fd = rustix::fs::openat(&self.kin, draft, flags, mode)?;
+        let placed = sys::write_full(fd.as_fd(), contents, 0)
+            .and_then(|()| sys::sync_data(fd.as_fd()))
+            .and_then(|()| {
+                let (from, to) = ((self.kin.as_fd(), draft), (self.top.as_fd(), name));
+                sys::rename_new(self.caps, from, to, false)
+            });
+        if placed.is_err() {
+            let _ = drop_draft();
+        }
+        placed
+    }
+}
+
+/// Opens and locks `.kin`.
+fn open_state(
+    caps: Caps,
+    top: BorrowedFd<'_>,
+    dev: u64,
+    state: &Path,
+) -> Result<(OwnedFd, u64, OwnedFd), OpenError> {
+    let foreign = |why| OpenError::ForeignState { path: state.to_owned(), why };
+    let fail = |error: Errno| classify(state, error.into());
+    let kin =
+        sys::open_beneath(caps, top, dev, STATE_DIR, sys::dir_reader()).map_err(
+            |error| match error.kind() {
+                io::ErrorKind::NotADirectory => foreign("is not a directory"),
+                io::ErrorKind::CrossesDevices => foreign("is on another file system"),
+                _ => classify(state, error),
+            },
+        )?;
+    let raw = sys::lstat_handle(kin.as_fd()).map_err(fail)?;
+    if raw.owner != rustix::process::geteuid().as_raw() {
+        return Err(foreign("belongs to another user"));
+    }
+    if raw.mode & 0o777 != 0o700 {
+        rustix::fs::fchmod(&kin, sys::mode_bits(0o700)).map_err(fail)?;
+    }
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let lock = rustix::fs::openat(&kin, LOCK, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+    if sys::lstat_handle(lock.as_fd()).map_err(fail)?.file_type != FileType::RegularFile {
+        return Err(foreign("has a lock that is not a file"));
+    }
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked { pid: read_pid(lock.as_fd()) }),
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
+            return Err(OpenError::NoLocks(state.to_owned()));
+        }
+        Err(error) => return Err(fail(error)),
+    }
+    // For the message that another process will show; the lock itself is the flock.
+    let pid = format!("{}\n", std::process::id());
+    let written = rustix::fs::ftruncate(&lock, 0)
+        .map_err(io::Error::from)
+        .and_then(|()| sys::write_full(lock.as_fd(), pid.as_bytes(), 0));
+    written.map_err(|error| classify(state, error))?;
+    Ok((kin, raw.inode, lock))
+}
+
+fn read_pid(lock: BorrowedFd<'_>) -> Option<u32> {
+    let mut text = [0; MAX_LOCK];
+    let read = sys::read_full(lock, &mut text, 0).ok()?;
+    std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()
+}
+
+/// Refuses a directory with a folder above it (rule E18). One below is met by the scan.
+fn refuse_nested(path: &Path) -> Result<(), OpenError> {
+    for outer in path.ancestors().skip(1) {
+        let Ok(dir) = rustix::fs::openat(CWD, outer, sys::dir_handle(), Mode::empty()) else {
+            continue;
+        };
+        if has_state(dir.as_fd()) {
+            return Err(OpenError::Nested { outer: outer.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// A `.kin` directory with a lock file: other things may be called `.kin` too.
+fn has_state(dir: BorrowedFd<'_>) -> bool {
+    let is = |name: &str, what| sys::lstat(dir, name).is_ok_and(|raw| raw.file_type == what);
+    is(STATE_DIR, FileType::Directory) && is(&format!("{STATE_DIR}/{LOCK}"), FileType::RegularFile)
+}
+
+fn classify(path: &Path, source: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => OpenError::NotFound(path),
+        io::ErrorKind::NotADirectory => OpenError::NotADirectory(path),
+        io::ErrorKind::PermissionDenied => OpenError::Denied(path),
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(path),
+        _ => OpenError::Io { path, source },
+    }
+}
+
+/// Inode and birth time (nanoseconds since 1970; 0 where the file system does not know) of a file,
+/// links not followed (rule E1).
+///
+/// # Errors
+/// As the system call.
+pub fn file_identity(path: &Path) -> io::Result<(u64, i64)> {
+    let raw = sys::lstat(CWD, path)?;
+    Ok((raw.inode, raw.born))
+}
+
+/// What tells this machine from a copy of its disk elsewhere (rule E1): a hash of the system's machine
+/// id, under a context of ours, so that the raw value (which other software treats as confidential)
+/// never leaves. `None` where the system has none.
+#[must_use]
+pub fn machine_id() -> Option<Hash> {
+    let raw = raw_machine_id()?;
+    let raw = raw.trim();
+    (!raw.is_empty()).then(|| Hash::derived("kinfold 2026-11 machine id", &[raw.as_bytes()]))
+}
+
+#[cfg(not(target_os = "macos"))]
+fn raw_machine_id() -> Option<String> {
+    ["/etc/machine-id", "/var/lib/dbus/machine-id"]
+        .iter()
+        .find_map(|path| crate::files::read_config(Path::new(path), 4096).ok())
+}
+
+/// The hardware's UUID, as `ioreg` prints it: there is no file that holds it.
+#[cfg(target_os = "macos")]
+fn raw_machine_id() -> Option<String> {
+    let out = std::process::Command::new("/usr/sbin/ioreg")
+        .args(["-rd1", "-c", "IOPlatformExpertDevice"])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(out.stdout).ok()?;
+    let line = text.lines().find(|line| line.contains("IOPlatformUUID"))?;
+    line.split('"').nth(3).map(ToOwned::to_owned)
+}

@@ -1,0 +1,459 @@
+//! A folder on a real disk: [`Root`] implements [`Disk`] beneath two held directory handles.
+//!
+//! Every operation resolves the parent of what it touches from a held handle ([`crate::sys`]) and then
+//! works on one name in it, so no path is trusted to lead to the same place twice. Parents are opened
+//! for each operation (about 2 µs) and not cached: a cached handle would follow a directory that was
+//! moved away. How a folder is opened and locked is in `open`.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, FileType, Mode, OFlags},
+    io::Errno,
+};
+use wire::{Hash, RelPath, path::STATE_DIR};
+
+use crate::{
+    DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile,
+    sys::{self, Caps},
+};
+
+/// Directory of downloads in `.kin`.
+const PARTIAL: &str = "partial";
+/// Directory of what is swapped in and out in `.kin`.
+const SWAP: &str = "swap";
+/// Directory of what sync replaced or deleted in `.kin`.
+const HISTORY: &str = "history";
+
+/// A folder on a real disk, held open and locked until it is dropped.
+#[derive(Debug)]
+pub struct Root {
+    /// Canonical path when it was opened: for people, the watcher and the index, never for files.
+    pub(crate) path: PathBuf,
+    pub(crate) top: OwnedFd,
+    pub(crate) kin: OwnedFd,
+    /// Held for its flock (rule E18).
+    pub(crate) _lock: OwnedFd,
+    pub(crate) dev: u64,
+    pub(crate) inode: u64,
+    pub(crate) kin_inode: u64,
+    pub(crate) caps: Caps,
+    /// Numbers the places that a rename passes through where there is no NOREPLACE.
+    pub(crate) detours: AtomicU64,
+}
+
+/// The directory that holds a name.
+enum Parent<'a> {
+    Held(BorrowedFd<'a>),
+    Opened(OwnedFd),
+}
+
+impl Parent<'_> {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Held(fd) => *fd,
+            Self::Opened(fd) => fd.as_fd(),
+        }
+    }
+}
+
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+/// `.kin` is reached through places, never as a path of the tree.
+fn refuse_state(path: &RelPath) -> io::Result<()> {
+    if path.split('/').next() == Some(STATE_DIR) {
+        return Err(invalid("the folder's own state"));
+    }
+    Ok(())
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// The path of a place of ours, relative to `.kin`.
+fn own_path(place: &Place) -> io::Result<String> {
+    match place {
+        Place::Tree(_) => Err(invalid("not a place of ours")),
+        Place::Partial(hash) => Ok(format!("{PARTIAL}/{}", hash.to_hex())),
+        Place::Swap(number) => Ok(format!("{SWAP}/{number:016x}")),
+        Place::History(path) if path.is_root() => Err(invalid("history needs a path")),
+        Place::History(path) => Ok(format!("{HISTORY}/{}", path.as_str())),
+    }
+}
+
+impl Root {
+    /// The folder's canonical path when it was opened: for messages and the watcher.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn beneath(&self, top: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        sys::open_beneath(self.caps, top, self.dev, path, flags)
+    }
+
+    fn parent_in<'a>(&self, top: BorrowedFd<'a>, dir: &str) -> io::Result<Parent<'a>> {
+        if dir.is_empty() {
+            return Ok(Parent::Held(top));
+        }
+        Ok(Parent::Opened(self.beneath(top, dir, sys::dir_handle())?))
+    }
+
+    /// The handle of the directory that holds `place`, and the name in it.
+    fn locate(&self, place: &Place) -> io::Result<(Parent<'_>, String)> {
+        if let Place::Tree(path) = place {
+            if path.is_root() {
+                return Err(invalid("the folder itself"));
+            }
+            refuse_state(path)?;
+            let (dir, name) = split(path);
+            return Ok((self.parent_in(self.top.as_fd(), dir)?, name.to_owned()));
+        }
+        let path = own_path(place)?;
+        let (dir, name) = split(&path);
+        Ok((self.parent_in(self.kin.as_fd(), dir)?, name.to_owned()))
+    }
+
+    /// As [`Self::locate`], making the parents of a place in `.kin` as needed.
+    fn locate_making(&self, place: &Place) -> io::Result<(Parent<'_>, String)> {
+        match self.locate(place) {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && !matches!(place, Place::Tree(_)) =>
+            {
+                let path = own_path(place)?;
+                let (dir, name) = split(&path);
+                Ok((Parent::Opened(self.make_own_dirs(dir)?), name.to_owned()))
+            }
+            other => other,
+        }
+    }
+
+    fn make_own_dirs(&self, dir: &str) -> io::Result<OwnedFd> {
+        let mut held: Option<OwnedFd> = None;
+        for name in dir.split('/') {
+            let at = held.as_ref().map_or(self.kin.as_fd(), AsFd::as_fd);
+            match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let next = self.beneath(at, name, sys::dir_handle())?;
+            held = Some(next);
+        }
+        held.ok_or_else(|| invalid("no directory named"))
+    }
+
+    fn lstat(&self, at: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
+        Ok(sys::lstat(at, name).map_err(sys::typed)?.seen_from(self.dev))
+    }
+
+    fn open_regular(&self, at: &Place) -> io::Result<Opened> {
+        let (parent, name) = self.locate(at)?;
+        // Asked first, since opening a device or a FIFO can already do something.
+        if self.lstat(parent.fd(), &name)?.kind != FileKind::File {
+            return Err(invalid("not a regular file"));
+        }
+        let fd = rustix::fs::openat(parent.fd(), &name, sys::file_reader(), Mode::empty())
+            .map_err(sys::typed)?;
+        if sys::lstat_handle(fd.as_fd())?.file_type != FileType::RegularFile {
+            return Err(invalid("not a regular file"));
+        }
+        Ok(Opened { fd, dev: self.dev })
+    }
+
+    fn read_own_dir(&self, name: &str, found: &mut Vec<(Place, Stat)>) -> io::Result<()> {
+        let dir = match self.beneath(self.kin.as_fd(), name, sys::dir_reader()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let mut names = Vec::new();
+        sys::names(dir.as_fd(), |name| names.push(name.to_vec()))?;
+        for entry in names {
+            let Ok(entry) = String::from_utf8(entry) else { continue };
+            let Some(place) = parse_own(name, &entry) else { continue };
+            match self.lstat(dir.as_fd(), &entry) {
+                Ok(stat) => found.push((place, stat)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The place that a name in `.kin/partial` or `.kin/swap` stands for; `None` if it is not ours.
+fn parse_own(dir: &str, name: &str) -> Option<Place> {
+    let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    if !name.bytes().all(hex) {
+        return None;
+    }
+    if dir == SWAP {
+        return (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok().map(Place::Swap))?;
+    }
+    if name.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&name[at..at + 2], 16).ok()?;
+    }
+    Some(Place::Partial(Hash(hash)))
+}
+
+impl Disk for Root {
+    fn stat(&self, at: &Place) -> io::Result<Option<Stat>> {
+        if matches!(at, Place::Tree(path) if path.is_root()) {
+            let mut stat = sys::lstat_handle(self.top.as_fd())?.seen_from(self.dev);
+            // A folder may well be a mount point itself.
+            stat.kind = FileKind::Dir;
+            return Ok(Some(stat));
+        }
+        let found = self
+            .locate(at)
+            .and_then(|(parent, name)| sys::lstat(parent.fd(), name.as_str()).map_err(sys::typed));
+        match found {
+            Ok(raw) => Ok(Some(raw.seen_from(self.dev))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A parent that is a file: nothing can be below it. One that is a link is another matter
+            // and has no raw error (sys::typed).
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &RelPath) -> io::Result<Listing> {
+        refuse_state(dir)?;
+        let fd = self.beneath(self.top.as_fd(), dir, sys::dir_reader())?;
+        let mut listing = Listing::default();
+        sys::names(fd.as_fd(), |raw| {
+            let Ok(name) = std::str::from_utf8(raw) else {
+                listing.odd_names.push(raw.escape_ascii().to_string());
+                return;
+            };
+            match sys::lstat(fd.as_fd(), raw) {
+                Ok(stat) => {
+                    let state = dir.is_root()
+                        && name.eq_ignore_ascii_case(STATE_DIR)
+                        && (name == STATE_DIR || stat.inode == self.kin_inode);
+                    if !state {
+                        let stat = stat.seen_from(self.dev);
+                        listing.entries.push(DirEntry { name: name.to_owned(), stat });
+                    }
+                }
+                Err(Errno::NOENT) => {}
+                Err(error) => {
+                    let error = io::Error::from(error);
+                    listing.unreadable.push((name.to_owned(), error.kind(), error.to_string()));
+                }
+            }
+        })?;
+        listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        listing.odd_names.sort_unstable();
+        Ok(listing)
+    }
+
+    fn open(&self, at: &Place) -> io::Result<Box<dyn ReadFile>> {
+        Ok(Box::new(self.open_regular(at)?))
+    }
+
+    fn open_own(&self, at: &Place) -> io::Result<Box<dyn WriteFile>> {
+        if matches!(at, Place::Tree(_)) {
+            return Err(invalid("only files of ours are written"));
+        }
+        let (parent, name) = self.locate_making(at)?;
+        let flags = OFlags::RDWR
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
+        let open = || {
+            rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o600))
+                .map_err(sys::typed)
+        };
+        let fd = match open() {
+            // A download that already has its final mode, perhaps read-only, is gone on with.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let stat = self.lstat(parent.fd(), &name)?;
+                sys::set_unreadable_meta(parent.fd(), name.as_str(), stat.inode, 0o600, None)?;
+                open()?
+            }
+            other => other?,
+        };
+        let raw = sys::lstat_handle(fd.as_fd())?;
+        if raw.file_type != FileType::RegularFile {
+            return Err(invalid("not a regular file"));
+        }
+        if raw.links != 1 {
+            // Writing here would write to a file of the user's.
+            return Err(invalid("has a second name outside our directory"));
+        }
+        Ok(Box::new(Opened { fd, dev: self.dev }))
+    }
+
+    fn read_link(&self, at: &Place) -> io::Result<String> {
+        let (parent, name) = self.locate(at)?;
+        let target = rustix::fs::readlinkat(parent.fd(), &name, Vec::new()).map_err(sys::typed)?;
+        target.into_string().map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, "the link's target is not UTF-8")
+        })
+    }
+
+    fn make_symlink(&self, at: &Place, target: &str, mtime: i64) -> io::Result<()> {
+        if matches!(at, Place::Tree(_)) {
+            return Err(invalid("links are made in our directory and moved in"));
+        }
+        let (parent, name) = self.locate_making(at)?;
+        rustix::fs::symlinkat(target, parent.fd(), &name).map_err(sys::typed)?;
+        sys::set_link_time(parent.fd(), &name, mtime)
+    }
+
+    fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()> {
+        let (parent, name) = self.locate(&Place::Tree(at.clone()))?;
+        rustix::fs::mkdirat(parent.fd(), &name, sys::mode_bits(mode | 0o700)).map_err(sys::typed)
+    }
+
+    fn remove_dir(&self, at: &RelPath) -> io::Result<()> {
+        let (parent, name) = self.locate(&Place::Tree(at.clone()))?;
+        // The kernel may say EXIST instead of NOTEMPTY (POSIX allows both).
+        match rustix::fs::unlinkat(parent.fd(), &name, AtFlags::REMOVEDIR) {
+            Err(Errno::EXIST) => Err(Errno::NOTEMPTY.into()),
+            other => other.map_err(sys::typed),
+        }
+    }
+
+    fn rename_new(&self, from: &Place, to: &Place) -> io::Result<()> {
+        let both_in_tree = matches!((from, to), (Place::Tree(_), Place::Tree(_)));
+        if both_in_tree && !self.caps.rename_flags {
+            // Linking and then unlinking the old name could unlink what somebody just saved there.
+            // Into `.kin` and out again loses nothing at any moment.
+            if self.stat(to)?.is_some() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let number = u64::MAX - self.detours.fetch_add(1, Ordering::Relaxed);
+            let detour = Place::Swap(number);
+            self.rename_new(from, &detour)?;
+            return self.rename_new(&detour, to).inspect_err(|_| {
+                if let Err(error) = self.rename_new(&detour, from) {
+                    tracing::warn!(%error, number, "a moved file had to be left in .kin/swap");
+                }
+            });
+        }
+        let (from_parent, from_name) = self.locate(from)?;
+        let (to_parent, to_name) = self.locate_making(to)?;
+        sys::rename_new(
+            self.caps,
+            (from_parent.fd(), &from_name),
+            (to_parent.fd(), &to_name),
+            !matches!(to, Place::Tree(_)),
+        )
+    }
+
+    fn exchange(&self, a: &Place, b: &Place) -> io::Result<()> {
+        let (a_parent, a_name) = self.locate(a)?;
+        let (b_parent, b_name) = self.locate(b)?;
+        sys::exchange(self.caps, (a_parent.fd(), &a_name), (b_parent.fd(), &b_name))
+    }
+
+    fn unlink_own(&self, at: &Place) -> io::Result<()> {
+        if matches!(at, Place::Tree(_)) {
+            return Err(invalid("a user's file is never unlinked"));
+        }
+        let (parent, name) = self.locate(at)?;
+        rustix::fs::unlinkat(parent.fd(), &name, AtFlags::empty()).map_err(sys::typed)
+    }
+
+    fn set_meta(&self, at: &RelPath, inode: u64, mode: u32, mtime: Option<i64>) -> io::Result<()> {
+        let (parent, name) = self.locate(&Place::Tree(at.clone()))?;
+        let stat = self.lstat(parent.fd(), &name)?;
+        if stat.inode != inode {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let (flags, mtime) = match stat.kind {
+            FileKind::File => (sys::file_reader(), mtime),
+            FileKind::Dir => (sys::dir_reader(), None),
+            FileKind::Symlink => {
+                return mtime.map_or(Ok(()), |t| sys::set_link_time(parent.fd(), &name, t));
+            }
+            FileKind::Special | FileKind::MountPoint => {
+                return Err(invalid("neither file, directory nor link"));
+            }
+        };
+        match rustix::fs::openat(parent.fd(), &name, flags, Mode::empty()) {
+            Ok(fd) => {
+                if sys::lstat_handle(fd.as_fd())?.inode != inode {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                sys::set_open_meta(fd.as_fd(), mode, mtime)
+            }
+            Err(Errno::ACCESS) => {
+                sys::set_unreadable_meta(parent.fd(), name.as_str(), inode, mode, mtime)
+            }
+            // It was a link a moment ago, or is one now: another inode either way.
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(io::ErrorKind::NotFound.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync_dir(&self, dir: &RelPath) -> io::Result<()> {
+        let fd = self.beneath(self.top.as_fd(), dir, sys::dir_reader())?;
+        Ok(rustix::fs::fsync(fd)?)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        sys::sync_file_system(self.kin.as_fd())
+    }
+
+    fn own_files(&self) -> io::Result<Vec<(Place, Stat)>> {
+        let mut found = Vec::new();
+        self.read_own_dir(SWAP, &mut found)?;
+        self.read_own_dir(PARTIAL, &mut found)?;
+        Ok(found)
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        let space = rustix::fs::fstatvfs(&self.kin)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+/// An open regular file.
+struct Opened {
+    fd: OwnedFd,
+    dev: u64,
+}
+
+impl ReadFile for Opened {
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(sys::lstat_handle(self.fd.as_fd())?.seen_from(self.dev))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        sys::read_full(self.fd.as_fd(), buf, offset)
+    }
+}
+
+impl WriteFile for Opened {
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        sys::write_full(self.fd.as_fd(), data, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&self.fd, len)?)
+    }
+
+    fn set_meta(&self, mode: u32, mtime: i64) -> io::Result<()> {
+        sys::set_open_meta(self.fd.as_fd(), mode, Some(mtime))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        sys::sync_data(self.fd.as_fd())
+    }
+}

@@ -1,0 +1,123 @@
+//! Opening a folder: refusals create nothing (rule E18).
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use tree::{Disk, OpenError, Root, contract::Subject};
+use wire::RelPath;
+
+use crate::user::User;
+
+fn names(dir: &std::path::Path) -> usize {
+    fs::read_dir(dir).expect("read_dir").count()
+}
+
+#[test]
+fn e18_one_process_a_folder() {
+    let user = User::new();
+    let dir = user.root.path().to_owned();
+    let pid = std::process::id();
+    let second = Root::open(&dir);
+    assert!(matches!(second, Err(OpenError::Locked { pid: Some(p) }) if p == pid), "{second:?}");
+    let mode = fs::metadata(dir.join(".kin")).expect("stat").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let User { root, .. } = user;
+    let gone = root.path().to_owned();
+    drop(root);
+    assert!(!gone.exists() || Root::open(&gone).is_ok());
+}
+
+#[test]
+fn e18_the_lock_goes_with_the_folder() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    drop(Root::open(dir.path()).expect("open"));
+    fs::set_permissions(dir.path().join(".kin"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let root = Root::open(dir.path()).expect("open again");
+    let mode = fs::metadata(dir.path().join(".kin")).expect("stat").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(root.index_path(), root.path().join(".kin/index.db"));
+}
+
+#[test]
+fn e18_nested_folders_are_refused_or_found() {
+    let user = User::new();
+    user.mkdir("a/b");
+    let inner = user.root.path().join("a/b");
+    let nested = Root::open(&inner);
+    assert!(
+        matches!(&nested, Err(OpenError::Nested { outer }) if outer == user.root.path()),
+        "{nested:?}"
+    );
+    assert_eq!(names(&inner), 0);
+    let in_state = Root::open(&user.root.path().join(".kin"));
+    assert!(matches!(in_state, Err(OpenError::Nested { .. })), "{in_state:?}");
+
+    let outer = tempfile::tempdir().expect("temporary directory");
+    fs::create_dir_all(outer.path().join("x/y")).expect("mkdir");
+    fs::create_dir_all(outer.path().join("other/.kin")).expect("mkdir");
+    drop(Root::open(&outer.path().join("x/y")).expect("open the inner one"));
+    let root = Root::open(outer.path()).expect("open the outer one");
+    let holds = |path: &str| {
+        root.holds_nested_folder(&RelPath::parse(path).expect("valid")).expect("asked")
+    };
+    assert!(holds("x/y") && !holds("x") && !holds("other"));
+    assert!(!root.holds_nested_folder(&RelPath::root()).expect("asked"));
+}
+
+#[test]
+fn bad_directories_are_refused_and_nothing_is_created() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let gone = Root::open(&dir.path().join("gone"));
+    assert!(matches!(gone, Err(OpenError::NotFound(_))), "{gone:?}");
+    fs::write(dir.path().join("file"), b"x").expect("write");
+    let file = Root::open(&dir.path().join("file"));
+    assert!(matches!(file, Err(OpenError::NotADirectory(_))), "{file:?}");
+    assert_eq!(names(dir.path()), 1);
+    let read_only = Root::open(std::path::Path::new("/proc/self"));
+    assert!(read_only.is_err(), "{read_only:?}");
+    for (name, target) in [("link", "/tmp"), ("plain", "")] {
+        let folder = dir.path().join(name);
+        fs::create_dir(&folder).expect("mkdir");
+        if target.is_empty() {
+            fs::write(folder.join(".kin"), b"x").expect("write");
+        } else {
+            std::os::unix::fs::symlink(target, folder.join(".kin")).expect("symlink");
+        }
+        let foreign = Root::open(&folder);
+        assert!(matches!(foreign, Err(OpenError::ForeignState { .. })), "{foreign:?}");
+        assert_eq!(names(&folder), 1);
+    }
+}
+
+#[test]
+fn e18_a_folder_that_was_replaced_is_noticed() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let folder = dir.path().join("folder");
+    fs::create_dir(&folder).expect("mkdir");
+    let root = Root::open(&folder).expect("open");
+    assert!(root.still_there().is_ok());
+    fs::rename(folder.join(".kin"), dir.path().join("kin")).expect("rename");
+    assert!(matches!(root.still_there(), Err(tree::RootGone::StateLost(_))));
+    fs::create_dir(folder.join(".kin")).expect("mkdir");
+    assert!(matches!(root.still_there(), Err(tree::RootGone::StateLost(_))));
+    fs::rename(&folder, dir.path().join("moved")).expect("rename");
+    assert!(matches!(root.still_there(), Err(tree::RootGone::Replaced(_))));
+    fs::create_dir(&folder).expect("mkdir");
+    assert!(matches!(root.still_there(), Err(tree::RootGone::Replaced(_))));
+    // The held directory is still what is worked on, not the new one.
+    fs::write(dir.path().join("moved/f"), b"x").expect("write");
+    assert_eq!(root.list(&RelPath::root()).expect("list").entries[0].name, "f");
+}
+
+#[test]
+fn e1_identity_of_machine_and_index() {
+    let user = User::new();
+    fs::write(user.root.index_path(), b"x").expect("write");
+    let of_path = tree::file_identity(&user.root.index_path()).expect("stat");
+    let of_name = user.root.state_file_identity("index.db").expect("stat");
+    assert_eq!(of_name, Some(of_path));
+    assert_eq!(user.root.state_file_identity("gone").expect("stat"), None);
+    assert_eq!(tree::machine_id(), tree::machine_id());
+    if let (Some(id), Ok(raw)) = (tree::machine_id(), fs::read_to_string("/etc/machine-id")) {
+        assert!(!id.to_hex().contains(raw.trim()));
+    }
+}

@@ -1,0 +1,140 @@
+//! The test vectors in docs/protocol.md are what this code makes: neither changes without the other.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use identity::{DeviceKey, Secret};
+use wire::{
+    Hash, RelPath,
+    frame::{Channel, encode_header},
+    record::{
+        BatchScope, Body, Record, SignedRecord, batch_digest, merkle_path, merkle_root,
+        merkle_root_from,
+    },
+    session, sync,
+    version::{Dot, ReplicaId, VersionVector},
+};
+
+const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
+
+/// The lines `name = value` of the block that is marked with this word.
+fn printed(block: &str) -> BTreeMap<String, String> {
+    let (_, rest) = DOCUMENT.split_once(&format!("```{block}\n")).expect("the block is there");
+    let (lines, _) = rest.split_once("```").expect("the block ends");
+    let pair = |line: &str| line.split_once(" = ").map(|(n, v)| (n.trim().into(), v.trim().into()));
+    lines.lines().filter_map(pair).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+const ONE: ReplicaId = ReplicaId(0x0102_0304_0506_0708);
+const TWO: ReplicaId = ReplicaId(0xa1a2_a3a4_a5a6_a7a8);
+
+fn record(path: &str, body: Body) -> Record {
+    let dot = Dot { replica: ONE, counter: 1 };
+    let mut version = VersionVector::new();
+    version.add(dot);
+    Record {
+        path: RelPath::parse(path).expect("a path"),
+        body,
+        mode: 0o755,
+        mtime: 0,
+        version,
+        dot,
+        content_dot: dot,
+        superseded: Vec::new(),
+        found: false,
+    }
+}
+
+/// The three records of the document, in its words.
+fn records() -> [SignedRecord; 3] {
+    let file = Body::File { size: 6, content: Hash::of(b"hello\n") };
+    let mut file = record("notes/hello.txt", file);
+    file.mode = 0o644;
+    file.mtime = 1_700_000_000_123_456_789;
+    file.dot = Dot { replica: TWO, counter: 300 };
+    file.version.add(file.dot);
+    file.superseded = vec![Hash::of(b"hallo\n").short()];
+    let mut dir = record("notes", Body::Dir);
+    dir.found = true;
+    let mut link = record("latest", Body::Symlink { target: "notes/hello.txt".into() });
+    link.mode = 0;
+    link.mtime = -1;
+    [file.seal(), dir.seal(), link.seal()]
+}
+
+#[test]
+fn the_vectors_in_the_document_are_what_the_code_makes() {
+    let mut made = BTreeMap::new();
+    let mut add = |name: &str, value: &[u8]| made.insert(name.to_owned(), hex(value));
+    add("frame_header", &encode_header(Channel::Folder, 70_000).unwrap());
+    add("session_standing", &session::Message::Standing { known: true }.encode());
+    add("session_alive", &session::Message::Alive.encode());
+    add("sync_hello", &sync::Message::Hello { replica: ONE }.encode());
+
+    let [file, dir, link] = records();
+    for (name, record) in [("file", &file), ("dir", &dir), ("link", &link)] {
+        add(&format!("{name}_record"), &record.bytes);
+        add(&format!("{name}_hash"), &record.hash.0);
+    }
+    add("link_content", &link.record.body.content().0);
+
+    let leaves = [file.hash, dir.hash, link.hash];
+    let root = merkle_root(&leaves);
+    add("merkle_root", &root.0);
+    add(
+        "merkle_path_of_dir",
+        &merkle_path(&leaves, 1).iter().flat_map(|h| h.0).collect::<Vec<_>>(),
+    );
+
+    let key = DeviceKey::from_seed(&Secret::new([7; 32])).unwrap();
+    let scope = BatchScope {
+        group: Hash::derived("kinfold 2026-11 session group", &[b"photos"]),
+        folder: Hash::derived("kinfold 2026-11 session folder", &[b"photos"]),
+    };
+    add("scope_group", &scope.group.0);
+    add("scope_folder", &scope.folder.0);
+    add("device_id", &key.id().0);
+    let digest = batch_digest(&scope, &key.id(), 3, &root);
+    add("batch_digest", &digest.0);
+    add("batch_signature", &key.sign(&digest.0));
+    made.insert("device_id_text".into(), key.id().to_string());
+    assert_eq!(printed("vectors-wire"), made);
+}
+
+#[test]
+fn the_printed_bytes_are_read_back() {
+    let printed = printed("vectors-wire");
+    for (name, record) in ["file_record", "dir_record", "link_record"].iter().zip(records()) {
+        assert_eq!(SignedRecord::parse(bytes(&printed[*name]).into()), Ok(record), "{name}");
+    }
+    let leaf = Hash::from_slice(&bytes(&printed["dir_hash"])).unwrap();
+    let path = bytes(&printed["merkle_path_of_dir"]);
+    let path: Vec<_> = path.chunks(32).map(|hash| Hash::from_slice(hash).unwrap()).collect();
+    let root = merkle_root_from(leaf, 1, 3, &path).unwrap();
+    assert_eq!(hex(&root.0), printed["merkle_root"]);
+    let standing = session::Message::decode(&bytes(&printed["session_standing"]));
+    assert_eq!(standing, Ok(session::Message::Standing { known: true }));
+}
+
+#[test]
+fn unknown_fields_of_a_record_stay_in_its_hash_and_are_otherwise_ignored() {
+    let [file, ..] = records();
+    // Field 100, a varint of 1.
+    let longer = [&file.bytes[..], &[0xa0, 0x06, 0x01]].concat();
+    let parsed = SignedRecord::parse(longer.clone().into()).unwrap();
+    assert_eq!(parsed.record, file.record);
+    assert_eq!(parsed.bytes, longer);
+    assert_ne!(parsed.hash, file.hash);
+}
