@@ -1,6 +1,6 @@
 //! Lines from standard input, read only while somebody waits for one.
 //!
-//! On a terminal, what was typed before a question was printed is discarded (rule T6); that is why
+//! On a terminal, what was typed before a question could be read is discarded (rule T6); that is why
 //! reading, flushing and printing happen under one lock. Lines from a pipe or file are kept until they
 //! are wanted. A process in the background leaves its terminal alone.
 
@@ -70,14 +70,16 @@ impl Input {
         (Self { gate: Arc::new(gate), lines }, send)
     }
 
-    /// Asks: `print`s, then listens for a line that is typed after that.
-    pub(crate) fn ask<T>(&mut self, print: impl FnOnce() -> T) -> T {
+    /// Asks: `print`s, then listens for a line. `print` is handed what discards all that was typed on a
+    /// terminal so far, and calls it when the question can be read, before it prompts for the answer.
+    pub(crate) fn ask<T>(&mut self, print: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
         let mut state = self.gate.lock();
-        let printed = print();
-        if self.gate.terminal && in_foreground() {
-            // An error means that there is no terminal any more, and nothing on it to discard.
-            let _ = tcflush(stdin(), QueueSelector::IFlush);
-        }
+        let printed = print(&mut || {
+            if self.gate.terminal && in_foreground() {
+                // An error means that there is no terminal any more, and nothing on it to discard.
+                let _ = tcflush(stdin(), QueueSelector::IFlush);
+            }
+        });
         state.epoch += 1;
         state.wanted = true;
         self.gate.opened.notify_one();
@@ -265,10 +267,10 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn t6_a_line_for_an_earlier_question_is_dropped() {
         let (mut input, send) = scripted();
-        input.ask(|| ());
+        input.ask(|_| ());
         send.send((1, Typed::Line("y".into()))).await.expect("is listened to");
         input.pause();
-        input.ask(|| ());
+        input.ask(|_| ());
         let later = tokio::spawn(async move {
             send.send((3, Typed::Line("n".into()))).await.expect("is listened to");
         });

@@ -16,8 +16,10 @@ pub(crate) trait Output {
     /// Something happened. Questions come by [`Output::question`], when it is their turn.
     fn event(&mut self, event: &Event) -> io::Result<()>;
 
-    /// This question is open now.
-    fn question(&mut self, question: &Question) -> io::Result<()>;
+    /// This question is open now. On a terminal, `discard` is called when all that is asked about has been
+    /// written and before the prompt is: it drops what was typed so far, and who waits for the prompt
+    /// loses nothing.
+    fn question(&mut self, question: &Question, discard: &mut dyn FnMut()) -> io::Result<()>;
 
     /// The question shown last is over; `typed` says whether a line was typed for it.
     fn question_over(&mut self, typed: bool);

@@ -32,6 +32,8 @@ pub(crate) async fn prompt(
     screen.ask(
         "Whoever knows the passphrase is let in.",
         "Passphrase (empty: four words are made for you): ",
+        // What is typed ahead is a passphrase too.
+        &mut || (),
     );
     let (send, line) = oneshot::channel();
     std::thread::spawn(move || {

@@ -184,7 +184,7 @@ impl<C: Controls> Run<'_, C> {
     fn listen_for_reopening(&mut self) {
         if self.closed && !self.listening && self.over.is_none() {
             self.listening = true;
-            self.input.ask(|| ());
+            self.input.ask(|discard| discard());
         }
     }
 
@@ -209,7 +209,7 @@ impl<C: Controls> Run<'_, C> {
                 Step::Note(note) => self.output.note(&note),
                 Step::Show(question) => {
                     let (input, output) = (&mut *self.input, &mut *self.output);
-                    let shown = input.ask(|| output.question(&question));
+                    let shown = input.ask(|discard| output.question(&question, discard));
                     self.shown = Some(question.id);
                     self.listening = true;
                     self.check(shown);

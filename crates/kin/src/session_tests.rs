@@ -65,7 +65,8 @@ impl Output for Shown {
         Ok(())
     }
 
-    fn question(&mut self, question: &Question) -> io::Result<()> {
+    fn question(&mut self, question: &Question, discard: &mut dyn FnMut()) -> io::Result<()> {
+        discard();
         self.lines.push(format!("question {}", question.id.0));
         self.type_next();
         Ok(())

@@ -145,7 +145,9 @@ impl<W: Write> Output for Json<W> {
         }
     }
 
-    fn question(&mut self, question: &Question) -> io::Result<()> {
+    fn question(&mut self, question: &Question, discard: &mut dyn FnMut()) -> io::Result<()> {
+        // The whole question is one line; what answers it cannot have been typed before.
+        discard();
         let along = question.along.iter();
         let along = along.map(|(device, name)| Along { device: device.to_string(), name });
         self.print(Line::Confirm {
@@ -376,7 +378,7 @@ mod tests {
             along: vec![(device, "c".into())],
         };
         assert_eq!(
-            json(|json| json.question(&question).expect("a vector takes all")),
+            json(|json| json.question(&question, &mut || ()).expect("a vector takes all")),
             format!(
                 "{{\"event\":\"confirm\",\"id\":1,\"device\":\"{device}\",\"name\":\"b\",\"sas\":\"maple otter 42 17\",\
                  \"along\":[{{\"device\":\"{device}\",\"name\":\"c\"}}]}}\n"

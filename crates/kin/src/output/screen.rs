@@ -70,16 +70,20 @@ impl Screen {
     }
 
     /// Writes a question and leaves the cursor behind it; the status line hides until
-    /// [`Screen::answered`].
-    pub(crate) fn ask(&self, before: &str, question: &str) {
+    /// [`Screen::answered`]. `between` is called when `before` is on the screen.
+    pub(crate) fn ask(&self, before: &str, question: &str, between: &mut dyn FnMut()) {
         if let Some(live) = &self.live {
             // Nothing is drawn to a terminal that is gone.
             let _ = live.multi.clear();
             live.multi.set_draw_target(ProgressDrawTarget::hidden());
             *lock(&live.asking) = Some(question.to_owned());
-            write(&format!("{before}\n{question}"));
+            write(&format!("{before}\n"));
+            between();
+            write(question);
         } else {
-            write(&format!("{before}\n{question}\n"));
+            write(&format!("{before}\n"));
+            between();
+            write(&format!("{question}\n"));
         }
     }
 

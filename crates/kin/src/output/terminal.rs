@@ -157,9 +157,9 @@ impl Output for Terminal {
         Ok(())
     }
 
-    fn question(&mut self, question: &Question) -> io::Result<()> {
+    fn question(&mut self, question: &Question, discard: &mut dyn FnMut()) -> io::Result<()> {
         let (before, line) = words::question(question);
-        self.screen.ask(&before, &format!("{BOLD}{line}{BOLD:#}"));
+        self.screen.ask(&before, &format!("{BOLD}{line}{BOLD:#}"), discard);
         Ok(())
     }
 
