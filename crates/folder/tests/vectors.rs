@@ -1,29 +1,23 @@
 //! The test vectors of contents in docs/protocol.md are what this code makes.
 
+#[path = "../../wire/tests/document/mod.rs"]
+mod document;
+
 use std::collections::BTreeMap;
 
+use document::{hex, printed};
 use folder::{
     content::{Chunk, ChunkList, cut},
     index::bucket_of,
 };
 use wire::{Hash, RelPath};
 
-const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-
-/// The lines `name = value` of the block that is marked with this word.
-fn printed(block: &str) -> BTreeMap<String, String> {
-    let (_, rest) = DOCUMENT.split_once(&format!("```{block}\n")).expect("the block is there");
-    let (lines, _) = rest.split_once("```").expect("the block ends");
-    let pair = |line: &str| line.split_once(" = ").map(|(n, v)| (n.trim().into(), v.trim().into()));
-    lines.lines().filter_map(pair).collect()
-}
-
 #[test]
 fn the_vectors_in_the_document_are_what_the_code_makes() {
     let mut made = BTreeMap::new();
     let mut add = |name: &str, value: String| made.insert(name.to_owned(), value);
-    add("small_content", Hash::of(b"hello\n").to_hex());
-    add("empty_content", Hash::of(b"").to_hex());
+    add("small_content", hex(&Hash::of(b"hello\n").0));
+    add("empty_content", hex(&Hash::of(b"").0));
 
     let mut noise = vec![0; 2 << 20];
     blake3::Hasher::new().update(&[1]).finalize_xof().fill(&mut noise);
@@ -35,11 +29,11 @@ fn the_vectors_in_the_document_are_what_the_code_makes() {
     }
     let lens: Vec<_> = chunks.iter().map(|chunk| chunk.len.to_string()).collect();
     add("noise_chunk_lengths", lens.join(" "));
-    add("noise_first_chunk", chunks[0].hash.to_hex());
+    add("noise_first_chunk", hex(&chunks[0].hash.0));
     let list = ChunkList::new(chunks).expect("in bounds");
-    let pages: Vec<_> = list.page_ids().map(|id| id.to_hex()).collect();
+    let pages: Vec<_> = list.page_ids().map(|id| hex(&id.0)).collect();
     add("noise_page_ids", pages.join(" "));
-    add("noise_content", list.content().to_hex());
+    add("noise_content", hex(&list.content().0));
 
     let path = RelPath::parse("notes/hello.txt").expect("a path");
     add("bucket", bucket_of(&path).to_string());

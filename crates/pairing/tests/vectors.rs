@@ -1,28 +1,14 @@
 //! The test vectors of the LAN ceremony in docs/protocol.md are what this code makes.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+#[path = "../../wire/tests/document/mod.rs"]
+mod document;
 
+use std::collections::BTreeMap;
+
+use document::{hex, printed};
 use identity::{DeviceId, InboxId};
 use pairing::{Lan, LanStep, Party, Transcript};
 use wire::session::{Message, Mode, Name};
-
-const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-
-/// The lines `name = value` of the block that is marked with this word.
-fn printed(block: &str) -> BTreeMap<String, String> {
-    let (_, rest) = DOCUMENT.split_once(&format!("```{block}\n")).expect("the block is there");
-    let (lines, _) = rest.split_once("```").expect("the block ends");
-    let pair = |line: &str| line.split_once(" = ").map(|(n, v)| (n.trim().into(), v.trim().into()));
-    lines.lines().filter_map(pair).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 
 #[test]
 fn t3_the_vectors_in_the_document_are_what_the_code_makes() {

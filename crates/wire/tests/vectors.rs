@@ -1,7 +1,10 @@
 //! The test vectors in docs/protocol.md are what this code makes: neither changes without the other.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+mod document;
 
+use std::collections::BTreeMap;
+
+use document::{hex, printed};
 use identity::{DeviceKey, Secret};
 use wire::{
     Hash, RelPath,
@@ -13,24 +16,6 @@ use wire::{
     session, sync,
     version::{Dot, ReplicaId, VersionVector},
 };
-
-const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-
-/// The lines `name = value` of the block that is marked with this word.
-fn printed(block: &str) -> BTreeMap<String, String> {
-    let (_, rest) = DOCUMENT.split_once(&format!("```{block}\n")).expect("the block is there");
-    let (lines, _) = rest.split_once("```").expect("the block ends");
-    let pair = |line: &str| line.split_once(" = ").map(|(n, v)| (n.trim().into(), v.trim().into()));
-    lines.lines().filter_map(pair).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 
 fn bytes(hex: &str) -> Vec<u8> {
     let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
