@@ -14,5 +14,5 @@ pub use device::{DeviceId, DeviceKey, KeyError, SIGNATURE_LEN};
 pub use inbox::{InboxId, InboxKey};
 pub use sas::Sas;
 pub use secret::Secret;
-pub use text::TextError;
+pub use text::{SeedError, SeedKind, TextError};
 pub use words::WORDS;

@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 
 use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
 
-use crate::DeviceId;
+use zeroize::Zeroize as _;
+
+use crate::{DeviceId, Secret};
 
 /// Characters of a device id's text form: prefix, separator, 52 of data, 6 of checksum.
 const DEVICE_ID_LEN: usize = 2 + 1 + 52 + 6;
@@ -71,6 +73,60 @@ impl FromStr for DeviceId {
     }
 }
 
+/// Which key a seed in a file is for. Each has its own prefix, so that one cannot stand for the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeedKind {
+    /// Of a device key.
+    Device,
+    /// Of an inbox key.
+    Inbox,
+}
+
+/// A text is not the seed that was wanted. Says nothing of its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no {}, or it is damaged", match .0 { SeedKind::Device => "device key", SeedKind::Inbox => "inbox key" })]
+pub struct SeedError(pub SeedKind);
+
+impl SeedKind {
+    fn prefix(self) -> Hrp {
+        Hrp::parse_unchecked(match self {
+            Self::Device => "kin-device-key-",
+            Self::Inbox => "kin-inbox-key-",
+        })
+    }
+
+    /// The seed as text: bech32m, never shown, only kept in a file of this user's.
+    #[must_use]
+    pub fn to_text(self, seed: &Secret<[u8; 32]>) -> Secret<String> {
+        // Large enough not to be moved, which would leave a copy behind.
+        let mut text = String::with_capacity(128);
+        // Writing to a string does not fail, and neither is anything here too long.
+        let _ = bech32::encode_lower_to_fmt::<Bech32m, _>(&mut text, self.prefix(), seed.expose());
+        Secret::new(text)
+    }
+
+    /// Reads [`Self::to_text`]; white space around it does not matter.
+    ///
+    /// # Errors
+    /// If it is anything else, or damaged.
+    pub fn parse(self, text: &str) -> Result<Secret<[u8; 32]>, SeedError> {
+        let wrong = SeedError(self);
+        let checked = CheckedHrpstring::new::<Bech32m>(text.trim()).map_err(|_| wrong)?;
+        if checked.hrp() != self.prefix() {
+            return Err(wrong);
+        }
+        let mut seed = [0; 32];
+        let mut bytes = checked.byte_iter();
+        if bytes.len() != seed.len() {
+            return Err(wrong);
+        }
+        seed.iter_mut().zip(&mut bytes).for_each(|(to, byte)| *to = byte);
+        let secret = Secret::new(seed);
+        seed.zeroize();
+        Ok(secret)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -100,7 +156,34 @@ mod tests {
         assert!(text.starts_with(&id.short()));
     }
 
+    #[test]
+    fn a_seed_of_one_kind_is_not_of_the_other() {
+        let text = SeedKind::Device.to_text(&Secret::new([7; 32]));
+        assert!(text.expose().starts_with("kin-device-key-1"), "{}", text.expose());
+        assert_eq!(SeedKind::Inbox.parse(text.expose()).unwrap_err(), SeedError(SeedKind::Inbox));
+        assert!(text.expose().parse::<DeviceId>().is_err());
+        let id = DeviceId([7; 32]).to_string();
+        assert_eq!(
+            SeedKind::Device.parse(&id).unwrap_err().to_string(),
+            "this is no device key, or it is damaged"
+        );
+        assert!(SeedKind::Device.parse("").is_err());
+    }
+
     proptest! {
+        #[test]
+        fn seeds_round_trip_and_damage_is_noticed(seed: [u8; 32], at in 0_usize..70, to in "[a-z0-9]") {
+            for kind in [SeedKind::Device, SeedKind::Inbox] {
+                let text = kind.to_text(&Secret::new(seed));
+                let lines = format!("  {}\n", text.expose());
+                let read = kind.parse(&lines).unwrap();
+                prop_assert_eq!(read.expose(), &seed);
+                let mut changed = text.expose().clone();
+                changed.replace_range(at..=at, &to);
+                prop_assert_eq!(kind.parse(&changed).is_ok(), changed == *text.expose());
+            }
+        }
+
         #[test]
         fn ids_round_trip(bytes: [u8; 32]) {
             let id = DeviceId(bytes);

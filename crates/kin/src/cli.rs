@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{demo, sync},
+    commands::{demo, id, sync},
     error::CommandError,
     logging,
     output::{Output as _, json::Json, screen::Screen, terminal::show_error},
@@ -26,6 +26,7 @@ struct Cli {
 enum Command {
     Sync(sync::SyncArgs),
     Demo(demo::DemoArgs),
+    Id(id::IdArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -34,6 +35,7 @@ pub(crate) fn main() -> ExitCode {
     let (json, verbose) = match &command {
         Command::Sync(args) => (args.json, args.verbose),
         Command::Demo(args) => (args.json, args.verbose),
+        Command::Id(args) => (args.json, 0),
     };
     let screen = if json { Screen::plain() } else { Screen::stderr() };
     logging::start(verbose, &screen);
@@ -58,6 +60,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
         match command {
             Command::Sync(args) => sync::run(screen, &args).await,
             Command::Demo(args) => demo::run(screen, &args).await,
+            Command::Id(args) => id::run(&args),
         }
     });
     // What still blocks (a read of standard input) must not keep the process.

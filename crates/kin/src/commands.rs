@@ -1,4 +1,5 @@
 //! One file a command.
 
 pub(crate) mod demo;
+pub(crate) mod id;
 pub(crate) mod sync;

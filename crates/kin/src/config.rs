@@ -104,6 +104,22 @@ pub(crate) fn location(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf
     Some(config.join("kin").join("kin.toml"))
 }
 
+/// Where what outlives a run is kept: `KIN_HOME` if that is set, else `%LOCALAPPDATA%\kin` on Windows and
+/// `kin` in the XDG state directory elsewhere.
+pub(crate) fn state_dir(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let dir = |name| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(home) = dir("KIN_HOME") {
+        return Some(home);
+    }
+    if cfg!(windows) {
+        return Some(dir("LOCALAPPDATA")?.join("kin"));
+    }
+    // The XDG specification says to ignore a relative directory.
+    let state = dir("XDG_STATE_HOME").filter(|dir| dir.is_absolute());
+    let state = state.or_else(|| Some(dir("HOME")?.join(".local").join("state")))?;
+    Some(state.join("kin"))
+}
+
 fn located<T, U>(
     text: &str,
     spanned: Option<Spanned<T>>,

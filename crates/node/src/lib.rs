@@ -2,10 +2,11 @@
 //!
 //! [`start`] brings up one run of `kin sync`: an identity in memory, a listener, discovery, and one folder.
 //! It prints nothing and asks nobody: what happens comes out as [`Event`]s, and questions are answered
-//! through the [`Handle`].
+//! through the [`Handle`]. [`Home`] is the identity that outlives a run.
 
 mod config;
 mod event;
+mod home;
 mod host;
 mod ignores;
 mod session;
@@ -13,4 +14,5 @@ mod start;
 
 pub use config::{Admission, SyncConfig};
 pub use event::{AppliedKind, Event, QuestionId};
+pub use home::{Home, HomeError};
 pub use start::{Handle, StartError, start};

@@ -23,6 +23,12 @@ fn help_of_demo() {
 }
 
 #[test]
+fn help_of_id() {
+    let home = Home::new();
+    home.kin().args(["id", "--help"]).assert().success().stdout_eq(file!["snapshots/id.txt"]);
+}
+
+#[test]
 fn version() {
     let home = Home::new();
     home.kin().arg("--version").assert().success().stdout_eq("kin [VERSION]\n");

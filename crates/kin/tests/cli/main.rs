@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod help;
+mod identity;
 mod runs;
 mod terminal;
 
