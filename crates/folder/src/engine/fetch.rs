@@ -355,6 +355,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
+    /// A content is in the folder: what waited for somebody who has it need not wait any more (rule E15).
+    pub(super) fn content_is_here(&mut self, content: &Hash) {
+        if self.fetch.wants.get(content).is_some_and(|want| want.state == WantState::Waiting)
+            && let Some(want) = self.fetch.drop_want(content)
+        {
+            for path in want.paths.into_keys() {
+                self.learn.reconcile(path);
+            }
+        }
+    }
+
     /// A peer is new or has news: what it did not have, it may have now.
     pub(super) fn peer_has_news(&mut self, peer: PeerId) {
         let mut again = Vec::new();

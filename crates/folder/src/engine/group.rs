@@ -178,7 +178,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         };
         let change = Change { path: path.clone(), what };
         let swap = self.group.draw_swap();
-        let intent = Some((IntentKind::Replace, record.record.body.content()));
+        let intent = Some((IntentKind::Meta, record.record.body.content()));
         self.group.push(change, intent, swap, Then::Meta { record: Some(record.clone()) });
     }
 
@@ -188,7 +188,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let what = What::Meta { expected, mode, mtime: None };
         let change = Change { path: path.clone(), what };
         let swap = self.group.draw_swap();
-        let intent = Some((IntentKind::Replace, Hash::default()));
+        let intent = Some((IntentKind::Meta, Hash::default()));
         self.group.push(change, intent, swap, Then::Meta { record: None });
     }
 

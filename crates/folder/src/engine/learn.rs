@@ -337,11 +337,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(false)
     }
 
-    /// A directory that is here only for the sake of something below it may have lost its reason.
+    /// A directory that is here only for the sake of something below it, or that was deleted and waits to
+    /// be empty, may have lost its reason.
     fn parent_may_go(&mut self, path: &RelPath) -> Result<(), EngineError> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.is_root())
-            && self.row(&parent)?.here.is_some_and(|here| here.implied)
-        {
+        let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else { return Ok(()) };
+        let row = self.row(&parent)?;
+        let Some(here) = row.here.as_ref() else { return Ok(()) };
+        let siblings = Self::siblings(&row)?;
+        if here.implied || siblings.winner().is_some_and(|it| it.record.body != Body::Dir) {
             self.learn.reconcile(parent);
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::{Authority, Change, Engine, EngineError, scan::VANISHED_MS};
 use crate::{
     content::CHUNKED_FROM,
     decide::body_here,
-    index::{Here, Index, Intent, Row},
+    index::{Here, Index, Intent, IntentKind, Row},
     jobs::HashedBody,
 };
 
@@ -64,8 +64,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 return Ok(());
             }
             row.here = Some(Here { stat, implied: here.implied && !changed, ..here.clone() });
-            if self.scan.open_intents.contains_key(&path) {
+            if changed && self.scan.open_intents.contains_key(&path) {
                 // Rule E12: an apply was cut short; it is done again, not read as a change.
+                row.here = Some(Here { stat, shown: 0, ..here.clone() });
                 self.put(&path, &row)?;
                 self.learn.reconcile(path);
                 return Ok(());
@@ -93,7 +94,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let adopted = adopted.map(|winner| winner.record.content_dot);
         let mut here = fresh_here(stat);
         here.content_dot = adopted;
-        let cut_short = self.scan.open_intents.contains_key(&path);
+        let cut_short = self.scan.open_intents.get(&path).is_some_and(Intent::makes_dir);
         if cut_short || before.is_none() && (adopted.is_some() || self.has_live_children(&path)?) {
             // Known already, or there for the sake of what lies below: nothing was changed here.
             here.implied = adopted.is_none();
@@ -155,8 +156,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let same_mode = stat.kind == FileKind::Symlink || before.stat.mode == stat.mode;
             let same = same_mode && before.stat.mtime == stat.mtime;
             row.here = Some(here);
-            // Rule E12: metadata of an apply that was cut short is set again, not read as a change.
-            let cut_short = self.scan.open_intents.contains_key(&path);
+            let cut_short = !same && self.meta_was_cut_short(&path, &stat, &row, before)?;
+            if cut_short && let Some(here) = &mut row.here {
+                here.shown = 0;
+            }
             if same || cut_short || before.content_dot.is_none() {
                 self.put(&path, &row)?;
                 if !Self::shows_winner(&row)? || self.has_live_children(&path)? {
@@ -169,8 +172,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return self.author(&path, &mut row, Change::metadata(body, stat, seen, content_dot));
         }
         let siblings = Self::siblings(&row)?;
-        let came = |intent: &Intent| intent.content == body.content();
-        let cut_short = self.scan.open_intents.get(&path).is_some_and(came);
+        let cut_short = self.scan.open_intents.get(&path);
+        let cut_short = cut_short.is_some_and(|intent| intent.content == body.content());
         if let Some(known) = siblings.with_contents(&body)
             && (cut_short
                 || before.as_ref().is_none_or(|before| known.record.version.covers(&before.base)))
@@ -199,6 +202,26 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mtime = stat.mtime;
         let change = Change { body, mode, mtime, seen, content_dot: None, found, inline };
         self.author(&path, &mut row, change)
+    }
+
+    /// Rule E12: true if other metadata than before is that of an apply that was cut short, perhaps only
+    /// part of it. It is set again then, and not read as a change.
+    fn meta_was_cut_short(
+        &mut self,
+        path: &RelPath,
+        stat: &Stat,
+        row: &Row,
+        before: &Here,
+    ) -> Result<bool, EngineError> {
+        if !self.scan.open_intents.contains_key(path) {
+            return Ok(false);
+        }
+        let siblings = Self::siblings(row)?;
+        let mut known = siblings.records().iter().map(|known| &known.record);
+        Ok(known.any(|known| {
+            (stat.mode == known.mode || stat.mode == before.stat.mode)
+                && (stat.mtime == known.mtime || stat.mtime == before.stat.mtime)
+        }))
     }
 
     /// Contents that are here under another name too were sent before: a rename or copy costs nothing.
@@ -233,7 +256,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.group.is_busy(&path) {
             return Ok(());
         }
-        if self.scan.open_intents.remove(&path).is_some() {
+        if self.was_emptied(&path) {
             // Rule E12: an apply was cut short here; it is done again, not read as a deletion.
             self.put(&path, &Row { here: None, ..row })?;
             self.learn.reconcile(path);
@@ -247,6 +270,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Some(deadline) if *deadline > self.now.ms => Ok(()),
             Some(_) => self.vanish(&path, row),
         }
+    }
+
+    /// True if nothing is at a path because of an apply that a stop cut short. What is replaced or gets
+    /// other metadata is there all the time, or again since recovery: that it is not is a deletion, and
+    /// to say so is this device's part, which may have been the only one to have the contents.
+    fn was_emptied(&self, path: &RelPath) -> bool {
+        let intent = self.scan.open_intents.get(path);
+        intent.is_some_and(|intent| match intent.kind {
+            IntentKind::Create | IntentKind::Delete => true,
+            IntentKind::Replace | IntentKind::Meta => self.scan.emptied.contains(path),
+        })
     }
 
     /// Writes down that a path, and all that was below it, was deleted here.

@@ -266,8 +266,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             Done::Written { content, transfer, result } => self.written(content, transfer, result),
             Done::Applied { results } => self.applied(results),
-            Done::Recovered { skipped } => {
-                self.recovered(skipped);
+            Done::Recovered { skipped, emptied } => {
+                self.recovered(skipped, emptied);
                 Ok(())
             }
         }
@@ -405,7 +405,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), EngineError> {
         self.uncommitted = true;
-        Ok(self.index.put(path, row)?)
+        self.index.put(path, row)?;
+        if let Some(content) = row.here.as_ref().and_then(|here| here.content) {
+            self.content_is_here(&content);
+        }
+        Ok(())
     }
 
     /// What is known of a path.

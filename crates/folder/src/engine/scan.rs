@@ -9,7 +9,7 @@ use std::{
 use tree::{FileKind, Listing, Stat};
 use wire::RelPath;
 
-use super::{Authority, Effect, Engine, EngineError, QUIET_MS, RESCAN_MS, copy_path};
+use super::{Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS, copy_path};
 use crate::{
     decide::{Decision, Keep, decide},
     index::{Index, Intent, Row},
@@ -67,6 +67,8 @@ pub(super) struct Scan {
     reported: HashMap<String, String>,
     /// Paths whose apply was cut short by a stop: absence there is not a deletion (rule E12).
     pub(super) open_intents: HashMap<RelPath, Intent>,
+    /// Those of them that the apply has emptied for all that is known.
+    pub(super) emptied: PathSet,
 }
 
 impl Scan {
@@ -92,6 +94,7 @@ impl Scan {
             unstable: BTreeMap::new(),
             reported: HashMap::new(),
             open_intents: intents.into_iter().map(|it| (it.path.clone(), it)).collect(),
+            emptied: PathSet::new(),
         }
     }
 
@@ -192,12 +195,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let here = self.row(&parent).ok()?.here?;
             (here.stat.kind == FileKind::Dir).then_some((parent, here.stat.mode))
         });
-        Some(RecoverItem { intent, here: row.here.map(|here| here.stat), copy, parent })
+        let mut known = siblings.records().iter().map(|known| &known.record);
+        let mtime = known.find(|known| known.body.content() == intent.content).map(|it| it.mtime);
+        Some(RecoverItem { intent, here: row.here.map(|here| here.stat), copy, mtime, parent })
     }
 
     /// What an interrupted run left in `.kin` is dealt with: now the disk can be believed.
-    pub(super) fn recovered(&mut self, skipped: Vec<(String, String)>) {
+    pub(super) fn recovered(&mut self, skipped: Vec<(String, String)>, emptied: Vec<RelPath>) {
         self.scan.recovering = false;
+        self.scan.emptied.extend(emptied);
         for (path, reason) in skipped {
             self.skip(path, reason);
         }
@@ -298,6 +304,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.scan.full = false;
             self.scan.first_done = true;
             self.scan.full_just_ended = true;
+            self.scan.emptied.clear();
             for path in std::mem::take(&mut self.scan.open_intents).into_keys() {
                 if !self.group.is_busy(&path) {
                     self.index.clear_intent(&path)?;
@@ -480,9 +487,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
         row: Row,
         (listed, since): (bool, u64),
     ) -> Result<(), EngineError> {
-        self.scan.vanished.remove(&path);
         if path.is_reserved() {
             return Ok(());
+        }
+        if self.scan.vanished.remove(&path).is_some() {
+            // It is back: whatever was to be done about it is still to be done.
+            self.learn.reconcile_unless_blocked(path.clone());
         }
         if self.group.is_busy(&path) || self.scan.is_stale(&path, since) {
             if listed && stat.kind == FileKind::Dir {

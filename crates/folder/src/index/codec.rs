@@ -211,6 +211,7 @@ pub(super) fn intent_kind(kind: IntentKind) -> u8 {
         IntentKind::Create => 0,
         IntentKind::Replace => 1,
         IntentKind::Delete => 2,
+        IntentKind::Meta => 3,
     }
 }
 
@@ -221,7 +222,7 @@ pub(super) fn decode_intent(
     content: &[u8],
     kind: i64,
 ) -> Result<Intent, IndexError> {
-    let kinds = [IntentKind::Create, IntentKind::Replace, IntentKind::Delete];
+    let kinds = [IntentKind::Create, IntentKind::Replace, IntentKind::Delete, IntentKind::Meta];
     let kind = usize::try_from(kind).ok().and_then(|kind| kinds.get(kind));
     Ok(Intent {
         path: joined("", path)?,
@@ -350,7 +351,7 @@ mod tests {
         assert!(decode_intent("a/b", 1, &[0; 32], 2).is_ok());
         assert!(decode_intent("a/../b", 1, &[0; 32], 2).is_err());
         assert!(decode_intent("a", 1, &[0; 31], 2).is_err());
-        assert!(decode_intent("a", 1, &[0; 32], 3).is_err());
+        assert!(decode_intent("a", 1, &[0; 32], 4).is_err());
         assert!(decode_intent("a", 1, &[0; 32], -1).is_err());
     }
 }

@@ -117,6 +117,15 @@ pub struct Intent {
     pub kind: IntentKind,
 }
 
+impl Intent {
+    /// True if a directory is to be made.
+    #[must_use]
+    pub fn makes_dir(&self) -> bool {
+        matches!(self.kind, IntentKind::Create | IntentKind::Replace)
+            && self.content == Hash::default()
+    }
+}
+
 /// What an [`Intent`] does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum IntentKind {
@@ -126,6 +135,8 @@ pub enum IntentKind {
     Replace,
     /// What is there is moved into `.kin`.
     Delete,
+    /// What is there gets other metadata.
+    Meta,
 }
 
 /// What is materialised in the whole folder.

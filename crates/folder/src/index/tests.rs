@@ -60,7 +60,8 @@ fn list(number: u8) -> ChunkList {
 fn op() -> impl Strategy<Value = Op> {
     let intent = (path(), any::<u64>(), any::<[u8; 32]>(), 0u8..3).prop_map(
         |(path, swap, content, kind)| {
-            let kinds = [IntentKind::Create, IntentKind::Replace, IntentKind::Delete];
+            let kinds =
+                [IntentKind::Create, IntentKind::Replace, IntentKind::Delete, IntentKind::Meta];
             Op::Intent(Intent {
                 path,
                 swap,

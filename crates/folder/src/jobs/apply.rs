@@ -188,16 +188,22 @@ fn try_change(
             Ok(ChangeDone { stat: Some(stat), copy })
         }
         What::MakeDir { swap, mode, room } => {
-            let mut copy = None;
+            let out = Place::Swap(*swap);
             if let Some(room) = room {
-                let out = Place::Swap(*swap);
                 with_expected(&room.expected, &|expected| {
                     apply::remove(disk, path, expected, &out)
                 })?;
-                copy = keep(disk, &out, path, &room.making);
             }
             let failed = |error| ApplyError::io("make the directory", path, error);
-            disk.make_dir(path, mode | 0o700).map_err(failed)?;
+            if let Err(error) = disk.make_dir(path, mode | 0o700) {
+                // What made room for it goes back: nobody has deleted it.
+                if room.is_some() && disk.rename_new(&out, &Place::Tree(path.clone())).is_err() {
+                    let kept_at = Some(out);
+                    return Err(ApplyError::Changed { path: path.clone(), kept_at });
+                }
+                return Err(failed(error));
+            }
+            let copy = room.as_ref().and_then(|room| keep(disk, &out, path, &room.making));
             if mode | 0o700 != *mode {
                 final_modes.push((path.clone(), *mode));
             }

@@ -100,6 +100,8 @@ pub enum Done {
     Recovered {
         /// Paths that need a person, and why.
         skipped: Vec<(String, String)>,
+        /// Paths that an apply emptied and that could not be filled again: their absence is no deletion.
+        emptied: Vec<RelPath>,
     },
     /// Of [`Job::List`].
     Listed {
@@ -387,6 +389,8 @@ pub struct RecoverItem {
     pub here: Option<Stat>,
     /// Where it was to be kept, if it is an edit that lost.
     pub copy: Option<RelPath>,
+    /// Modification time of what was to come, in nanoseconds since 1970, if that is known.
+    pub mtime: Option<i64>,
     /// The directory it is in, and the mode that the directory is to have.
     pub parent: Option<(RelPath, u32)>,
 }
@@ -395,7 +399,8 @@ pub struct RecoverItem {
 pub fn run(disk: &dyn Disk, job: Job) -> Done {
     match job {
         Job::Recover { items, now } => {
-            Done::Recovered { skipped: recover::recover(disk, &items, now) }
+            let recover::Recovered { skipped, emptied } = recover::recover(disk, &items, now);
+            Done::Recovered { skipped, emptied }
         }
         Job::List { dir } => {
             let result = disk.list(&dir);

@@ -3,27 +3,55 @@
 use std::io;
 
 use tree::{
-    Disk, Place, Stat,
+    Disk, FileKind, Place, Stat,
     apply::{self, ApplyError},
 };
-use wire::RelPath;
+use wire::{RelPath, record::Body};
 
 use super::{RecoverItem, apply::to_history, why};
-use crate::{content::CHUNKED_FROM, index::IntentKind};
+use crate::{
+    content::{CHUNKED_FROM, ContentReader},
+    index::IntentKind,
+};
 
 /// How long an unfinished download is kept (rule E14): seven days in nanoseconds.
 const KEEP_PARTIAL_NS: i64 = 7 * 24 * 3600 * 1_000_000_000;
+/// The mode of a file that is being made ready and not finished.
+const UNFINISHED: u32 = 0o600;
 
-/// Deals with what an interrupted apply left in `.kin/swap`: our own temporary files go, what was the
-/// user's goes to history (rule E14). Downloads that nobody came back to for a week go too. Returns what
-/// needs a person.
-pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Vec<(String, String)> {
-    let mut skipped = Vec::new();
+/// What came of looking through `.kin`.
+#[derive(Default)]
+pub(super) struct Recovered {
+    /// What needs a person, and why.
+    pub(super) skipped: Vec<(String, String)>,
+    /// Paths that an apply emptied and that could not be filled again.
+    pub(super) emptied: Vec<RelPath>,
+}
+
+/// What lies in `.kin/swap`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// What this device made ready.
+    Ours,
+    /// What the index says was at the path.
+    Old,
+    /// Perhaps made ready here and cut short, in any case nothing that anybody has finished.
+    Torn,
+    /// An edit that the index does not know: it came out, and the run stopped before it was put back.
+    Edit,
+}
+
+/// Deals with what an interrupted apply left in `.kin/swap`: our own temporary files go, a path that was
+/// emptied and not filled gets back what it had, what else was the user's goes to history or becomes a
+/// conflict copy (rule E14). Downloads that nobody came back to for a week go too.
+pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recovered {
+    let mut recovered = Recovered::default();
     let own = match disk.own_files() {
         Ok(own) => own,
         Err(error) => {
-            skipped.push((wire::path::STATE_DIR.to_owned(), why(&error)));
-            return skipped;
+            recovered.skipped.push((wire::path::STATE_DIR.to_owned(), why(&error)));
+            recovered.emptied.extend(items.iter().map(|item| item.intent.path.clone()));
+            return recovered;
         }
     };
     for (place, stat) in own {
@@ -34,33 +62,84 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Vec<(
             }
             continue;
         };
-        let item = items.iter().find(|item| item.intent.swap == *number);
+        let item = items.iter().find(|item| holds(item, &place));
         let result = match item {
-            Some(item) if is_our_own(disk, item) => give_back(disk, &place, &stat, item)
-                .map_err(|error| ApplyError::io("clear away", &item.intent.path, error)),
-            Some(item) if became_copy(disk, &place, item) => Ok(()),
-            _ => {
-                let lost = || RelPath::parse("recovered").unwrap_or_default();
-                let path = item.map_or_else(lost, |item| item.intent.path.clone());
-                let time = u64::try_from(stat.mtime / 1_000_000).unwrap_or(0);
-                to_history(disk, &place, &path, &apply::history_name(&path, time, *number))
+            Some(item) => {
+                let result = settle(disk, &place, &stat, item);
+                if result.is_err() {
+                    recovered.emptied.push(item.intent.path.clone());
+                }
+                result
+            }
+            None => {
+                let path = RelPath::parse("recovered").unwrap_or_default();
+                into_history(disk, &place, &stat, &path, *number)
             }
         };
         if let Err(error) = result {
-            skipped
-                .push((format!("{}/swap/{number:016x}", wire::path::STATE_DIR), error.to_string()));
+            let place = format!("{}/swap/{number:016x}", wire::path::STATE_DIR);
+            recovered.skipped.push((place, error.to_string()));
         }
     }
     for (dir, mode) in items.iter().filter_map(|item| item.parent.as_ref()) {
         close_again(disk, dir, *mode);
     }
-    skipped
+    recovered
 }
 
-/// Puts an edit that lost where it was to go (rule E2).
-fn became_copy(disk: &dyn Disk, place: &Place, item: &RecoverItem) -> bool {
-    let copy = item.copy.as_ref();
-    copy.is_some_and(|copy| disk.rename_new(place, &Place::Tree(copy.clone())).is_ok())
+/// True if a place in `.kin/swap` is one that the apply of an intent used.
+fn holds(item: &RecoverItem, place: &Place) -> bool {
+    let staged = Place::Swap(item.intent.swap);
+    *place == staged || *place == apply::aside_of(&staged, &item.intent.path)
+}
+
+/// Puts what lies in `.kin/swap` for an intent where it belongs.
+fn settle(
+    disk: &dyn Disk,
+    place: &Place,
+    stat: &Stat,
+    item: &RecoverItem,
+) -> Result<(), ApplyError> {
+    let path = &item.intent.path;
+    let found = what_it_is(disk, place, stat, item);
+    if found == Found::Ours {
+        return give_back(disk, place, stat, item)
+            .map_err(|error| ApplyError::io("clear away", path, error));
+    }
+    // A deletion that was made stays made; what was to be replaced and is not is there again.
+    let undo = found == Found::Edit
+        || found == Found::Old
+            && item.intent.kind == IntentKind::Replace
+            && !is_exchanged(place, item);
+    if undo && disk.rename_new(place, &Place::Tree(path.clone())).is_ok() {
+        return Ok(());
+    }
+    let copy = match found {
+        Found::Old => item.copy.clone(),
+        Found::Edit => Some(apply::conflict_name(path, 0, stat.inode << 32)),
+        Found::Ours | Found::Torn => None,
+    };
+    if copy.is_some_and(|copy| disk.rename_new(place, &Place::Tree(copy)).is_ok()) {
+        return Ok(());
+    }
+    into_history(disk, place, stat, path, item.intent.swap)
+}
+
+/// True for a place that old contents reach only in one step with the new ones, so that an empty path is
+/// somebody's deletion of the new ones.
+fn is_exchanged(place: &Place, item: &RecoverItem) -> bool {
+    *place == Place::Swap(item.intent.swap) && !item.intent.makes_dir()
+}
+
+fn into_history(
+    disk: &dyn Disk,
+    place: &Place,
+    stat: &Stat,
+    path: &RelPath,
+    number: u64,
+) -> Result<(), ApplyError> {
+    let time = u64::try_from(stat.mtime / 1_000_000).unwrap_or(0);
+    to_history(disk, place, path, &apply::history_name(path, time, number))
 }
 
 /// A directory that was opened for an apply gets its mode back (rule E10).
@@ -85,19 +164,44 @@ fn give_back(disk: &dyn Disk, place: &Place, stat: &Stat, item: &RecoverItem) ->
     disk.unlink_own(place)
 }
 
-/// True if what lies in `.kin/swap` for this intent is what this device made ready, not what came out of
-/// the tree: nothing comes out when something new is made, and as long as the tree still has what the
-/// index says, the exchange has not happened.
-fn is_our_own(disk: &dyn Disk, item: &RecoverItem) -> bool {
-    match item.intent.kind {
-        IntentKind::Create => true,
-        IntentKind::Delete => false,
-        IntentKind::Replace => {
-            let there = disk.stat(&Place::Tree(item.intent.path.clone()));
-            match (there, item.here) {
-                (Ok(Some(there)), Some(here)) => there.same_contents(&here),
-                _ => false,
-            }
-        }
+/// Tells what this device made ready from what came out of the tree. Nothing comes out when something new
+/// is made, and as long as the tree still has what the index says, nothing has come out either.
+fn what_it_is(disk: &dyn Disk, place: &Place, stat: &Stat, item: &RecoverItem) -> Found {
+    if item.intent.kind == IntentKind::Create {
+        return Found::Ours;
     }
+    let Some(here) = item.here else { return Found::Torn };
+    if stat.same_contents(&here) {
+        return Found::Old;
+    }
+    if item.intent.kind != IntentKind::Replace {
+        return Found::Edit;
+    }
+    let there = disk.stat(&Place::Tree(item.intent.path.clone()));
+    let untouched = there.is_ok_and(|there| there.is_some_and(|it| it.same_contents(&here)));
+    if untouched || is_incoming(disk, place, stat, item).unwrap_or(false) {
+        return Found::Ours;
+    }
+    let unfinished = stat.mode == UNFINISHED && here.mode != UNFINISHED;
+    let as_incoming = stat.kind == FileKind::File && item.mtime == Some(stat.mtime);
+    if unfinished || as_incoming { Found::Torn } else { Found::Edit }
+}
+
+/// True if the contents are those that were to come.
+fn is_incoming(
+    disk: &dyn Disk,
+    place: &Place,
+    stat: &Stat,
+    item: &RecoverItem,
+) -> io::Result<bool> {
+    let content = match stat.kind {
+        FileKind::Symlink => Body::Symlink { target: disk.read_link(place)? }.content(),
+        FileKind::File => {
+            let file = disk.open(place)?;
+            let read = ContentReader::new().read(&*file, stat);
+            read.map_err(|error| io::Error::other(error.to_string()))?.content
+        }
+        FileKind::Dir | FileKind::Special | FileKind::MountPoint => return Ok(false),
+    };
+    Ok(content == item.intent.content)
 }
