@@ -9,6 +9,7 @@
 //! are those of the owner, so that an unwritable directory is one here too (rule E10).
 
 mod handle;
+mod held;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -26,6 +27,7 @@ use tree::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
 use wire::{RelPath, path::STATE_DIR};
 
 use handle::Handle;
+pub use held::Held;
 pub use user::Node;
 
 /// Free space that is reported, in bytes.

@@ -277,7 +277,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.index.clear_intent(&path)?;
             self.uncommitted = true;
             match result {
-                Ok(done) => self.note_applied(&path, then, done.stat, done.copy)?,
+                Ok(done) => {
+                    if let Some(place) = done.out
+                        && let Some(here) = self.row(&path)?.here
+                    {
+                        let from = self.peer_name(self.learn.origin_of(&path));
+                        self.swapped_out(&path, place, (here.stat, here.content), from);
+                    }
+                    self.note_applied(&path, then, done.stat, done.copy)?;
+                }
                 Err(error) => self.not_done(&path, &error),
             }
         }

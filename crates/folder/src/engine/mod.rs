@@ -35,6 +35,7 @@ mod peer;
 mod push;
 mod scan;
 mod serve;
+mod swapped;
 mod transfer;
 
 pub use api::{
@@ -93,6 +94,7 @@ pub struct Engine<I, A> {
     learn: learn::Learn,
     fetch: fetch::Fetch,
     group: group::Groups,
+    swaps: swapped::Swaps,
     requests: u32,
     /// No new group is begun any more.
     stopping: bool,
@@ -160,6 +162,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             learn: learn::Learn::default(),
             fetch: fetch::Fetch::default(),
             group: group::Groups::new(entropy.draw()),
+            swaps: swapped::Swaps::default(),
             entropy,
             requests: 0,
             stopping: false,
@@ -198,6 +201,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub fn next_wake(&self) -> u64 {
         let next =
             self.scan.next_wake(self.now.ms).min(self.learn.next_wake()).min(self.next_debt());
+        let next = next.min(self.swaps.next_wake());
         if self.has_more_to_do() { self.now.ms } else { next }
     }
 
@@ -212,6 +216,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// Begins nothing on the disk any more: what is under way is finished, and that is all.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.swaps = swapped::Swaps::default();
     }
 
     /// True if everything known is applied durably or skipped, and the disk has been looked at.
@@ -266,6 +271,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             Done::Written { content, transfer, result } => self.written(content, transfer, result),
             Done::Applied { results } => self.applied(results),
+            Done::LookedAgain { seen } => {
+                self.looked_again(seen);
+                Ok(())
+            }
             Done::Recovered { skipped, emptied } => {
                 self.recovered(skipped, emptied);
                 Ok(())
@@ -279,6 +288,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.reconcile_on()?;
         self.fetch_on();
         self.apply_on()?;
+        self.look_again_on();
         self.push_on()?;
         self.pull_on()?;
         self.call_in_debts();

@@ -89,8 +89,10 @@ fn set_final_mode(disk: &dyn Disk, path: &RelPath, mode: u32, results: &mut [Cha
     if let Some(changed) = results.iter_mut().find(|changed| changed.path == *path) {
         changed.result = match set {
             Ok(stat) => {
-                let copy = changed.result.as_ref().ok().and_then(|done| done.copy);
-                Ok(ChangeDone { stat, copy })
+                let done = changed.result.as_ref().ok();
+                let copy = done.and_then(|done| done.copy);
+                let out = done.and_then(|done| done.out.clone());
+                Ok(ChangeDone { stat, copy, out })
             }
             Err(error) => Err(ApplyError::io("set the mode of", path, error)),
         };
@@ -177,15 +179,15 @@ fn try_change(
     match &change.what {
         What::Place { swap, room: None, .. } => {
             let stat = apply::place_new(disk, &Place::Swap(*swap), path)?;
-            Ok(ChangeDone { stat: Some(stat), copy: None })
+            Ok(ChangeDone { stat: Some(stat), ..ChangeDone::default() })
         }
         What::Place { swap, room: Some(room), .. } => {
             let out = Place::Swap(*swap);
             let stat = with_expected(&room.expected, &|expected| {
                 apply::replace(disk, &out, path, expected)
             })?;
-            let copy = keep(disk, &out, path, &room.making);
-            Ok(ChangeDone { stat: Some(stat), copy })
+            let (copy, out) = keep(disk, &out, path, &room.making);
+            Ok(ChangeDone { stat: Some(stat), copy, out })
         }
         What::MakeDir { swap, mode, room } => {
             let out = Place::Swap(*swap);
@@ -203,24 +205,25 @@ fn try_change(
                 }
                 return Err(failed(error));
             }
-            let copy = room.as_ref().and_then(|room| keep(disk, &out, path, &room.making));
+            let kept = room.as_ref().map(|room| keep(disk, &out, path, &room.making));
+            let (copy, out) = kept.unwrap_or_default();
             if mode | 0o700 != *mode {
                 final_modes.push((path.clone(), *mode));
             }
             let stat = disk.stat(&Place::Tree(path.clone())).map_err(failed)?;
-            Ok(ChangeDone { stat, copy })
+            Ok(ChangeDone { stat, copy, out })
         }
         What::Meta { expected, mode, mtime } => {
             let stat = with_expected(expected, &|expected| {
                 apply::set_meta_checked(disk, path, expected, *mode, *mtime)
             })?;
-            Ok(ChangeDone { stat: Some(stat), copy: None })
+            Ok(ChangeDone { stat: Some(stat), ..ChangeDone::default() })
         }
         What::Remove { swap, expected, history } => {
             let out = Place::Swap(*swap);
             with_expected(expected, &|expected| apply::remove(disk, path, expected, &out))?;
-            keep(disk, &out, path, &Making::History(history.clone()));
-            Ok(ChangeDone::default())
+            let (_, out) = keep(disk, &out, path, &Making::History(history.clone()));
+            Ok(ChangeDone { out, ..ChangeDone::default() })
         }
         What::RemoveDir => match disk.remove_dir(path) {
             Ok(()) => Ok(ChangeDone::default()),
@@ -245,14 +248,19 @@ fn with_expected<T>(expected: &Expected, act: &dyn Fn(&apply::Expected<'_>) -> T
     act(&apply::Expected { stat: expected.stat, verify: Some(&verify) })
 }
 
-/// Puts what came out where it is kept, and returns the conflict copy's stat if there is one. The change
-/// itself is made by now: where this fails, what came out stays in `.kin/swap`, and the next start puts
-/// it into history (rule E14).
-fn keep(disk: &dyn Disk, out: &Place, path: &RelPath, making: &Making) -> Option<Stat> {
+/// Puts what came out where it is kept, and returns the conflict copy's stat if there is one, or else the
+/// place in `.kin`. The change itself is made by now: where this fails, what came out stays in
+/// `.kin/swap`, and the next start puts it into history (rule E14).
+fn keep(
+    disk: &dyn Disk,
+    out: &Place,
+    path: &RelPath,
+    making: &Making,
+) -> (Option<Stat>, Option<Place>) {
     if let Making::Copy(copy) = making {
         let place = Place::Tree(copy.clone());
         if disk.rename_new(out, &place).is_ok() {
-            return disk.stat(&place).ok().flatten();
+            return (disk.stat(&place).ok().flatten(), None);
         }
         // Something of that name is there: whatever it is, this is kept as well.
     }
@@ -263,28 +271,34 @@ fn keep(disk: &dyn Disk, out: &Place, path: &RelPath, making: &Making) -> Option
             apply::history_name(path, 0, inode << 32)
         }
     };
-    if let Err(error) = to_history(disk, out, path, &history) {
-        tracing::warn!(%error, "old contents stay in .kin/swap until the next start");
+    match to_history(disk, out, path, &history) {
+        Ok(place) => (None, Some(place)),
+        Err(error) => {
+            tracing::warn!(%error, "old contents stay in .kin/swap until the next start");
+            (None, Some(out.clone()))
+        }
     }
-    None
 }
 
-/// Moves something of the user's from `.kin/swap` to history, under another name if that one is taken.
+/// Moves something of the user's from `.kin/swap` to history, under another name if that one is taken,
+/// and returns where it is.
 pub(super) fn to_history(
     disk: &dyn Disk,
     out: &Place,
     path: &RelPath,
     history: &RelPath,
-) -> Result<(), ApplyError> {
+) -> Result<Place, ApplyError> {
     let mut name = history.clone();
     for attempt in 1..100u32 {
-        match disk.rename_new(out, &Place::History(name.clone())) {
+        let place = Place::History(name.clone());
+        match disk.rename_new(out, &place) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let next = format!("{}.{attempt}", history.name());
                 let parent = history.parent().unwrap_or_default();
                 name = parent.join(&next).unwrap_or_else(|_| name.clone());
             }
-            other => return other.map_err(|error| ApplyError::io("keep the old", path, error)),
+            Ok(()) => return Ok(place),
+            Err(error) => return Err(ApplyError::io("keep the old", path, error)),
         }
     }
     Err(ApplyError::Occupied { path: path.clone() })

@@ -18,6 +18,7 @@ use crate::{
     index::Intent,
 };
 
+mod again;
 mod apply;
 mod download;
 mod read;
@@ -91,6 +92,13 @@ pub enum Job {
         /// How.
         changes: Vec<Change>,
     },
+    /// Look again at files that made room (rule E13), beside no [`Job::Apply`].
+    LookAgain {
+        /// Which.
+        items: Vec<LookAgain>,
+        /// This replica's id, for the names of copies.
+        replica: u64,
+    },
 }
 
 /// What came of a [`Job`].
@@ -158,6 +166,11 @@ pub enum Done {
     Applied {
         /// Each change.
         results: Vec<Changed>,
+    },
+    /// Of [`Job::LookAgain`].
+    LookedAgain {
+        /// What was seen of each, in the order of the job.
+        seen: Vec<Seen>,
     },
 }
 
@@ -378,6 +391,32 @@ pub struct ChangeDone {
     pub stat: Option<Stat>,
     /// The conflict copy that was made.
     pub copy: Option<Stat>,
+    /// Where in `.kin` the file is that made room, if it is no conflict copy.
+    pub out: Option<Place>,
+}
+
+/// A file that made room, to be looked at again.
+#[derive(Clone, Debug)]
+pub struct LookAgain {
+    /// The path it had.
+    pub path: RelPath,
+    /// Where it is now.
+    pub place: Place,
+    /// What it looked like when it was last known.
+    pub stat: Stat,
+    /// The contents it had then.
+    pub content: Option<Hash>,
+}
+
+/// What became of a file that made room.
+#[derive(Debug)]
+pub enum Seen {
+    /// Nobody has written to it.
+    Same,
+    /// It is not there any more.
+    Gone,
+    /// Somebody has written to it: it is a conflict copy now, at this path.
+    Written(RelPath),
 }
 
 /// An apply that was under way when the last run stopped.
@@ -439,6 +478,10 @@ pub fn run(disk: &dyn Disk, job: Job) -> Done {
             result: download::write_chunks(disk, content, pieces),
         },
         Job::Apply { changes } => Done::Applied { results: apply::apply_group(disk, changes) },
+        Job::LookAgain { items, replica } => {
+            let look = |item: &LookAgain| again::look_again(disk, item, replica);
+            Done::LookedAgain { seen: items.iter().map(look).collect() }
+        }
     }
 }
 

@@ -139,7 +139,7 @@ fn into_history(
     number: u64,
 ) -> Result<(), ApplyError> {
     let time = u64::try_from(stat.mtime / 1_000_000).unwrap_or(0);
-    to_history(disk, place, path, &apply::history_name(path, time, number))
+    to_history(disk, place, path, &apply::history_name(path, time, number)).map(drop)
 }
 
 /// A directory that was opened for an apply gets its mode back (rule E10).

@@ -55,7 +55,7 @@ impl Pool {
 
     pub(super) fn run(&self, job: Job) {
         let to = match &job {
-            Job::Apply { .. } | Job::Recover { .. } => &self.apply,
+            Job::Apply { .. } | Job::LookAgain { .. } | Job::Recover { .. } => &self.apply,
             _ => &self.work,
         };
         // The threads live as long as the pool.

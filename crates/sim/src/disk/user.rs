@@ -39,7 +39,7 @@ pub enum Node {
 /// What the user does. Paths are as in [`RelPath`]; rights do not hold the user back, and a path that
 /// makes no sense is an error, never a panic.
 impl VirtualDisk {
-    fn user_path(path: &str) -> io::Result<String> {
+    pub(super) fn user_path(path: &str) -> io::Result<String> {
         let parsed = RelPath::parse(path).map_err(|_| invalid("not a path"))?;
         full_path(&Place::Tree(parsed))
     }

@@ -59,6 +59,76 @@ fn e10_a_mount_point_is_not_entered_and_nothing_is_deleted_elsewhere() {
     }
 }
 
+/// Contents of all files in a device's tree.
+fn shown(scenario: &Scenario, device: usize) -> Vec<String> {
+    let paths = scenario.paths(device);
+    paths.iter().filter_map(|path| scenario.text(device, path)).collect()
+}
+
+#[test]
+fn e13_what_an_editor_writes_to_a_file_it_held_open_becomes_a_copy() {
+    let changes: [fn(&mut Scenario); 3] = [
+        |scenario| scenario.write(0, "d/a", b"theirs"),
+        |scenario| scenario.remove(0, "d"),
+        |scenario| {
+            scenario.remove(0, "d/a");
+            scenario.write(0, "d/a/below", b"makes it a directory");
+        },
+    ];
+    for seed in SEEDS {
+        for (kind, change) in changes.into_iter().enumerate() {
+            for later in [0, 1_000, 30_000] {
+                let mut scenario = Scenario::linked(seed, 2);
+                scenario.write(0, "d/a", b"the old one");
+                scenario.write(0, "b", b"stays");
+                scenario.settle();
+                let held = scenario.disk(1).hold("d/a").expect("a file");
+                change(&mut scenario);
+                scenario.settle();
+                scenario.run(later);
+                held.write(b"saved late");
+                scenario.run(70_000);
+                scenario.settle();
+                let at = format!("seed {seed}, change {kind}, after {later} ms");
+                assert_alike(&scenario, 2);
+                for device in 0..2 {
+                    let shown = shown(&scenario, device);
+                    assert!(shown.iter().any(|text| text == "saved late"), "{at}: {shown:?}");
+                }
+                assert_eq!(scenario.copies(0).len(), 1, "{at}");
+                let told = |event: &Event| matches!(event, Event::Conflict { .. });
+                assert!(scenario.events(1).iter().any(|it| told(&it.1)), "{at}");
+                // What it goes on to write is seen where the file is now.
+                held.write(b"and saved again");
+                scenario.rescan(1);
+                scenario.settle();
+                let copy = &scenario.copies(0)[0];
+                assert_eq!(scenario.text(0, copy).as_deref(), Some("and saved again"), "{at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn e13_what_was_not_written_to_again_makes_no_copy() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.write(0, "a", b"the old one");
+        scenario.write(0, "b", b"deleted");
+        scenario.settle();
+        let held = scenario.disk(1).hold("a").expect("a file");
+        scenario.write(0, "a", b"theirs");
+        scenario.remove(0, "b");
+        scenario.settle();
+        // The same bytes again are no edit.
+        held.write(b"the old one");
+        scenario.run(200_000);
+        assert_alike(&scenario, 2);
+        assert_eq!(scenario.paths(0), ["a"]);
+        assert_eq!(scenario.history(1).len(), 2);
+    }
+}
+
 /// What a user does to `a` while an apply is under way.
 type Meddle = fn(&VirtualDisk);
 
@@ -389,7 +459,7 @@ fn losses_of_power(seed: u64) -> (u32, Option<String>) {
 fn e12_losses_of_power_among_many_edits_lose_nothing() {
     let (mut losses, first) = (0, number_of("KIN_SIM_FROM", 0));
     let mut wrong = Vec::new();
-    for seed in first..first + number_of("KIN_SIM_SEEDS", 60) {
+    for seed in first..first + number_of("KIN_SIM_SEEDS", 300) {
         let (some, failure) = losses_of_power(seed);
         losses += some;
         wrong.extend(failure.map(|failure| format!("seed {seed}: {failure}")));
