@@ -338,7 +338,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 peer.told = Some(status);
                 self.effects.push(Effect::Send { peer: *id, message: Message::Status(status) });
             }
-            let agrees = |theirs: Status| theirs.settled && theirs.root == status.root;
+            // Rule E25: what waits for contents that nobody has here is neither applied nor skipped.
+            let complete = status.lacking == 0;
+            let agrees = |theirs: Status| complete && theirs == status;
             agreed += usize::from(peer.status.is_some_and(agrees));
         }
         if agreed > 0 && agreed == self.peers.len() {

@@ -182,7 +182,7 @@ fn e23_an_edit_leaves_at_once() {
 }
 
 fn says_in_sync(scenario: &Scenario) -> bool {
-    (0..2).any(|device| {
+    (0..scenario.devices()).any(|device| {
         scenario.events(device).iter().any(|(_, event)| matches!(event, Event::InSync { .. }))
     })
 }
@@ -229,5 +229,33 @@ fn e25_in_sync_is_not_said_while_a_peer_lags() {
         scenario.read_again(0, 1);
         scenario.settle();
         assert!(says_in_sync(&scenario));
+    }
+}
+
+#[test]
+fn e25_in_sync_is_not_said_while_nobody_has_the_contents() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::new(seed, 3);
+        // The second device passes on what it knows, and does not have it.
+        scenario.ignore(1, &["*.iso"]);
+        for device in 0..3 {
+            scenario.start(device);
+        }
+        scenario.write(0, "big.iso", b"image");
+        scenario.link(0, 1);
+        scenario.settle();
+        scenario.cut(0, 1);
+        scenario.forget();
+        scenario.link(1, 2);
+        scenario.settle();
+        scenario.run(10_000);
+        assert!(!says_in_sync(&scenario), "seed {seed}");
+        let waits =
+            |event: &Event| matches!(event, Event::Skipped { path, .. } if path == "big.iso");
+        assert!(scenario.events(2).iter().any(|it| waits(&it.1)));
+        scenario.link(0, 2);
+        scenario.settle();
+        assert!(says_in_sync(&scenario), "seed {seed}");
+        assert_eq!(scenario.text(2, "big.iso").as_deref(), Some("image"));
     }
 }
