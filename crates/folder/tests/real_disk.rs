@@ -1,4 +1,9 @@
 //! Jobs on a real disk, where the simulator's disk would only say what it was told to.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the test is a program that edits beside kin"
+)]
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 

@@ -339,7 +339,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// A directory that is here only for the sake of something below it, or that was deleted and waits to
     /// be empty, may have lost its reason.
-    fn parent_may_go(&mut self, path: &RelPath) -> Result<(), EngineError> {
+    pub(super) fn parent_may_go(&mut self, path: &RelPath) -> Result<(), EngineError> {
         let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else { return Ok(()) };
         let row = self.row(&parent)?;
         let Some(here) = row.here.as_ref() else { return Ok(()) };

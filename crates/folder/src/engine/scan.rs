@@ -377,9 +377,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 // Whether it is deleted, its directory says (rule E8).
                 Ok(None) => {
                     self.scan.unstable.remove(&path);
-                    if self.index.row(&path)?.is_some_and(|row| row.here.is_some())
-                        && let Some(dir) = path.parent()
-                    {
+                    if self.index.row(&path)?.is_none_or(|row| row.here.is_none()) {
+                        // Something that stayed here and kept its directory, perhaps (rule E9).
+                        self.parent_may_go(&path)?;
+                    } else if let Some(dir) = path.parent() {
                         self.scan.to_list.insert(dir);
                     }
                 }

@@ -230,3 +230,71 @@ fn e3_metadata_changed_on_both_sides_comes_to_agree_without_a_copy() {
         assert!(matches!(scenario.tree(0)["a"], Node::File { mode: 0o600 | 0o755, .. }));
     }
 }
+
+#[test]
+fn e9_a_directory_beats_a_link() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::new(seed, 2);
+        scenario.edit(0, &Edit::Link("p".to_owned(), "somewhere".to_owned()));
+        scenario.write(1, "p/a", b"a");
+        scenario.start(0);
+        scenario.start(1);
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_alike(&scenario, 2);
+        assert_eq!(scenario.text(0, "p/a").as_deref(), Some("a"));
+        let copies = scenario.copies(0);
+        assert_eq!(copies.len(), 1);
+        let link = Node::Symlink { target: "somewhere".to_owned() };
+        assert_eq!(scenario.tree(1)[&copies[0]], link);
+    }
+}
+
+#[test]
+fn e9_a_directory_that_is_there_for_what_is_below_gets_no_record() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.write(0, "d/a", b"a");
+        scenario.settle();
+        scenario.cut(0, 1);
+        scenario.remove(0, "d");
+        scenario.write(1, "d/b", b"b");
+        scenario.settle();
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_alike(&scenario, 2);
+        assert_eq!(scenario.paths(0), ["d", "d/b"]);
+        let known = [0, 1].map(|device| scenario.row(device, "d").known);
+        // Neither a look at everything nor a new start is a reason to say that it was made.
+        for device in 0..2 {
+            scenario.rescan(device);
+            scenario.settle();
+            scenario.stop(device);
+            scenario.start(device);
+            scenario.settle();
+        }
+        assert_eq!([0, 1].map(|device| scenario.row(device, "d").known), known, "seed {seed}");
+        scenario.remove(1, "d/b");
+        scenario.settle();
+        assert!(scenario.paths(0).is_empty() && scenario.paths(1).is_empty());
+    }
+}
+
+#[test]
+fn e9_a_deleted_directory_goes_once_what_stayed_in_it_has_gone() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.ignore(1, &["*.log"]);
+        scenario.write(0, "d/a", b"a");
+        scenario.settle();
+        scenario.write(1, "d/run.log", b"stays here");
+        scenario.settle();
+        scenario.remove(0, "d");
+        scenario.settle();
+        assert_eq!(scenario.paths(1), ["d", "d/run.log"]);
+        scenario.remove(1, "d/run.log");
+        scenario.settle();
+        assert!(scenario.paths(1).is_empty(), "seed {seed}: {:?}", scenario.paths(1));
+        assert!(scenario.paths(0).is_empty(), "it was made again");
+    }
+}

@@ -1,0 +1,88 @@
+//! Rule E14: what an interrupted run left in `.kin`.
+
+use folder::jobs::{self, Done, Job};
+use sim::{disk::VirtualDisk, scenario::Scenario};
+use tree::{Disk as _, Place};
+use wire::Hash;
+
+use crate::{SEEDS, assert_alike};
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+fn recover(disk: &VirtualDisk, now_ms: i64) {
+    let job = Job::Recover { items: Vec::new(), now: now_ms * 1_000_000 };
+    match jobs::run(disk, job) {
+        Done::Recovered { skipped, emptied } => {
+            assert_eq!((skipped, emptied), (Vec::new(), Vec::new()));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn put(disk: &VirtualDisk, place: &Place, contents: &[u8]) {
+    let file = disk.open_own(place).expect("open");
+    file.write_at(contents, 0).expect("write");
+}
+
+#[test]
+fn e14_what_nobody_knows_of_in_swap_goes_to_history() {
+    let disk = VirtualDisk::new();
+    put(&disk, &Place::Swap(5), b"whose is it?");
+    put(&disk, &Place::Swap(6), b"and this?");
+    recover(&disk, 1);
+    let all = disk.all_contents();
+    for contents in [b"whose is it?".as_slice(), b"and this?"] {
+        let kept = all.iter().find(|(_, bytes)| ***bytes == *contents);
+        let (path, _) = kept.expect("it is kept");
+        assert!(path.starts_with(".kin/history/"), "{path}");
+    }
+    assert!(disk.own_files().expect("own files").is_empty());
+}
+
+#[test]
+fn e14_a_download_is_kept_for_seven_days() {
+    let disk = VirtualDisk::new();
+    let place = Place::Partial(Hash([3; 32]));
+    put(&disk, &place, b"half of it");
+    recover(&disk, 6 * DAY_MS);
+    assert!(disk.stat(&place).expect("stat").is_some());
+    recover(&disk, 8 * DAY_MS);
+    assert!(disk.stat(&place).expect("stat").is_none());
+}
+
+#[test]
+fn e13_a_file_that_makes_room_for_a_directory_is_never_gone() {
+    let mut met = 0;
+    for seed in SEEDS {
+        for nth in 0..12 {
+            let mut scenario = Scenario::linked(seed, 2);
+            scenario.write(1, "a", b"the old one");
+            scenario.settle();
+            let disk = scenario.disk(1);
+            let user = std::sync::Arc::clone(&disk);
+            // Where a directory is about to be made, somebody puts a file.
+            disk.before_change(nth, move || {
+                if user.contents("a").is_none() {
+                    drop(user.save_by_rename("a", b"a user's edit"));
+                }
+            });
+            scenario.remove(0, "a");
+            scenario.write(0, "a/below", b"below");
+            scenario.settle();
+            scenario.rescan(1);
+            scenario.settle();
+            assert_alike(&scenario, 2);
+            let at = format!("seed {seed}, step {nth}");
+            assert_eq!(scenario.text(0, "a/below").as_deref(), Some("below"), "{at}");
+            assert!(scenario.has(1, b"the old one"), "{at}");
+            assert_eq!(scenario.swap(1), [], "{at}");
+            if scenario.has(1, b"a user's edit") {
+                met += 1;
+                let paths = scenario.paths(0);
+                let shown = paths.iter().filter_map(|path| scenario.text(0, path));
+                assert!(shown.into_iter().any(|text| text == "a user's edit"), "{at}: {paths:?}");
+            }
+        }
+    }
+    assert!(met > 0, "nobody came in between");
+}
