@@ -2,32 +2,39 @@
 //!
 //! Deterministic: inode numbers count up, times come from a clock that is set by hand, and nothing
 //! depends on addresses or hash seeds. Each method of the trait is one step, taken under one lock, and
-//! goes through [`VirtualDisk::look`] or [`VirtualDisk::change`]; that is where a user's edit or a loss of
-//! power can come in between ([`VirtualDisk::before_change`]). Unsynced data is not lost here yet.
+//! goes through `Meter::pass`; that is where a user's edit, a loss of power or an error can come in
+//! between ([`VirtualDisk::before_change`], [`VirtualDisk::before_call`]). What a loss of power takes, and
+//! which names are the same, is in `power` and `fold`.
 //!
 //! Not modelled: names over the limits of [`RelPath`], non-UTF-8 names, hard links, other users. Rights
 //! are those of the owner, so that an unwritable directory is one here too (rule E10).
 
+mod fold;
 mod handle;
 mod held;
+mod meter;
+mod power;
 #[cfg(test)]
 mod tests;
 mod user;
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-    },
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tree::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
 use wire::{RelPath, path::STATE_DIR};
 
+use crate::rng::Rng;
+
+pub use fold::Fold;
 use handle::Handle;
 pub use held::Held;
+pub use meter::Failing;
+use meter::{Call, Meter};
+pub(crate) use power::MachineCopy;
 pub use user::Node;
 
 /// Free space that is reported, in bytes.
@@ -39,11 +46,13 @@ const NANOS_PER_MILLI: i64 = 1_000_000;
 struct FileNode {
     contents: Arc<Vec<u8>>,
     stat: Stat,
+    /// What was durable of it before the writes that were not synced yet, if there are any.
+    durable: Option<Arc<Vec<u8>>>,
 }
 
 type SharedFile = Arc<Mutex<FileNode>>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Entry {
     Dir { stat: Stat, names: BTreeMap<Box<str>, Entry> },
     File(SharedFile),
@@ -100,71 +109,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Time, inode numbers and steps, shared with open handles.
-#[derive(Debug)]
-struct Meter {
-    /// Nanoseconds since 1970.
-    now: AtomicI64,
-    next_inode: AtomicU64,
-    changes: AtomicU64,
-    /// What happens before a change to come.
-    trap: Mutex<Option<Trap>>,
-    /// True once the machine has lost its power: nothing is changed any more.
-    dead: AtomicBool,
-}
-
-/// What happens before the change of this number.
-struct Trap {
-    at: u64,
-    then: Box<dyn FnOnce() + Send>,
-}
-
-impl fmt::Debug for Trap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trap").field("at", &self.at).finish_non_exhaustive()
-    }
-}
-
-impl Meter {
-    fn now(&self) -> i64 {
-        self.now.load(Ordering::Relaxed)
-    }
-
-    fn stat(&self, kind: FileKind, mode: u32) -> Stat {
-        let inode = self.next_inode.fetch_add(1, Ordering::Relaxed);
-        Stat { kind, size: 0, mtime: self.now(), ctime: self.now(), inode, mode }
-    }
-
-    fn dir(&self, mode: u32) -> Entry {
-        Entry::Dir { stat: self.stat(FileKind::Dir, mode), names: BTreeMap::new() }
-    }
-
-    fn file(&self, contents: &[u8], mode: u32) -> Entry {
-        let mut stat = self.stat(FileKind::File, mode);
-        stat.size = contents.len() as u64;
-        Entry::File(Arc::new(Mutex::new(FileNode { contents: Arc::new(contents.to_vec()), stat })))
-    }
-
-    /// Counts a change that is about to be made, and lets happen what was to happen just before it.
-    fn count_change(&self) -> io::Result<()> {
-        let number = self.changes.fetch_add(1, Ordering::Relaxed);
-        let trap = lock(&self.trap).take_if(|trap| trap.at <= number);
-        if let Some(trap) = trap {
-            (trap.then)();
-        }
-        if self.dead.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the machine has no power"));
-        }
-        Ok(())
-    }
-}
-
 /// A folder in memory.
 #[derive(Debug)]
 pub struct VirtualDisk {
     /// The directory above both: `tree` and `kin`.
     state: Mutex<Entry>,
     meter: Arc<Meter>,
+    /// What it was like before each change whose names are not durable yet.
+    past: Mutex<Vec<Entry>>,
+    fold: Fold,
 }
 
 impl Default for VirtualDisk {
@@ -244,64 +197,89 @@ impl VirtualDisk {
     /// An empty folder at time 0.
     #[must_use]
     pub fn new() -> Self {
-        let meter = Meter {
-            now: AtomicI64::new(0),
-            next_inode: AtomicU64::new(1),
-            changes: AtomicU64::new(0),
-            trap: Mutex::new(None),
-            dead: AtomicBool::new(false),
-        };
+        Self::folding(Fold::None)
+    }
+
+    /// An empty folder at time 0 on a disk that takes some names for the same.
+    #[must_use]
+    pub fn folding(fold: Fold) -> Self {
+        let meter = Meter::new();
         let mut top = meter.dir(0o755);
         if let Entry::Dir { names, .. } = &mut top {
             names.insert("tree".into(), meter.dir(0o755));
             names.insert("kin".into(), meter.dir(0o700));
         }
-        Self { state: Mutex::new(top), meter: Arc::new(meter) }
+        let past = Mutex::new(Vec::new());
+        Self { state: Mutex::new(top), meter: Arc::new(meter), past, fold }
     }
 
     /// Sets the clock, in milliseconds since 1970. It may go backwards.
     pub fn set_now(&self, millis: i64) {
-        self.meter.now.store(millis.saturating_mul(NANOS_PER_MILLI), Ordering::Relaxed);
+        self.meter.set_now(millis.saturating_mul(NANOS_PER_MILLI));
     }
 
     /// How many calls of the engine have changed this disk so far.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.meter.changes.load(Ordering::Relaxed)
-    }
-
-    /// One step that only looks.
-    fn look(&self) -> MutexGuard<'_, Entry> {
-        lock(&self.state)
+        self.meter.changes()
     }
 
     /// Has something happen just before the engine's `nth` change from now (0: the next one). It may
     /// edit the disk as a user, or [`Self::cut_power`].
     pub fn before_change(&self, nth: u64, then: impl FnOnce() + Send + 'static) {
-        let trap = Trap { at: self.changes() + nth, then: Box::new(then) };
-        *lock(&self.meter.trap) = Some(trap);
+        self.meter.set_trap(nth, Box::new(then));
+    }
+
+    /// Has something happen just before the engine's `nth` call from now, also one that only looks.
+    pub fn before_call(&self, nth: u64, then: impl FnOnce() + Send + 'static) {
+        self.meter.add_call_trap(nth, Box::new(then));
+    }
+
+    /// Has something happen just before the engine moves, exchanges or sets something in the tree, after so
+    /// many such changes more; it is given the path.
+    pub(crate) fn before_touch(&self, after: u64, then: impl FnOnce(&str) + Send + 'static) {
+        self.meter.add_ambush(after, Box::new(then));
+    }
+
+    /// Has one in `one_in` of the calls that it concerns fail, until told otherwise.
+    pub(crate) fn fail(&self, failing: Option<(Failing, u64, Rng)>) {
+        self.meter.set_failing(failing);
     }
 
     /// From now on every change that the engine tries fails, and leaves the disk as it is.
     pub fn cut_power(&self) {
-        self.meter.dead.store(true, Ordering::Relaxed);
+        self.meter.set_dead(true);
     }
 
     /// True after [`Self::cut_power`].
     #[must_use]
     pub fn has_no_power(&self) -> bool {
-        self.meter.dead.load(Ordering::Relaxed)
+        self.meter.is_dead()
     }
 
     /// The machine starts again.
     pub fn restore_power(&self) {
-        self.meter.dead.store(false, Ordering::Relaxed);
-        *lock(&self.meter.trap) = None;
+        self.meter.set_dead(false);
+        self.meter.clear_traps();
+    }
+
+    /// One step that only looks.
+    fn look(&self, call: Call) -> io::Result<MutexGuard<'_, Entry>> {
+        self.meter.pass(call)?;
+        Ok(lock(&self.state))
     }
 
     /// One step that changes the disk.
-    fn change(&self) -> io::Result<MutexGuard<'_, Entry>> {
-        self.meter.count_change()?;
+    fn change(&self, call: Call) -> io::Result<MutexGuard<'_, Entry>> {
+        self.meter.pass(call)?;
+        let top = lock(&self.state);
+        self.remember(&top);
+        Ok(top)
+    }
+
+    /// One step that makes something durable.
+    fn sync(&self) -> io::Result<MutexGuard<'_, Entry>> {
+        self.meter.pass(Call::Sync)?;
         Ok(lock(&self.state))
     }
 
@@ -324,7 +302,8 @@ impl VirtualDisk {
 
 impl Disk for VirtualDisk {
     fn stat(&self, at: &Place) -> io::Result<Option<Stat>> {
-        match find(&self.look(), &full_path(at)?) {
+        let top = self.look(Call::Look)?;
+        match find(&top, &self.real(&top, full_path(at)?)) {
             Ok(entry) => Ok(Some(entry.stat())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // Below a file there is nothing; below a link there is an error, which has a message.
@@ -338,8 +317,8 @@ impl Disk for VirtualDisk {
     }
 
     fn list(&self, dir: &RelPath) -> io::Result<Listing> {
-        let top = self.look();
-        let entry = find(&top, &full_path(&Place::Tree(dir.clone()))?)?;
+        let top = self.look(Call::Open)?;
+        let entry = find(&top, &self.real(&top, full_path(&Place::Tree(dir.clone()))?))?;
         if entry.stat().kind == FileKind::MountPoint {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
@@ -354,8 +333,8 @@ impl Disk for VirtualDisk {
     }
 
     fn open(&self, at: &Place) -> io::Result<Box<dyn ReadFile>> {
-        let top = self.look();
-        let Entry::File(file) = find(&top, &full_path(at)?)? else {
+        let top = self.look(Call::Open)?;
+        let Entry::File(file) = find(&top, &self.real(&top, full_path(at)?))? else {
             return Err(invalid("not a regular file"));
         };
         if lock(file).stat.mode & 0o400 == 0 {
@@ -369,7 +348,7 @@ impl Disk for VirtualDisk {
             return Err(invalid("only files of ours are written"));
         }
         let path = full_path(at)?;
-        let mut top = self.change()?;
+        let mut top = self.change(Call::Write)?;
         self.make_parents(&mut top, at, &path)?;
         let (names, name) = holder(&mut top, &path, self.meter.now())?;
         let entry = names.entry(name.into()).or_insert_with(|| self.meter.file(b"", 0o600));
@@ -380,7 +359,8 @@ impl Disk for VirtualDisk {
     }
 
     fn read_link(&self, at: &Place) -> io::Result<String> {
-        match find(&self.look(), &full_path(at)?)? {
+        let top = self.look(Call::Look)?;
+        match find(&top, &self.real(&top, full_path(at)?))? {
             Entry::Symlink { target, .. } => Ok(target.clone()),
             _ => Err(invalid("not a link")),
         }
@@ -391,7 +371,7 @@ impl Disk for VirtualDisk {
             return Err(invalid("links are made in our directory and moved in"));
         }
         let path = full_path(at)?;
-        let mut top = self.change()?;
+        let mut top = self.change(Call::Write)?;
         self.make_parents(&mut top, at, &path)?;
         let (names, name) = holder(&mut top, &path, self.meter.now())?;
         if names.contains_key(name) {
@@ -403,8 +383,8 @@ impl Disk for VirtualDisk {
     }
 
     fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()> {
-        let path = full_path(&Place::Tree(at.clone()))?;
-        let mut top = self.change()?;
+        let mut top = self.change(Call::Write)?;
+        let path = self.real(&top, full_path(&Place::Tree(at.clone()))?);
         let (names, name) = holder(&mut top, &path, self.meter.now())?;
         if names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -417,8 +397,8 @@ impl Disk for VirtualDisk {
         if at.is_root() {
             return Err(invalid("the folder itself"));
         }
-        let path = full_path(&Place::Tree(at.clone()))?;
-        let mut top = self.change()?;
+        let mut top = self.change(Call::Change)?;
+        let path = self.real(&top, full_path(&Place::Tree(at.clone()))?);
         let (names, name) = holder(&mut top, &path, self.meter.now())?;
         let entry = names.get(name).ok_or(io::ErrorKind::NotFound)?;
         if !entry.names()?.is_empty() {
@@ -432,12 +412,14 @@ impl Disk for VirtualDisk {
         if is_root(from) || is_root(to) {
             return Err(invalid("the folder itself"));
         }
-        let (from, to_path) = (full_path(from)?, full_path(to)?);
+        self.meter.touches(from);
+        self.meter.touches(to);
+        let mut top = self.change(Call::Change)?;
+        let (from, to_path) = (self.real(&top, full_path(from)?), self.real(&top, full_path(to)?));
         if to_path.starts_with(&from) && to_path[from.len()..].starts_with('/') {
             return Err(invalid("a directory cannot be moved into itself"));
         }
         let now = self.meter.now();
-        let mut top = self.change()?;
         let (names, name) = holder(&mut top, &from, now)?;
         // Looked at before anything is changed; a real disk answers in this order too.
         let missing = !names.contains_key(name);
@@ -463,13 +445,14 @@ impl Disk for VirtualDisk {
         if is_root(a) || is_root(b) {
             return Err(invalid("the folder itself"));
         }
-        let (a, b) = (full_path(a)?, full_path(b)?);
+        self.meter.touches(a);
+        let mut top = self.change(Call::Change)?;
+        let (a, b) = (self.real(&top, full_path(a)?), self.real(&top, full_path(b)?));
         let below = |outer: &str, inner: &str| inner.starts_with(&format!("{outer}/"));
         if below(&a, &b) || below(&b, &a) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let now = self.meter.now();
-        let mut top = self.change()?;
         for path in [&a, &b] {
             let (names, name) = holder(&mut top, path, now)?;
             if !names.contains_key(name) {
@@ -498,7 +481,7 @@ impl Disk for VirtualDisk {
             return Err(invalid("a user's file is never unlinked"));
         }
         let path = full_path(at)?;
-        let mut top = self.change()?;
+        let mut top = self.change(Call::Change)?;
         let (names, name) = holder(&mut top, &path, self.meter.now())?;
         match names.get(name) {
             None => return Err(io::ErrorKind::NotFound.into()),
@@ -512,9 +495,10 @@ impl Disk for VirtualDisk {
         if at.is_root() {
             return Err(invalid("the folder itself"));
         }
-        let path = full_path(&Place::Tree(at.clone()))?;
+        self.meter.touches(&Place::Tree(at.clone()));
         let now = self.meter.now();
-        let mut top = self.change()?;
+        let mut top = self.change(Call::Change)?;
+        let path = self.real(&top, full_path(&Place::Tree(at.clone()))?);
         let entry = find_mut(&mut top, &path)?;
         if entry.stat().inode != inode {
             return Err(io::ErrorKind::NotFound.into());
@@ -540,17 +524,20 @@ impl Disk for VirtualDisk {
     }
 
     fn sync_dir(&self, dir: &RelPath) -> io::Result<()> {
-        let top = self.change()?;
-        find(&top, &full_path(&Place::Tree(dir.clone()))?)?.names().map(|_| ())
+        let top = self.sync()?;
+        find(&top, &self.real(&top, full_path(&Place::Tree(dir.clone()))?))?.names()?;
+        self.names_are_durable();
+        Ok(())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        drop(self.change()?);
+        let top = self.sync()?;
+        self.everything_is_durable(&top);
         Ok(())
     }
 
     fn own_files(&self) -> io::Result<Vec<(Place, Stat)>> {
-        let top = self.look();
+        let top = self.look(Call::Open)?;
         let mut found = Vec::new();
         if let Ok(swap) = find(&top, "kin/swap") {
             for (name, entry) in swap.names()? {

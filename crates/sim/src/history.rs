@@ -1,13 +1,18 @@
-//! A history: what users do on their devices, and how devices come and go, made up from a seed; and the
-//! oracle that judges what came of it.
+//! What users do on their devices; and playing a history, with the oracle that judges what came of it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use wire::RelPath;
 
 use crate::{
     disk::{Node, VirtualDisk},
-    rng::Rng,
+    fault::Fault,
+    mutant::Mutation,
+    plan::{Action, Plan},
     world::World,
 };
 
@@ -56,6 +61,14 @@ fn show(bytes: &[u8]) -> String {
 }
 
 impl Edit {
+    /// The path that is not there any more once it is done, if there is one.
+    pub(crate) fn removes(&self) -> Option<&str> {
+        match self {
+            Self::Remove(path) | Self::Rename(path, _) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Does it. Returns the paths that a watcher would name, or `None` if it cannot be done.
     pub fn carry_out(&self, disk: &VirtualDisk, written: &mut Written) -> Option<Vec<RelPath>> {
         let path = |path: &str| RelPath::parse(path).ok();
@@ -119,7 +132,7 @@ impl Edit {
     }
 }
 
-fn note_replaced(written: &mut Written, before: Option<Arc<Vec<u8>>>) {
+pub(crate) fn note_replaced(written: &mut Written, before: Option<Arc<Vec<u8>>>) {
     if let Some(before) = before
         && let Some(replaced) = written.get_mut(&*before)
     {
@@ -138,40 +151,15 @@ fn with_parents(path: &RelPath) -> Option<Vec<RelPath>> {
     Some(paths)
 }
 
-const NAMES: [&str; 6] = ["a", "b", "c", "d", "notes.txt", "Ä"];
-
-fn some_path(rng: &mut Rng) -> String {
-    let depth = 1 + rng.below(3);
-    (0..depth).map(|_| *rng.pick(&NAMES)).collect::<Vec<_>>().join("/")
-}
-
-fn some_edit(rng: &mut Rng, number: u64) -> Edit {
-    let path = some_path(rng);
-    let mut bytes = format!("content {number}").into_bytes();
-    match rng.below(24) {
-        0..=7 => {
-            if rng.one_in(40) {
-                // Large enough to be cut into chunks, and unlike any other.
-                let mut filler = Rng::new(number);
-                while bytes.len() < 1_300_000 {
-                    bytes.extend_from_slice(&filler.next().to_le_bytes());
-                }
-            }
-            Edit::Write(path, bytes)
-        }
-        8..=10 => Edit::SaveByRename(path, bytes),
-        11 => Edit::Append(path, bytes),
-        12..=15 => Edit::Remove(path),
-        16..=18 => Edit::Rename(path, some_path(rng)),
-        19 | 20 => Edit::MakeDir(path),
-        21 | 22 => Edit::Chmod(path, if rng.one_in(2) { 0o755 } else { 0o700 }),
-        _ => Edit::Link(path, some_path(rng)),
-    }
-}
-
-/// How long devices may take to agree once edits have stopped, in virtual milliseconds (rule of
+/// How long devices may take to agree once edits and faults have ended, in virtual milliseconds (rule of
 /// liveness).
 const PATIENCE_MS: u64 = 10 * 60 * 1000;
+/// Devices look at everything again this often, and somewhat.
+const LOOK_MS: u64 = 10 * 60 * 1000 + 5_000;
+/// No message is longer under way than this, in virtual milliseconds.
+const SLOW_MS: u64 = 10_000;
+/// For so long nobody may say anything once all agree, in virtual milliseconds.
+const QUIET_MS: u64 = 60_000;
 
 /// What a seed came to.
 #[derive(Debug)]
@@ -188,116 +176,129 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
-/// Plays the history of a seed and judges it.
+/// Plays a history and judges it.
 #[must_use]
-pub fn play(seed: u64, verbose: bool) -> Outcome {
-    let mut rng = Rng::new(seed);
-    let devices = usize::try_from(2 + rng.below(4)).unwrap_or(2);
-    let mut world = World::new(seed, devices, verbose);
-    let mut edits = 0;
-    // What is on the disks before anything starts.
-    for device in 0..devices {
-        for _ in 0..rng.below(6) {
-            edits += 1;
-            world.plan_edit(0, device, some_edit(&mut rng, edits));
-        }
+pub fn play(plan: &Plan, mutation: Option<Mutation>, verbose: bool) -> Outcome {
+    let mut world = World::with_faults(plan.seed, &plan.folds, plan.faults, mutation, verbose);
+    for step in &plan.steps {
+        world.plan(step.at, step.what.clone());
     }
-    let end = 500 + rng.below(6_000);
-    for device in 0..devices {
-        let start = rng.below(1_000);
-        world.plan_start(start, device);
-        for _ in 0..rng.below(3) {
-            let stop = rng.below(end);
-            world.plan_stop(stop, device);
-            world.plan_start(stop + 1 + rng.below(2_000), device);
-        }
-    }
-    for _ in 0..(10 + rng.below(60)) {
-        edits += 1;
-        let device = usize::try_from(rng.below(devices as u64)).unwrap_or(0);
-        // Edits come in bursts, so that they meet.
-        let time = rng.below(end) / 300 * 300 + rng.below(20);
-        world.plan_edit(time, device, some_edit(&mut rng, edits));
-    }
-    // A full mesh now and then, otherwise any way that holds together; links come and go.
-    let mesh = rng.one_in(3);
-    for b in 1..devices {
-        let must = usize::try_from(rng.below(b as u64)).unwrap_or(0);
-        for a in 0..b {
-            if mesh || a == must || rng.one_in(4) {
-                world.plan_connect(rng.below(2_000), a, b);
-                for _ in 0..rng.below(3) {
-                    let cut = rng.below(end);
-                    world.plan_disconnect(cut, a, b);
-                    world.plan_connect(cut + 1 + rng.below(2_000), a, b);
-                }
-                world.plan_connect(end + 2_001, a, b);
-            }
-        }
-    }
-    for device in 0..devices {
-        world.plan_start(end + 2_000, device);
-    }
-    let failure = judge(&mut world, end + 2_100);
+    let failure = judge(&mut world, plan).err();
     let conflicts = world.devices.iter().map(|device| device.conflicts).sum();
+    let (devices, edits) = (plan.devices(), plan.edits());
     Outcome { trace: world.trace_hash(), devices, edits, conflicts, failure }
 }
 
-fn judge(world: &mut World, end: u64) -> Option<String> {
-    let mut time = end;
-    if let Err(reason) = world.run_until(time) {
-        return Some(reason);
+/// Ends all faults, lets devices come to rest, and looks at what came of it. A failure begins with its kind
+/// and a colon.
+fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
+    world.run_until(plan.end)?;
+    world.heal();
+    for device in (0..plan.folds.len()).filter(|device| plan.has(*device)) {
+        world.start(device)?;
     }
+    for (a, b) in &plan.links {
+        world.plan(plan.end, Action::Connect(*a, *b));
+    }
+    // What a watcher or a broken disk kept from a device is found by the next look at everything.
+    let hides = [Fault::Watch, Fault::Disk, Fault::Races, Fault::Fold];
+    let mut time = plan.end + 100;
+    if hides.iter().any(|fault| plan.faults.has(*fault)) {
+        time += LOOK_MS;
+    }
+    world.run_until(time)?;
+    let patience = time + PATIENCE_MS;
     while !world.has_converged() {
-        if time > end + PATIENCE_MS {
-            return Some(format!(
-                "not in step {PATIENCE_MS} ms after the last edit{}",
-                unlike(world)
+        if time > patience {
+            return Err(format!(
+                "not in step: {PATIENCE_MS} ms after faults ended{}",
+                unlike(world, plan)
             ));
         }
         time += 500;
-        if let Err(reason) = world.run_until(time) {
-            return Some(reason);
-        }
+        world.run_until(time)?;
     }
     // Nothing may happen by itself any more.
-    if let Err(reason) = world.run_until(time + 1_000) {
-        return Some(reason);
+    world.run_until(time + SLOW_MS)?;
+    let messages = world.messages;
+    world.run_until(time + SLOW_MS + QUIET_MS)?;
+    if world.messages > messages {
+        let more = world.messages - messages;
+        return Err(format!("no rest: {more} messages between devices that agree"));
     }
-    let difference = unlike(world);
+    let difference = unlike(world, plan);
     if !difference.is_empty() {
-        return Some(format!("equal records, but different trees{difference}"));
+        return Err(format!("different trees: though records are equal{difference}"));
     }
-    if let Some(device) = world.devices.iter().position(|device| !device.in_sync) {
-        return Some(format!("device {device} never said that it is in sync"));
+    let untold = |device: &usize| plan.has(*device) && !world.devices[*device].in_sync;
+    if let Some(device) = (0..plan.folds.len()).find(untold) {
+        return Err(format!("not told: device {device} never said that it is in sync"));
     }
-    for (content, replaced) in &world.written {
-        let kept = *replaced
-            || world.devices.iter().any(|device| {
-                device.disk.all_contents().iter().any(|(_, bytes)| **bytes == *content)
-            });
-        if !kept {
-            return Some(format!("lost: {}", show(content)));
-        }
-    }
-    None
+    removes_only_what_users_did(world)?;
+    keeps_everything(world, plan)
 }
 
-/// How trees differ from the first device's; empty if they do not.
-fn unlike(world: &World) -> String {
+/// Whatever an engine removed must have been removed or renamed by a user, or lie above or below that.
+fn removes_only_what_users_did(world: &World) -> Result<(), String> {
+    for removed in &world.removed {
+        if !world.asked.iter().any(|it| is_within(it, removed) || is_within(removed, it)) {
+            return Err(format!("unasked: {removed} was removed, which no user did"));
+        }
+    }
+    Ok(())
+}
+
+/// What nobody has replaced or deleted must be in a tree, a conflict copy included; where the disk failed
+/// while it was put away, at least in `.kin`.
+fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
+    let (mut shown, mut kept) = (HashSet::new(), HashSet::new());
+    for device in &world.devices {
+        for (path, bytes) in device.disk.all_contents() {
+            if !path.starts_with(".kin/") {
+                shown.insert(Arc::clone(&bytes));
+            }
+            kept.insert(bytes);
+        }
+    }
+    let may_hide = plan.faults.has(Fault::Disk);
+    for (content, replaced) in world.written().iter() {
+        if !replaced && !kept.contains(content) {
+            return Err(format!("lost: {} is nowhere", show(content)));
+        }
+        if !replaced && !may_hide && !shown.contains(content) {
+            return Err(format!("hidden: {} is in no tree", show(content)));
+        }
+    }
+    Ok(())
+}
+
+/// True if an engine has said that this, or what it lies in, cannot come.
+fn is_skipped(world: &World, path: &str) -> bool {
+    world.skipped.iter().any(|it| is_within(path, it))
+}
+
+/// True if one path is another, or lies below it.
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// How trees differ from the first device's, but for what was said to be skipped; empty if they do not.
+fn unlike(world: &World, plan: &Plan) -> String {
     use fmt::Write as _;
     let mut text = String::new();
-    let first = world.devices[0].disk.snapshot();
-    for (number, device) in world.devices.iter().enumerate().skip(1) {
+    let mut devices = world.devices.iter().enumerate().filter(|(number, _)| plan.has(*number));
+    let Some((first_number, first)) = devices.next() else { return text };
+    let first = first.disk.snapshot();
+    for (number, device) in devices {
         let tree = device.disk.snapshot();
         let paths: std::collections::BTreeSet<_> = first.keys().chain(tree.keys()).collect();
-        for path in paths {
+        for path in paths.into_iter().filter(|path| !is_skipped(world, path)) {
             let (ours, theirs) = (first.get(path), tree.get(path));
             if ours != theirs {
                 // Writing to a String cannot fail.
                 let _ = write!(
                     text,
-                    "\n    {path}: {} on device 0, {} on device {number}",
+                    "\n    {path}: {} on device {first_number}, {} on device {number}",
                     describe(ours),
                     describe(theirs)
                 );

@@ -5,7 +5,16 @@
 
 mod authority;
 pub mod disk;
+pub mod fault;
+mod generate;
 pub mod history;
+mod mutant;
+pub mod plan;
 mod rng;
 pub mod scenario;
+mod shrink;
 mod world;
+
+pub use generate::plan;
+pub use mutant::Mutation;
+pub use shrink::shrink;

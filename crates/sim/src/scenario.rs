@@ -268,7 +268,8 @@ impl Scenario {
     /// Contents that a user wrote, that no user replaced or deleted, and that are nowhere any more.
     #[must_use]
     pub fn lost(&self) -> Vec<String> {
-        let unreplaced = self.world.written.iter().filter(|(_, replaced)| !**replaced);
+        let written = self.world.written();
+        let unreplaced = written.iter().filter(|(_, replaced)| !**replaced);
         let lost = unreplaced
             .filter(|(content, _)| (0..self.world.devices.len()).all(|it| !self.has(it, content)));
         lost.map(|(content, _)| String::from_utf8_lossy(content).into_owned()).collect()

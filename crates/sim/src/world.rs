@@ -4,12 +4,12 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use folder::{
     Engine, Now, PeerId,
-    engine::{Effect, Event, Input, Options},
+    engine::{AppliedKind, Effect, Event, Input, Options},
     ignore::Ignore,
     index::{MemIndex, MemStore},
     jobs::{self, Done, Job},
@@ -17,9 +17,20 @@ use folder::{
 use identity::DeviceId;
 use wire::{RelPath, sync::Message};
 
-use crate::{authority::SimAuthority, disk::VirtualDisk, history::Edit, rng::Rng};
+use crate::{
+    authority::SimAuthority,
+    disk::{Fold, Held, MachineCopy, VirtualDisk},
+    fault::{Fault, Faults},
+    history::{Edit, Written},
+    mutant::{MutantDisk, Mutation, SimIndex},
+    plan::Action,
+    rng::Rng,
+};
 
-type SimEngine = Engine<MemIndex, SimAuthority>;
+mod act;
+mod net;
+
+type SimEngine = Engine<SimIndex, SimAuthority>;
 
 /// One device.
 pub(crate) struct Device {
@@ -39,13 +50,32 @@ pub(crate) struct Device {
     wake: u64,
     pub(crate) in_sync: bool,
     pub(crate) conflicts: u32,
+    /// How far its wall clock is off, in milliseconds.
+    clock: i64,
+    /// True while its watcher loses everything.
+    deaf: bool,
+    /// A copy of its index and disk that was put away.
+    backup: Option<(MemStore, MachineCopy)>,
+    /// Files that an editor keeps open, by the path they were opened at.
+    held: BTreeMap<String, Held>,
+    /// Whether its death in a job to come is a loss of power.
+    loses_power: bool,
+    /// What a user did in the middle of the job under way.
+    meddled: Arc<Mutex<Vec<Meddled>>>,
 }
+
+/// What a user did in the middle of a job, the paths that a watcher would name, and what is gone by it.
+type Meddled = (String, Vec<RelPath>, Option<String>);
 
 /// A link between two devices: the number each side knows it by.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     ends: [(usize, PeerId); 2],
 }
+
+/// An end of a link that was cut, and whose device did not notice yet: the device, its run, and its number
+/// for the link.
+type LateEnd = (usize, u32, PeerId);
 
 /// A message that was sent.
 #[derive(Clone, Debug)]
@@ -67,11 +97,8 @@ enum What {
     Done { device: usize, run: u32, done: Done },
     Hints { device: usize, run: u32, paths: Vec<RelPath> },
     Wake { device: usize, run: u32 },
-    Edit { device: usize, edit: Edit },
-    Connect { a: usize, b: usize },
-    Disconnect { a: usize, b: usize },
-    Stop { device: usize },
-    Start { device: usize },
+    Act(Action),
+    Down { device: usize, run: u32, peer: PeerId },
 }
 
 /// Everything of one seed.
@@ -91,12 +118,29 @@ pub(crate) struct World {
     /// Directions in which nothing arrives: the receiver does not read.
     pub(crate) stalled: BTreeSet<(usize, usize)>,
     held_back: Vec<What>,
+    /// How much longer messages of two devices take, at most, in milliseconds.
+    slow: BTreeMap<(usize, usize), u64>,
+    /// Ends of links that were cut and did not notice yet, by pair; and when what was under way to them stops.
+    late: BTreeMap<(usize, usize), Vec<LateEnd>>,
+    cut_at: BTreeMap<PeerId, u64>,
+    /// What was pushed last in each direction.
+    pushed: BTreeMap<(usize, usize), Message>,
+    faults: Faults,
+    mutation: Option<Mutation>,
+    /// Messages sent so far.
+    pub(crate) messages: u64,
     /// Every message sent, with the time, if they are to be looked at.
     pub(crate) sent: Option<Vec<Sent>>,
     trace: blake3::Hasher,
     pub(crate) verbose: bool,
     /// Every content a user wrote, and whether somebody who saw it replaced or deleted it.
-    pub(crate) written: BTreeMap<Vec<u8>, bool>,
+    written: Arc<Mutex<Written>>,
+    /// Paths that a user removed or renamed, on any device.
+    pub(crate) asked: BTreeSet<String>,
+    /// Paths that an engine removed from a tree.
+    pub(crate) removed: BTreeSet<String>,
+    /// Paths whose contents an engine has said nobody has.
+    pub(crate) skipped: BTreeSet<String>,
     pub(crate) wanted_links: BTreeSet<(usize, usize)>,
 }
 
@@ -108,6 +152,16 @@ const TELL_QUEUED: usize = 1 << 20;
 
 impl World {
     pub(crate) fn new(seed: u64, devices: usize, verbose: bool) -> Self {
+        Self::with_faults(seed, &vec![Fold::None; devices], Faults::NONE, None, verbose)
+    }
+
+    pub(crate) fn with_faults(
+        seed: u64,
+        folds: &[Fold],
+        faults: Faults,
+        mutation: Option<Mutation>,
+        verbose: bool,
+    ) -> Self {
         let mut world = Self {
             devices: Vec::new(),
             rng: Rng::new(seed ^ 0x6b69_6e66_6f6c_6421),
@@ -121,15 +175,29 @@ impl World {
             queued: BTreeMap::new(),
             stalled: BTreeSet::new(),
             held_back: Vec::new(),
+            slow: BTreeMap::new(),
+            late: BTreeMap::new(),
+            cut_at: BTreeMap::new(),
+            pushed: BTreeMap::new(),
+            faults,
+            mutation,
+            messages: 0,
             sent: None,
             trace: blake3::Hasher::new(),
             verbose,
-            written: BTreeMap::new(),
+            written: Arc::default(),
+            asked: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            skipped: BTreeSet::new(),
             wanted_links: BTreeSet::new(),
         };
-        for number in 0..devices {
+        for (number, fold) in folds.iter().enumerate() {
+            let disk = Arc::new(VirtualDisk::folding(*fold));
+            if faults.has(Fault::Power) {
+                disk.forget_unsynced();
+            }
             world.devices.push(Device {
-                disk: Arc::new(VirtualDisk::new()),
+                disk,
                 store: MemStore::new(),
                 engine: None,
                 binding: number.to_le_bytes().to_vec(),
@@ -140,6 +208,12 @@ impl World {
                 wake: u64::MAX,
                 in_sync: false,
                 conflicts: 0,
+                clock: 0,
+                deaf: false,
+                backup: None,
+                held: BTreeMap::new(),
+                loses_power: false,
+                meddled: Arc::default(),
             });
         }
         world
@@ -163,27 +237,16 @@ impl World {
         self.pending.insert(self.sequence, what);
     }
 
-    pub(crate) fn plan_edit(&mut self, time: u64, device: usize, edit: Edit) {
-        self.at(time, What::Edit { device, edit });
+    /// Contents that users wrote.
+    pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn plan_start(&mut self, time: u64, device: usize) {
-        self.at(time, What::Start { device });
+    pub(crate) fn plan(&mut self, time: u64, action: Action) {
+        self.at(time, What::Act(action));
     }
 
-    pub(crate) fn plan_stop(&mut self, time: u64, device: usize) {
-        self.at(time, What::Stop { device });
-    }
-
-    pub(crate) fn plan_connect(&mut self, time: u64, a: usize, b: usize) {
-        self.at(time, What::Connect { a, b });
-    }
-
-    pub(crate) fn plan_disconnect(&mut self, time: u64, a: usize, b: usize) {
-        self.at(time, What::Disconnect { a, b });
-    }
-
-    /// Lets everything happen up to a time. False if the queue ran empty before.
+    /// Lets everything happen up to a time.
     pub(crate) fn run_until(&mut self, end: u64) -> Result<(), String> {
         let mut steps = 0u64;
         while let Some(&Reverse((time, sequence))) = self.queue.peek() {
@@ -195,25 +258,29 @@ impl World {
             self.now = self.now.max(time);
             self.step(what)?;
             steps += 1;
-            if steps > 2_000_000 {
-                return Err("two million steps without coming to an end".to_owned());
+            if steps > 500_000 {
+                return Err("no end: half a million steps without coming to rest".to_owned());
             }
         }
         self.now = end;
         Ok(())
     }
 
-    fn clock(&self) -> Now {
-        Now { ms: self.now, wall: EPOCH + i64::try_from(self.now).unwrap_or(0) * 1_000_000 }
+    fn clock(&self, device: usize) -> Now {
+        let ms = i64::try_from(self.now).unwrap_or(0) + self.devices[device].clock;
+        Now { ms: self.now, wall: EPOCH + ms * 1_000_000 }
+    }
+
+    fn set_clock(&self, device: usize) {
+        self.devices[device].disk.set_now(self.clock(device).wall / 1_000_000);
     }
 
     fn step(&mut self, what: What) -> Result<(), String> {
-        let millis = self.clock().wall / 1_000_000;
-        for device in &self.devices {
-            device.disk.set_now(millis);
-        }
         match what {
             What::Deliver { from, to, run, peer, bytes } => {
+                if self.cut_at.get(&peer).is_some_and(|at| *at < self.now) {
+                    return Ok(());
+                }
                 if self.stalled.contains(&(from, to)) {
                     self.held_back.push(What::Deliver { from, to, run, peer, bytes });
                     return Ok(());
@@ -226,10 +293,15 @@ impl World {
                 if self.devices[device].run != run {
                     return Ok(());
                 }
+                self.set_clock(device);
                 let disk = Arc::clone(&self.devices[device].disk);
-                let done = jobs::run(&*disk, job);
+                let done = match self.mutation {
+                    None => jobs::run(&*disk, job),
+                    Some(mutation) => jobs::run(&MutantDisk::new(&*disk, mutation), job),
+                };
+                self.notice_meddling(device);
                 if disk.has_no_power() {
-                    return self.crash(device);
+                    return self.die(device);
                 }
                 let delay = self.rng.below(3);
                 self.at(self.now + delay, What::Done { device, run, done });
@@ -241,32 +313,28 @@ impl World {
                 self.devices[device].wake = u64::MAX;
                 self.input(device, run, Input::Tick)
             }
-            What::Edit { device, edit } => {
-                self.edit(device, &edit);
-                Ok(())
-            }
-            What::Connect { a, b } => {
-                self.wanted_links.insert((a, b));
-                self.connect(a, b)
-            }
-            What::Disconnect { a, b } => {
-                self.wanted_links.remove(&(a, b));
-                self.disconnect(a, b)
-            }
-            What::Stop { device } => self.stop(device),
-            What::Start { device } => self.start(device),
+            What::Act(action) => self.act(action),
+            What::Down { device, run, peer } => self.input(device, run, Input::PeerDown { peer }),
         }
     }
 
     pub(crate) fn edit(&mut self, number: usize, edit: &Edit) -> bool {
+        self.set_clock(number);
         let device = &self.devices[number];
-        let outcome = edit.carry_out(&device.disk, &mut self.written);
+        let outcome = edit.carry_out(&device.disk, &mut self.written());
         let line = format!(
             "{number} edits: {edit}: {}",
             if outcome.is_some() { "done" } else { "cannot" }
         );
         self.note(&line);
         let Some(paths) = outcome else { return false };
+        self.asked.extend(edit.removes().map(str::to_owned));
+        self.notice(number, paths);
+        true
+    }
+
+    /// A watcher sees that something happened at some paths.
+    fn notice(&mut self, number: usize, paths: Vec<RelPath>) {
         // Events come only from directories that are watched, as from inotify.
         let device = &self.devices[number];
         let run = device.run;
@@ -274,11 +342,10 @@ impl World {
             .into_iter()
             .filter(|path| path.parent().is_some_and(|dir| device.watched.contains(&dir)));
         let paths: Vec<_> = seen.collect();
-        if device.engine.is_some() && !paths.is_empty() {
+        if device.engine.is_some() && !paths.is_empty() && !device.deaf {
             let delay = self.rng.below(4);
             self.at(self.now + delay, What::Hints { device: number, run, paths });
         }
-        true
     }
 
     pub(crate) fn start(&mut self, number: usize) -> Result<(), String> {
@@ -296,9 +363,10 @@ impl World {
             seed,
             binding: self.devices[number].binding.clone(),
         };
-        let index = MemIndex::open(&self.devices[number].store);
+        self.devices[number].disk.restore_power();
+        let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);
         let engine = Engine::open(index, SimAuthority(DeviceId(id)), options)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| format!("the engine failed: {error}"))?;
         let device = &mut self.devices[number];
         device.run += 1;
         device.engine = Some(engine);
@@ -326,83 +394,15 @@ impl World {
         }
         let device = &mut self.devices[number];
         if let Some(mut engine) = device.engine.take() {
-            engine.commit().map_err(|error| error.to_string())?;
+            engine.commit().map_err(|error| format!("the engine failed: {error}"))?;
         }
         device.run += 1;
         device.in_sync = false;
         Ok(())
     }
 
-    /// The machine loses its power: nothing is finished or committed.
-    pub(crate) fn crash(&mut self, number: usize) -> Result<(), String> {
-        self.note(&format!("{number} crashes"));
-        self.devices[number].engine = None;
-        self.devices[number].run += 1;
-        self.devices[number].in_sync = false;
-        let linked: Vec<_> =
-            self.links.keys().copied().filter(|(a, b)| *a == number || *b == number).collect();
-        for (a, b) in linked {
-            self.disconnect(a, b)?;
-        }
-        Ok(())
-    }
-
-    /// Something arrived, so that more may be sent.
-    fn drained(&mut self, from: usize, to: usize, bytes: usize) -> Result<(), String> {
-        let queued = self.queued.entry((from, to)).or_default();
-        let before = *queued;
-        *queued = queued.saturating_sub(bytes);
-        if before < TELL_QUEUED {
-            return Ok(());
-        }
-        let run = self.devices[from].run;
-        self.input(from, run, Input::Tick)
-    }
-
-    /// What the receiver did not read arrives now.
-    pub(crate) fn read_again(&mut self, from: usize, to: usize) {
-        self.stalled.remove(&(from, to));
-        let (now, later) = std::mem::take(&mut self.held_back).into_iter().partition(
-            |what| matches!(what, What::Deliver { from: f, to: t, .. } if (*f, *t) == (from, to)),
-        );
-        self.held_back = later;
-        let now: Vec<_> = now;
-        for what in now {
-            self.at(self.now, what);
-        }
-    }
-
-    pub(crate) fn connect(&mut self, a: usize, b: usize) -> Result<(), String> {
-        let up = |number: usize| self.devices[number].engine.is_some();
-        if a == b || self.links.contains_key(&(a, b)) || !up(a) || !up(b) {
-            return Ok(());
-        }
-        self.note(&format!("{a} and {b} are linked"));
-        let ends = [a, b].map(|number| {
-            self.next_peer += 1;
-            (number, PeerId(self.next_peer))
-        });
-        self.links.insert((a, b), Link { ends });
-        for ((number, peer), other) in ends.into_iter().zip([b, a]) {
-            let run = self.devices[number].run;
-            self.input(number, run, Input::PeerUp { peer, name: format!("device {other}") })?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn disconnect(&mut self, a: usize, b: usize) -> Result<(), String> {
-        let Some(link) = self.links.remove(&(a, b)) else { return Ok(()) };
-        self.note(&format!("{a} and {b} are cut"));
-        for (number, peer) in link.ends {
-            let run = self.devices[number].run;
-            self.queued.retain(|(from, _), _| *from != number);
-            self.input(number, run, Input::PeerDown { peer })?;
-        }
-        Ok(())
-    }
-
     pub(crate) fn input(&mut self, number: usize, run: u32, input: Input) -> Result<(), String> {
-        let clock = self.clock();
+        let clock = self.clock(number);
         let device = &mut self.devices[number];
         if device.run != run {
             return Ok(());
@@ -417,7 +417,9 @@ impl World {
                 }
             }
         }
-        let effects = engine.handle(clock, input).map_err(|error| error.to_string())?;
+        let effects = engine
+            .handle(clock, input)
+            .map_err(|error| format!("the engine failed: device {number}: {error}"))?;
         let wake = engine.next_wake();
         if wake < device.wake {
             device.wake = wake;
@@ -431,26 +433,9 @@ impl World {
 
     fn effect(&mut self, number: usize, run: u32, effect: Effect) -> Result<(), String> {
         match effect {
-            Effect::Send { peer, message } => {
-                let Some((to, to_peer)) = self.other_end(number, peer) else { return Ok(()) };
-                if self.verbose {
-                    self.note(&format!("{number} -> {to}: {}", describe(&message)));
-                }
-                let slow = self.rng.one_in(8);
-                let delay = 1 + self.rng.below(if slow { 40 } else { 4 });
-                let at = self.arrival.entry((number, to)).or_default();
-                *at = (self.now + delay).max(*at);
-                let (at, run) = (*at, self.devices[to].run);
-                let bytes = message.encode();
-                self.trace.update(&bytes);
-                *self.queued.entry((number, to)).or_default() += bytes.len();
-                if let Some(sent) = &mut self.sent {
-                    sent.push(Sent { time: self.now, from: number, to, message });
-                }
-                self.at(at, What::Deliver { from: number, to, run, peer: to_peer, bytes });
-            }
+            Effect::Send { peer, message } => self.send(number, peer, message)?,
             Effect::Disconnect { reason, .. } => {
-                return Err(format!("device {number} ended a link: {reason}"));
+                return Err(format!("ended a link: device {number}: {reason}"));
             }
             Effect::Job(job) => {
                 let delay = self.rng.below(4);
@@ -465,22 +450,17 @@ impl World {
                 match event {
                     Event::InSync { .. } => self.devices[number].in_sync = true,
                     Event::Conflict { .. } => self.devices[number].conflicts += 1,
+                    Event::Skipped { path, reason } if reason.contains("no connected device") => {
+                        self.skipped.insert(path);
+                    }
+                    Event::Applied { path, kind: AppliedKind::Deleted, .. } => {
+                        self.removed.insert(path.to_string());
+                    }
                     _ => {}
                 }
             }
         }
         Ok(())
-    }
-
-    fn other_end(&self, number: usize, peer: PeerId) -> Option<(usize, PeerId)> {
-        self.links.values().find_map(|link| {
-            let [one, two] = link.ends;
-            match (number, peer) {
-                end if end == one => Some(two),
-                end if end == two => Some(one),
-                _ => None,
-            }
-        })
     }
 
     /// True if every running device is settled, and those that are linked hold equal records.
@@ -496,11 +476,11 @@ impl World {
         self.links.keys().all(|(a, b)| roots.get(a) == roots.get(b))
     }
 
-    /// True if every device is settled, and all that are linked hold equal records.
+    /// True if every running device is settled, and all hold equal records.
     pub(crate) fn has_converged(&mut self) -> bool {
         let mut roots = Vec::new();
         for device in &mut self.devices {
-            let Some(engine) = &mut device.engine else { return false };
+            let Some(engine) = &mut device.engine else { continue };
             if !engine.is_settled() {
                 return false;
             }
@@ -508,16 +488,6 @@ impl World {
         }
         roots.windows(2).all(|pair| pair[0] == pair[1])
     }
-}
-
-fn describe(message: &Message) -> String {
-    let mut text = format!("{message:?}");
-    let mut cut = text.len().min(180);
-    while !text.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    text.truncate(cut);
-    text
 }
 
 #[allow(clippy::print_stdout, reason = "a history is what was asked for")]

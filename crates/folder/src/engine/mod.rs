@@ -133,7 +133,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         index.put_meta("binding", &options.binding)?;
         index.put_meta("replica", &replica.to_le_bytes())?;
         index.put_meta("counter", &(counter + COUNTER_BLOCK).to_le_bytes())?;
-        let first_scan_done = index.meta("scanned")?.is_some();
+        let first_scan_done = bound && index.meta("scanned")?.is_some();
         let latest =
             index.meta("latest")?.map(|bytes| peer::unpack_latest(&bytes)).unwrap_or_default();
         let mut unused = index.meta("unused")?.map(|bytes| unpack(&bytes)).unwrap_or_default();
@@ -145,8 +145,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         unused.drain(..unused.len().saturating_sub(MAX_UNUSED));
         index.put_meta("unused", &pack(&unused))?;
         let open_intents = index.intents()?;
-        index.commit()?;
-        Ok(Self {
+        let mut engine = Self {
             index,
             authority,
             options,
@@ -173,7 +172,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
             last_progress: 0,
             last_told: 0,
             told_in_sync: None,
-        })
+        };
+        if !bound {
+            // What was here when the index was copied or backed up proves nothing about what is here now:
+            // what is absent was not deleted, and what differs is not an edit of what was there.
+            engine.forget_below(&RelPath::root())?;
+        }
+        engine.index.commit()?;
+        engine.uncommitted = false;
+        Ok(engine)
     }
 
     /// Deals with one input and returns what is to be done, in order.

@@ -7,7 +7,7 @@ use std::{
 
 use tree::{ReadFile, Stat, WriteFile};
 
-use super::{FREE_SPACE, FileNode, Meter, SharedFile, lock};
+use super::{Call, FREE_SPACE, FileNode, Meter, SharedFile, lock, power};
 
 impl FileNode {
     /// After the contents changed.
@@ -24,8 +24,8 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    fn change(&self) -> io::Result<MutexGuard<'_, FileNode>> {
-        self.meter.count_change()?;
+    fn pass(&self, call: Call) -> io::Result<MutexGuard<'_, FileNode>> {
+        self.meter.pass(call)?;
         Ok(lock(&self.file))
     }
 }
@@ -36,11 +36,11 @@ fn length(value: u64) -> io::Result<usize> {
 
 impl ReadFile for Handle {
     fn stat(&self) -> io::Result<Stat> {
-        Ok(lock(&self.file).stat)
+        Ok(self.pass(Call::Look)?.stat)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let file = lock(&self.file);
+        let file = self.pass(Call::Look)?;
         let rest = file.contents.get(length(offset)?..).unwrap_or_default();
         let read = rest.len().min(buf.len());
         buf[..read].copy_from_slice(&rest[..read]);
@@ -55,7 +55,8 @@ impl WriteFile for Handle {
         if end as u64 > FREE_SPACE {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let mut file = self.change()?;
+        let mut file = self.pass(Call::Write)?;
+        power::before_write(&self.meter, &mut file);
         let contents = Arc::make_mut(&mut file.contents);
         if contents.len() < end {
             contents.resize(end, 0);
@@ -66,21 +67,21 @@ impl WriteFile for Handle {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut file = self.change()?;
+        let mut file = self.pass(Call::Write)?;
+        power::before_write(&self.meter, &mut file);
         Arc::make_mut(&mut file.contents).resize(length(len.min(FREE_SPACE))?, 0);
         file.touch(self.meter.now());
         Ok(())
     }
 
     fn set_meta(&self, mode: u32, mtime: i64) -> io::Result<()> {
-        let mut file = self.change()?;
+        let mut file = self.pass(Call::Change)?;
         (file.stat.mode, file.stat.mtime) = (mode & 0o777, mtime);
         file.stat.ctime = self.meter.now();
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        drop(self.change()?);
-        Ok(())
+        power::synced(&mut *self.pass(Call::Sync)?)
     }
 }

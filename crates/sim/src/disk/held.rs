@@ -17,13 +17,32 @@ impl VirtualDisk {
     /// # Errors
     /// If no regular file is there.
     pub fn hold(&self, path: &str) -> io::Result<Held> {
-        let path = Self::user_path(path)?;
-        match find_mut(&mut lock(&self.state), &path)? {
+        let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path)?);
+        match find_mut(&mut top, &path)? {
             Entry::File(file) => {
                 Ok(Held { file: Arc::clone(file), meter: Arc::clone(&self.meter) })
             }
             _ => Err(invalid("not a regular file")),
         }
+    }
+
+    /// [`Held::write`], if the file still has a name, in the tree or in `.kin`. Returns what it held before.
+    pub(crate) fn write_held(&self, held: &Held, contents: &[u8]) -> Option<Arc<Vec<u8>>> {
+        if !has_inode(&lock(&self.state), &held.file) {
+            return None;
+        }
+        let before = Arc::clone(&lock(&held.file).contents);
+        held.write(contents);
+        Some(before)
+    }
+}
+
+fn has_inode(entry: &Entry, inode: &SharedFile) -> bool {
+    match entry {
+        Entry::Dir { names, .. } => names.values().any(|entry| has_inode(entry, inode)),
+        Entry::File(file) => Arc::ptr_eq(file, inode),
+        Entry::Symlink { .. } | Entry::Other(_) => false,
     }
 }
 
@@ -33,5 +52,6 @@ impl Held {
         let mut file = lock(&self.file);
         *Arc::make_mut(&mut file.contents) = contents.to_vec();
         file.touch(self.meter.now());
+        file.durable = None;
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of the virtual disk.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use tree::{
     apply::{self, Writable},
     contract::{CASES, Subject},

@@ -64,8 +64,8 @@ impl VirtualDisk {
     }
 
     fn user_edit(&self, path: &str, edit: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let path = Self::user_path(path)?;
         let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path)?);
         let (dir, name) = split(&path);
         self.mkdir_all(&mut top, dir)?;
         let names = find_any(&mut top, dir)?.names_mut()?;
@@ -76,6 +76,8 @@ impl VirtualDisk {
         let mut file = lock(file);
         edit(Arc::make_mut(&mut file.contents));
         file.touch(self.meter.now());
+        file.durable = None;
+        self.names_are_durable();
         Ok(())
     }
 
@@ -108,8 +110,8 @@ impl VirtualDisk {
     }
 
     fn user_put(&self, path: &str, entry: Entry) -> io::Result<()> {
-        let path = Self::user_path(path)?;
         let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path)?);
         let (dir, name) = split(&path);
         self.mkdir_all(&mut top, dir)?;
         let names = find_any(&mut top, dir)?.names_mut()?;
@@ -117,6 +119,7 @@ impl VirtualDisk {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         names.insert(name.into(), entry);
+        self.names_are_durable();
         Ok(())
     }
 
@@ -125,11 +128,16 @@ impl VirtualDisk {
     /// # Errors
     /// `NotFound`; `AlreadyExists`; `InvalidInput` for moving a directory into itself.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (from, to) = (Self::user_path(from)?, Self::user_path(to)?);
+        let mut top = lock(&self.state);
+        let (from, wanted) = (self.real(&top, Self::user_path(from)?), Self::user_path(to)?);
+        let mut to = self.real(&top, wanted.clone());
+        if to == from {
+            // Only its case changes.
+            to = format!("{}/{}", split(&to).0, split(&wanted).1);
+        }
         if to.starts_with(&from) && to[from.len()..].starts_with('/') {
             return Err(invalid("a directory cannot be moved into itself"));
         }
-        let mut top = lock(&self.state);
         let (from_dir, from_name) = split(&from);
         let is_dir = {
             let names = find_any(&mut top, from_dir)?.names()?;
@@ -150,6 +158,7 @@ impl VirtualDisk {
         };
         entry.change_stat(|stat| stat.ctime = self.meter.now());
         find_any(&mut top, to_dir)?.names_mut()?.insert(to_name.into(), entry);
+        self.names_are_durable();
         Ok(())
     }
 
@@ -158,9 +167,10 @@ impl VirtualDisk {
     /// # Errors
     /// `NotFound`.
     pub fn remove(&self, path: &str) -> io::Result<()> {
-        let path = Self::user_path(path)?;
-        let (dir, name) = split(&path);
         let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path)?);
+        let (dir, name) = split(&path);
+        self.names_are_durable();
         let names = find_any(&mut top, dir)?.names_mut()?;
         names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -170,8 +180,10 @@ impl VirtualDisk {
     /// # Errors
     /// If something there is no directory.
     pub fn mkdir(&self, path: &str) -> io::Result<()> {
-        let path = Self::user_path(path)?;
-        self.mkdir_all(&mut lock(&self.state), &path)
+        let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path)?);
+        self.names_are_durable();
+        self.mkdir_all(&mut top, &path)
     }
 
     /// Sets permission bits.
@@ -179,9 +191,11 @@ impl VirtualDisk {
     /// # Errors
     /// `NotFound`.
     pub fn chmod(&self, path: &str, mode: u32) -> io::Result<()> {
-        let path = Self::user_path(path)?;
+        let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path)?);
         let now = self.meter.now();
-        find_any(&mut lock(&self.state), &path)?.change_stat(|stat| {
+        self.names_are_durable();
+        find_any(&mut top, &path)?.change_stat(|stat| {
             (stat.mode, stat.ctime) = (mode & 0o777, now);
         });
         Ok(())
@@ -190,8 +204,9 @@ impl VirtualDisk {
     /// A regular file's contents; `None` if there is none.
     #[must_use]
     pub fn contents(&self, path: &str) -> Option<Arc<Vec<u8>>> {
-        let path = Self::user_path(path).ok()?;
-        match find_any(&mut lock(&self.state), &path) {
+        let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path).ok()?);
+        match find_any(&mut top, &path) {
             Ok(Entry::File(file)) => Some(Arc::clone(&lock(file).contents)),
             _ => None,
         }

@@ -6,6 +6,7 @@ mod disk;
 mod hostile;
 mod ignored;
 mod memory;
+mod mutations;
 mod recover;
 mod replicas;
 mod travel;

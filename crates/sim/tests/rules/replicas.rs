@@ -27,7 +27,8 @@ fn e1_a_copied_index_gets_a_new_replica() {
         assert_ne!(scenario.replica(0), scenario.replica(2));
         scenario.write(0, "a", b"edited on the original");
         scenario.write(2, "a", b"edited on the copy");
-        scenario.settle();
+        // The copy does not come to rest alone: what its index knows of may be elsewhere.
+        scenario.run(5_000);
         scenario.link(1, 2);
         scenario.settle();
         assert_alike(&scenario, 3);
@@ -38,6 +39,31 @@ fn e1_a_copied_index_gets_a_new_replica() {
             );
         }
         assert_eq!(scenario.copies(1).len(), 1);
+    }
+}
+
+#[test]
+fn e1_an_index_copied_to_another_tree_deletes_nothing() {
+    // Found by `--faults index --from 121`.
+    for seed in SEEDS {
+        let mut scenario = Scenario::new(seed, 2);
+        scenario.write(0, "a", b"only on the original");
+        scenario.write(0, "d/b", b"on both, and different");
+        scenario.write(1, "d/b", b"the other's own");
+        scenario.start(0);
+        scenario.settle();
+        // Only the state is copied, not the tree that it describes.
+        scenario.put_index(1, scenario.index(0).copy());
+        scenario.start(1);
+        scenario.run(5_000);
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_alike(&scenario, 2);
+        let shown: Vec<_> =
+            scenario.paths(1).iter().filter_map(|path| scenario.text(1, path)).collect();
+        for text in ["only on the original", "on both, and different", "the other's own"] {
+            assert!(shown.iter().any(|it| it == text), "seed {seed}: {text} is not in {shown:?}");
+        }
     }
 }
 

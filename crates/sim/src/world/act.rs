@@ -1,0 +1,261 @@
+//! What happens to a world from outside.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
+
+use folder::{engine::Input, index::MemStore};
+use wire::RelPath;
+
+use super::World;
+use crate::{
+    fault::Fault,
+    history::{self, Edit},
+    plan::{Action, Way},
+};
+
+impl World {
+    pub(super) fn act(&mut self, action: Action) -> Result<(), String> {
+        match action {
+            Action::Edit(device, edit) => {
+                self.edit(device, &edit);
+                Ok(())
+            }
+            Action::Meddle(device, nth, edit) => {
+                self.meddle(device, nth, edit);
+                Ok(())
+            }
+            Action::Ambush(device, after, way) => {
+                self.ambush(device, after, way);
+                Ok(())
+            }
+            Action::Hold(device, path) => {
+                let held = self.devices[device].disk.hold(&path).ok();
+                self.note(&format!("{device} opens {path}: {}", held.is_some()));
+                self.devices[device].held.extend(held.map(|held| (path, held)));
+                Ok(())
+            }
+            Action::WriteHeld(device, path, bytes) => {
+                self.write_held(device, &path, bytes);
+                Ok(())
+            }
+            Action::Connect(a, b) => {
+                let (a, b) = (a.min(b), a.max(b));
+                self.wanted_links.insert((a, b));
+                self.connect(a, b)
+            }
+            Action::Cut(a, b, late) => {
+                self.wanted_links.remove(&(a.min(b), a.max(b)));
+                self.disconnect_unevenly(a, b, late)
+            }
+            Action::Slow(a, b, longer) => {
+                self.slow.insert((a.min(b), a.max(b)), longer);
+                Ok(())
+            }
+            Action::Stop(device) => self.stop(device),
+            Action::Start(device) => self.start(device),
+            Action::Die { device, nth: None, power } => {
+                self.devices[device].loses_power = power;
+                self.die(device)
+            }
+            Action::Die { device, nth: Some(nth), power } => {
+                self.devices[device].loses_power = power;
+                let disk = Arc::downgrade(&self.devices[device].disk);
+                let dies = move || {
+                    if let Some(disk) = disk.upgrade() {
+                        disk.cut_power();
+                    }
+                };
+                self.devices[device].disk.before_call(nth, dies);
+                Ok(())
+            }
+            Action::DiskFails(device, how) => {
+                self.note(&format!("the disk of {device}: {how:?}"));
+                let how = how.map(|(failing, one_in)| (failing, one_in, self.rng.fork()));
+                self.devices[device].disk.fail(how);
+                Ok(())
+            }
+            Action::Deaf(device) => {
+                self.devices[device].deaf = true;
+                Ok(())
+            }
+            Action::Hears(device, says) => {
+                self.note(&format!("the watcher of {device} works again"));
+                self.devices[device].deaf = false;
+                let run = self.devices[device].run;
+                if says { self.input(device, run, Input::Overflow) } else { Ok(()) }
+            }
+            Action::Clock(device, off) => {
+                self.devices[device].clock = off;
+                Ok(())
+            }
+            Action::BackUp(device) => {
+                // Only an index that ran has anything in it.
+                let here = &mut self.devices[device];
+                if here.run > 0 {
+                    here.backup = Some((here.store.copy(), here.disk.snapshot_of_machine()));
+                }
+                Ok(())
+            }
+            Action::Restore(device, in_place) => {
+                self.die(device)?;
+                let backup = self.devices[device].backup.as_ref().map(|(index, _)| index.copy());
+                self.put_index(device, backup.unwrap_or_default(), in_place);
+                Ok(())
+            }
+            Action::RollBack(device) => {
+                self.die(device)?;
+                self.roll_back(device);
+                Ok(())
+            }
+            Action::CopyState(from, to) => {
+                self.die(to)?;
+                let copy = self.devices[from].store.copy();
+                self.put_index(to, copy, false);
+                Ok(())
+            }
+            Action::DeleteIndex(device) => {
+                self.die(device)?;
+                self.put_index(device, MemStore::new(), false);
+                Ok(())
+            }
+        }
+    }
+
+    fn put_index(&mut self, device: usize, index: MemStore, in_place: bool) {
+        self.note(&format!("{device} gets another index"));
+        self.devices[device].store = index;
+        if !in_place && self.mutation.is_none() {
+            // Another file, and so another inode.
+            self.devices[device].binding.push(0);
+        }
+    }
+
+    fn meddle(&mut self, device: usize, nth: u64, edit: Edit) {
+        let Some(here) = self.devices.get(device) else { return };
+        let (disk, written) = (Arc::downgrade(&here.disk), Arc::clone(&self.written));
+        let meddled = Arc::clone(&here.meddled);
+        let does = move || {
+            let Some(disk) = disk.upgrade() else { return };
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(paths) = edit.carry_out(&disk, &mut written) {
+                let removed = edit.removes().map(str::to_owned);
+                let done = (format!("{device} edits meanwhile: {edit}"), paths, removed);
+                meddled.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+            }
+        };
+        here.disk.before_call(nth, does);
+    }
+
+    fn ambush(&mut self, device: usize, after: u64, way: Way) {
+        let Some(here) = self.devices.get(device) else { return };
+        let (disk, written) = (Arc::downgrade(&here.disk), Arc::clone(&self.written));
+        let meddled = Arc::clone(&here.meddled);
+        let does = move |path: &str| {
+            let Some(disk) = disk.upgrade() else { return };
+            if path.contains(".conflict-") {
+                // Nobody writes to the name of a copy in the moment it is made; its bytes would be in history.
+                return;
+            }
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut meddled = meddled.lock().unwrap_or_else(PoisonError::into_inner);
+            for edit in way.edits(path) {
+                if let Some(paths) = edit.carry_out(&disk, &mut written) {
+                    let removed = edit.removes().map(str::to_owned);
+                    meddled.push((format!("{device} ambushes: {edit}"), paths, removed));
+                }
+            }
+        };
+        here.disk.before_touch(after, does);
+    }
+
+    /// The machine is as it was when the backup was made. What only it had since is gone, and nobody's loss
+    /// but the user's.
+    fn roll_back(&mut self, device: usize) {
+        let Some((index, disk)) = self.devices[device].backup.take() else { return };
+        self.note(&format!("{device} is set back"));
+        let mut elsewhere = HashSet::new();
+        for (number, other) in self.devices.iter().enumerate() {
+            if number != device {
+                let all = other.disk.all_contents();
+                elsewhere.extend(all.into_iter().map(|(_, bytes)| bytes));
+            }
+        }
+        for (content, replaced) in self.written().iter_mut() {
+            *replaced |= !elsewhere.contains(content);
+        }
+        let here = &mut self.devices[device];
+        here.disk.roll_back(&disk);
+        here.store = index;
+        here.held.clear();
+    }
+
+    /// What a user did in the middle of a job has been done.
+    pub(super) fn notice_meddling(&mut self, device: usize) {
+        if !self.faults.has(Fault::Races) {
+            return;
+        }
+        let done = std::mem::take(
+            &mut *self.devices[device].meddled.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        for (line, paths, removed) in done {
+            self.note(&line);
+            self.asked.extend(removed);
+            self.notice(device, paths);
+        }
+    }
+
+    fn write_held(&mut self, device: usize, path: &str, bytes: Vec<u8>) {
+        self.set_clock(device);
+        let here = &self.devices[device];
+        let Some(held) = here.held.get(path) else { return };
+        let Some(before) = here.disk.write_held(held, &bytes) else { return };
+        history::note_replaced(&mut self.written(), Some(before));
+        self.note(&format!("{device} writes to what it opened as {path}"));
+        self.written().insert(bytes, false);
+        if let Ok(path) = RelPath::parse(path) {
+            self.notice(device, vec![path]);
+        }
+    }
+
+    /// A process dies: nothing is finished or committed. If its machine loses power, what was not synced is
+    /// gone too.
+    pub(super) fn die(&mut self, number: usize) -> Result<(), String> {
+        if self.devices[number].engine.is_none() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.devices[number].loses_power) {
+            self.note(&format!("{number} loses power"));
+            let mut rng = self.rng.fork();
+            self.devices[number].disk.lose_unsynced(&mut rng);
+            self.devices[number].held.clear();
+        }
+        self.crash(number)
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&mut self) {
+        self.slow.clear();
+        for device in &mut self.devices {
+            device.disk.fail(None);
+            // What was to happen before a call to come does not happen any more.
+            device.disk.restore_power();
+            device.deaf = false;
+        }
+    }
+
+    /// A process dies: nothing is finished or committed.
+    pub(crate) fn crash(&mut self, number: usize) -> Result<(), String> {
+        self.note(&format!("{number} crashes"));
+        self.devices[number].engine = None;
+        self.devices[number].run += 1;
+        self.devices[number].in_sync = false;
+        let linked: Vec<_> =
+            self.links.keys().copied().filter(|(a, b)| *a == number || *b == number).collect();
+        for (a, b) in linked {
+            self.disconnect(a, b)?;
+        }
+        Ok(())
+    }
+}

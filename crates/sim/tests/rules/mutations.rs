@@ -1,0 +1,53 @@
+//! The simulator itself: deliberate mistakes between the engine and its world must be found, and soon.
+
+use sim::{
+    Mutation,
+    fault::{Fault, Faults},
+    history,
+};
+
+/// A mistake must show within this many seeds.
+const SEEDS: u64 = 5_000;
+
+/// The first seed that shows the mistake, in a world with one kind of fault, and which does not fail without.
+#[track_caller]
+fn is_caught(mutation: Mutation, fault: Fault) {
+    let faults: Faults = std::iter::once(fault).collect();
+    for seed in 0..SEEDS {
+        let plan = sim::plan(seed, faults);
+        if !plan.faults.has(fault) {
+            continue;
+        }
+        if let Some(failure) = history::play(&plan, Some(mutation), false).failure {
+            let without = history::play(&plan, None, false).failure;
+            assert_eq!(without, None, "seed {seed} fails without the mistake too: {failure}");
+            return;
+        }
+    }
+    panic!("{mutation:?} was not caught within {SEEDS} seeds");
+}
+
+#[test]
+fn a_clock_that_decides_is_caught() {
+    is_caught(Mutation::NewestWins, Fault::Clock);
+}
+
+#[test]
+fn an_exchange_that_is_not_checked_is_caught() {
+    is_caught(Mutation::NoExchangeCheck, Fault::Races);
+}
+
+#[test]
+fn an_index_committed_before_the_swap_is_durable_is_caught() {
+    is_caught(Mutation::CommittedTooEarly, Fault::Power);
+}
+
+#[test]
+fn a_missing_parent_read_as_a_deletion_is_caught() {
+    is_caught(Mutation::MissingParentDeletes, Fault::Disk);
+}
+
+#[test]
+fn a_counter_used_again_after_a_restore_is_caught() {
+    is_caught(Mutation::CounterReused, Fault::Index);
+}
