@@ -5,6 +5,7 @@
 //! [`engine`] is the state machine, pure but for the [`index`] it owns; [`jobs`] are its hands on the
 //! disk. Nothing here opens a file or a socket by itself.
 
+pub mod brake;
 pub mod compress;
 pub mod content;
 pub mod decide;

@@ -2,7 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "the test is a program that edits beside kin"
+    reason = "the test plays the person who owns the files"
 )]
 
 use std::{fs::File, os::unix::fs::FileExt as _};

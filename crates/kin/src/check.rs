@@ -3,6 +3,7 @@
 //! Each takes `what`, the name of the flag or config key the value came from, for the message.
 
 use ignore::gitignore::GitignoreBuilder;
+use node::DeleteLimit;
 
 use crate::{error::CommandError, escape::is_unsafe};
 
@@ -119,6 +120,22 @@ pub(crate) fn transfers(what: &str, count: u64) -> Result<usize, CommandError> {
         _ => Err(CommandError::usage("transfers", &format!("{what}: {count} is out of range"))
             .hint("use a number from 1 to 64; 4 is the default")),
     }
+}
+
+/// How many deletions go without a question: a number of files, or a share of them as `N%`.
+pub(crate) fn max_deletes(what: &str, text: &str) -> Result<DeleteLimit, CommandError> {
+    let limit = match text.strip_suffix('%') {
+        Some(share) => share
+            .parse()
+            .ok()
+            .filter(|share| *share <= 100)
+            .map(|percent| DeleteLimit { percent, ..DeleteLimit::default() }),
+        None => text.parse().ok().map(|files| DeleteLimit { files, percent: 0 }),
+    };
+    limit.ok_or_else(|| {
+        CommandError::usage("max_deletes", &format!("{what}: {text:?} is no number of deletions"))
+            .hint("use a number of files or a share of them, for example 1000 or 80%; 100% never asks")
+    })
 }
 
 /// A list no longer than one run takes.

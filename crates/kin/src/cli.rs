@@ -110,6 +110,7 @@ mod tests {
             "exclude",
             "topic",
             "max_concurrent_transfers",
+            "max_deletes",
         ] {
             assert!(REFERENCE.contains(&format!("| `{key}` |")), "{key} is missing");
         }
@@ -125,7 +126,9 @@ mod tests {
             "in_sync",
             "applied",
             "conflict",
+            "brake",
             "skipped",
+            "mended",
             "error",
         ] {
             assert!(REFERENCE.contains(&format!("| `{event}` |")), "{event} is missing");

@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) exclude: Option<Value<Vec<String>>>,
     pub(crate) topic: Option<Value<String>>,
     pub(crate) max_concurrent_transfers: Option<Value<u64>>,
+    pub(crate) max_deletes: Option<Value<String>>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +51,7 @@ struct Raw {
     exclude: Option<Spanned<OneOrMany>>,
     topic: Option<Spanned<String>>,
     max_concurrent_transfers: Option<Spanned<u64>>,
+    max_deletes: Option<Spanned<String>>,
 }
 
 impl Config {
@@ -66,7 +68,7 @@ impl Config {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let what = error.message().lines().collect::<Vec<_>>().join(" ");
             CommandError::usage("config", &format!("{}, line {line}: {what}", file.display()))
-                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic and max_concurrent_transfers")
+                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers and max_deletes")
         })?;
         let base = file.parent().unwrap_or(Path::new(""));
         Ok(Self {
@@ -79,6 +81,7 @@ impl Config {
             exclude: located(text, raw.exclude, |exclude| exclude.0),
             topic: located(text, raw.topic, |topic| topic),
             max_concurrent_transfers: located(text, raw.max_concurrent_transfers, |count| count),
+            max_deletes: located(text, raw.max_deletes, |limit| limit),
         })
     }
 

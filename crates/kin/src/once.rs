@@ -10,9 +10,13 @@ use std::{
 };
 
 use identity::DeviceId;
-use node::Event;
+use node::{Event, QuestionId};
 
-use crate::error::{CommandError, Exit};
+use crate::{
+    error::{CommandError, Exit},
+    output::words,
+    prompt::Deletions,
+};
 
 /// Names kept of those that were found; more than that are not a LAN but a flood.
 const MAX_FOUND: usize = 1024;
@@ -27,6 +31,8 @@ pub(crate) struct Once {
     said_no: BTreeSet<String>,
     refused: Option<String>,
     closed: Option<String>,
+    /// Deletions that are held.
+    braked: Option<Deletions>,
     moved: (u64, u64),
 }
 
@@ -49,6 +55,7 @@ impl Once {
             said_no: BTreeSet::new(),
             refused: None,
             closed: None,
+            braked: None,
             moved: (0, 0),
         }
     }
@@ -62,6 +69,18 @@ impl Once {
     pub(crate) fn said_no(&mut self, name: &str) {
         if self.said_no.len() < MAX_FOUND {
             self.said_no.insert(name.to_owned());
+        }
+    }
+
+    /// Deletions are held: that will not come to an agreement unless somebody agrees.
+    pub(crate) fn brake(&mut self, deletions: &Deletions) {
+        self.braked = Some(deletions.clone());
+    }
+
+    /// Those of this question are not held any more.
+    pub(crate) fn brake_is_off(&mut self, id: QuestionId, now: Instant) {
+        if self.braked.take_if(|held| held.id == id).is_some() {
+            self.something_moved(now);
         }
     }
 
@@ -87,6 +106,7 @@ impl Once {
                 self.something_moved(now);
             }
             Event::Applied { .. } | Event::Conflict { .. } => self.something_moved(now),
+            Event::ConfirmWithdrawn { id, .. } => self.brake_is_off(*id, now),
             Event::AdmissionClosed { reason } => self.closed = Some(reason.clone()),
             Event::Refused { name, reason } => {
                 self.found.remove(name);
@@ -111,12 +131,20 @@ impl Once {
     /// Why it did not come to an agreement, as far as anybody knows.
     pub(crate) fn expired(&self, asking: bool) -> CommandError {
         let seconds = self.timeout.as_secs();
+        if let Some(held) = &self.braked {
+            return CommandError::failed("brake", &words::deletions(held)).hint(
+                "if they are meant, start again with --accept-deletes; if not, put the files back",
+            );
+        }
         if !self.connected.is_empty() {
             let names: Vec<&str> = self.connected.values().map(String::as_str).collect();
             let message =
                 format!("nothing moved for {seconds} s, and {} is not in sync", names.join(", "));
             return CommandError::new(Exit::TimedOut, "timeout", &message)
-                .hint("see above for errors and skipped files, or give it longer with --timeout");
+                .hint("see above for errors and skipped files, or give it longer with --timeout")
+                .hint(
+                    "the other device may ask its person something, for example about deletions",
+                );
         }
         if asking {
             let message = format!("the question was not answered within {seconds} s");
@@ -199,7 +227,11 @@ mod tests {
         let mut once = Once::new(start, TIMEOUT);
         assert_eq!(once.event(&connected(1), false, start), None);
         assert_eq!(
-            exit(once.event(&Event::InSync { files: 1, bytes: 1, peers: 1 }, false, start)),
+            exit(once.event(
+                &Event::InSync { files: 1, bytes: 1, peers: 1, skipped: 0 },
+                false,
+                start
+            )),
             0
         );
     }
@@ -236,6 +268,32 @@ mod tests {
         once.event(&disconnected(1), false, at(155));
         assert_eq!(once.deadline(), at(160));
         assert!(once.expired(false).message.contains("no other device"));
+    }
+
+    #[test]
+    fn e19_held_deletions_fail_it_when_the_time_is_over_and_consent_gives_it_more() {
+        let start = Instant::now();
+        let mut once = Once::new(start, TIMEOUT);
+        once.event(&connected(1), false, start);
+        let held = |id| Deletions {
+            id: QuestionId(id),
+            deletes: 90,
+            of: 100,
+            held: 90,
+            from: "desk".into(),
+            here: false,
+        };
+        once.brake(&held(1));
+        let error = once.expired(false);
+        assert_eq!((error.exit, error.kind), (Exit::Failed, "brake"));
+        assert!(error.message.contains("90 of 100 files here were deleted on desk"), "{error:?}");
+        assert!(error.hints.concat().contains("--accept-deletes"));
+        once.brake(&held(2));
+        once.brake_is_off(QuestionId(1), start);
+        assert_eq!(once.expired(false).kind, "brake", "another question is open");
+        once.brake_is_off(QuestionId(2), start + TIMEOUT / 2);
+        assert_eq!(once.deadline(), start + TIMEOUT / 2 + TIMEOUT);
+        assert_eq!(once.expired(false).kind, "timeout");
     }
 
     #[test]

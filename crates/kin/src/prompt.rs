@@ -23,17 +23,62 @@ pub(crate) struct Question {
     pub(crate) along: Vec<(DeviceId, String)>,
 }
 
+/// Are these deletions meant (rule E19)?
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Deletions {
+    pub(crate) id: QuestionId,
+    /// Files deleted within 24 hours, with those that are held.
+    pub(crate) deletes: u64,
+    /// Of how many.
+    pub(crate) of: u64,
+    /// Files whose deletion is held.
+    pub(crate) held: u64,
+    /// Who deleted them (unescaped); empty if that is not known.
+    pub(crate) from: String,
+    /// True if some are gone from this device's folder.
+    pub(crate) here: bool,
+}
+
+/// What is asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    Device(Question),
+    Deletions(Deletions),
+}
+
+impl Asked {
+    pub(crate) fn id(&self) -> QuestionId {
+        match self {
+            Self::Device(question) => question.id,
+            Self::Deletions(deletions) => deletions.id,
+        }
+    }
+
+    /// What it is about, in messages.
+    fn about(&self) -> &str {
+        match self {
+            Self::Device(question) => &question.name,
+            Self::Deletions(_) => "deletions",
+        }
+    }
+
+    fn sas(&self) -> &str {
+        match self {
+            Self::Device(question) => &question.sas,
+            Self::Deletions(_) => "",
+        }
+    }
+}
+
 /// Something to do because of a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// Show this question and listen for a line.
-    Show(Question),
+    Show(Asked),
     /// Pass the answer on.
     Answer {
         /// Which question.
-        id: QuestionId,
-        /// The name of the device it was about (unescaped).
-        name: String,
+        asked: Asked,
         /// True for yes.
         yes: bool,
     },
@@ -44,8 +89,8 @@ pub(crate) enum Step {
 /// All questions of a run.
 #[derive(Default, Debug)]
 pub(crate) struct Questions {
-    open: Option<Question>,
-    waiting: VecDeque<Question>,
+    open: Option<Asked>,
+    waiting: VecDeque<Asked>,
     ended: bool,
     /// The last question went away unanswered: a line may be meant for it.
     replaced: bool,
@@ -53,12 +98,12 @@ pub(crate) struct Questions {
 
 impl Questions {
     /// The question that a line would answer now.
-    pub(crate) fn open(&self) -> Option<&Question> {
+    pub(crate) fn open(&self) -> Option<&Asked> {
         self.open.as_ref()
     }
 
     /// A new question: shown at once if no other is open, else later.
-    pub(crate) fn ask(&mut self, question: Question) -> Vec<Step> {
+    pub(crate) fn ask(&mut self, question: Asked) -> Vec<Step> {
         if self.ended {
             return no(question, "standard input has ended, which means no");
         }
@@ -71,10 +116,11 @@ impl Questions {
 
     /// The question needs no answer any more.
     pub(crate) fn withdrawn(&mut self, id: QuestionId, reason: &str) -> Vec<Step> {
-        self.waiting.retain(|question| question.id != id);
+        self.waiting.retain(|question| question.id() != id);
         let mut steps = Vec::new();
-        if let Some(open) = self.open.take_if(|open| open.id == id) {
-            steps.push(Step::Note(format!("the question about {} is void: {reason}", open.name)));
+        if let Some(open) = self.open.take_if(|open| open.id() == id) {
+            steps
+                .push(Step::Note(format!("the question about {} is void: {reason}", open.about())));
             self.replaced = true;
             steps.extend(self.next());
         }
@@ -94,21 +140,22 @@ impl Questions {
                 // Somebody who cuts the other's link as the person presses the key must not get the yes.
                 let note = format!(
                     "this is another question than before: answer y {} if you mean {}",
-                    open.id.0, open.name
+                    open.id().0,
+                    open.about()
                 );
                 self.open = Some(open);
                 return vec![Step::Note(note)];
             }
             ["y" | "Y"] => (true, None),
             ["n" | "N"] | [] => (false, None),
-            ["y" | "Y" | "n" | "N", id] if id.parse().is_ok_and(|id: u32| id != open.id.0) => {
+            ["y" | "Y" | "n" | "N", id] if id.parse().is_ok_and(|id: u32| id != open.id().0) => {
                 let note = format!("question {id} is not open; the line is ignored");
                 self.open = Some(open);
                 return vec![Step::Note(note)];
             }
-            ["y" | "Y", id] if id.parse() == Ok(open.id.0) => (true, None),
-            ["n" | "N", id] if id.parse() == Ok(open.id.0) => (false, None),
-            _ if shares_a_word(&words, &open.sas) => (
+            ["y" | "Y", id] if id.parse() == Ok(open.id().0) => (true, None),
+            ["n" | "N", id] if id.parse() == Ok(open.id().0) => (false, None),
+            _ if shares_a_word(&words, open.sas()) => (
                 false,
                 Some(
                     "taken as no: the words and numbers are compared by eye and never typed. \
@@ -118,7 +165,7 @@ impl Questions {
             _ => (false, Some("taken as no: only y means yes")),
         };
         self.replaced = false;
-        let mut steps = vec![Step::Answer { id: open.id, name: open.name, yes }];
+        let mut steps = vec![Step::Answer { asked: open, yes }];
         steps.extend(note.map(|note| Step::Note(note.to_owned())));
         steps.extend(self.next());
         steps
@@ -142,9 +189,12 @@ impl Questions {
     }
 }
 
-fn no(question: Question, why: &str) -> Vec<Step> {
-    let note = Step::Note(format!("{} is not let in: {why}", question.name));
-    vec![Step::Answer { id: question.id, name: question.name, yes: false }, note]
+fn no(asked: Asked, why: &str) -> Vec<Step> {
+    let note = match &asked {
+        Asked::Device(question) => format!("{} is not let in: {why}", question.name),
+        Asked::Deletions(_) => format!("deletions are not agreed to: {why}"),
+    };
+    vec![Step::Answer { asked, yes: false }, Step::Note(note)]
 }
 
 fn shares_a_word(words: &[&str], sas: &str) -> bool {
@@ -157,19 +207,19 @@ mod tests {
 
     use super::*;
 
-    fn question(id: u32) -> Question {
-        Question {
+    fn question(id: u32) -> Asked {
+        Asked::Device(Question {
             id: QuestionId(id),
             device: DeviceId([7; 32]),
             name: format!("device-{id}"),
             sas: "maple otter 42 17".to_owned(),
             along: vec![],
-        }
+        })
     }
 
     fn answers(steps: &[Step]) -> Vec<(u32, bool)> {
         let answer = |step: &Step| match step {
-            Step::Answer { id, yes, .. } => Some((id.0, *yes)),
+            Step::Answer { asked, yes } => Some((asked.id().0, *yes)),
             Step::Show(_) | Step::Note(_) => None,
         };
         steps.iter().filter_map(answer).collect()
@@ -177,7 +227,7 @@ mod tests {
 
     fn shown(steps: &[Step]) -> Vec<u32> {
         let show = |step: &Step| match step {
-            Step::Show(question) => Some(question.id.0),
+            Step::Show(question) => Some(question.id().0),
             Step::Answer { .. } | Step::Note(_) => None,
         };
         steps.iter().filter_map(show).collect()

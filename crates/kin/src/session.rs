@@ -14,7 +14,7 @@ use crate::{
     input::{Input, Typed},
     once::{Once, Over},
     output::Output,
-    prompt::{Question, Questions, Step},
+    prompt::{Asked, Deletions, Question, Questions, Step},
 };
 
 /// What can be asked of a running device.
@@ -54,6 +54,7 @@ pub(crate) async fn run(
         input: &mut input,
         questions: Questions::default(),
         shown: None,
+        told: None,
         closed: false,
         listening: false,
         once,
@@ -109,6 +110,8 @@ struct Run<'a, C> {
     questions: Questions,
     /// The question that is on the screen.
     shown: Option<QuestionId>,
+    /// The last question that was.
+    told: Option<QuestionId>,
     /// True while nobody new is let in.
     closed: bool,
     /// True while a line is wanted.
@@ -127,13 +130,25 @@ impl<C: Controls> Run<'_, C> {
                     self.controls.answer(id, false);
                     return;
                 }
-                let steps = self.questions.ask(Question { id, device, name, sas, along });
+                let question = Question { id, device, name, sas, along };
+                let steps = self.questions.ask(Asked::Device(question));
+                self.take(steps);
+                return;
+            }
+            Event::Brake { id, deletes, of, held, ref from, here } if self.over.is_none() => {
+                let from = from.clone();
+                let deletions = Deletions { id, deletes, of, held, from, here };
+                if let Some(once) = &mut self.once {
+                    once.brake(&deletions);
+                }
+                let steps = self.questions.ask(Asked::Deletions(deletions));
                 self.take(steps);
                 return;
             }
             Event::ConfirmWithdrawn { id, ref reason } => {
                 let steps = self.questions.withdrawn(id, reason);
                 self.take(steps);
+                self.output.held(id, None);
             }
             Event::AdmissionClosed { .. } => self.closed = true,
             Event::Error { ref message, .. } => self.last_error = Some(message.clone()),
@@ -190,7 +205,7 @@ impl<C: Controls> Run<'_, C> {
 
     fn take(&mut self, steps: Vec<Step>) {
         // A question that is not open any more leaves the screen before anything else is said.
-        let open = self.questions.open().map(|question| question.id);
+        let open = self.questions.open().map(Asked::id);
         if self.shown.is_some() && self.shown != open {
             let typed = steps.iter().any(|step| matches!(step, Step::Answer { .. }));
             self.shown = None;
@@ -200,21 +215,51 @@ impl<C: Controls> Run<'_, C> {
         }
         for step in steps {
             match step {
-                Step::Answer { id, name, yes } => {
-                    if let (Some(once), false) = (&mut self.once, yes) {
-                        once.said_no(&name);
+                Step::Answer { asked, yes } => {
+                    let id = asked.id();
+                    match asked {
+                        Asked::Device(question) => {
+                            if let (Some(once), false) = (&mut self.once, yes) {
+                                once.said_no(&question.name);
+                            }
+                        }
+                        Asked::Deletions(deletions) => self.decided(&deletions, yes),
                     }
                     self.controls.answer(id, yes);
                 }
                 Step::Note(note) => self.output.note(&note),
                 Step::Show(question) => {
                     let (input, output) = (&mut *self.input, &mut *self.output);
-                    let shown = input.ask(|discard| output.question(&question, discard));
-                    self.shown = Some(question.id);
+                    let shown = input.ask(|discard| match &question {
+                        Asked::Device(question) => output.question(question, discard),
+                        Asked::Deletions(held) => output.deletions(held, Some(discard)),
+                    });
+                    self.shown = Some(question.id());
+                    self.told = self.shown;
                     self.listening = true;
                     self.check(shown);
                 }
             }
+        }
+    }
+
+    /// A person agrees to deletions, or does not.
+    fn decided(&mut self, deletions: &Deletions, yes: bool) {
+        if self.told != Some(deletions.id) {
+            // Nobody is there to be asked; it is told all the same.
+            let shown = self.output.deletions(deletions, None);
+            self.check(shown);
+        }
+        self.output.held(deletions.id, (!yes).then_some(deletions.held));
+        if yes {
+            if let Some(once) = &mut self.once {
+                once.brake_is_off(deletions.id, Instant::now());
+            }
+        } else {
+            self.output.note(
+                "the deletions stay held, and all else goes on; put the files back, \
+                 or start again with --accept-deletes",
+            );
         }
     }
 
@@ -236,8 +281,8 @@ impl<C: Controls> Run<'_, C> {
         }
         // What is still asked is answered no: nobody is there any more to say yes.
         for step in self.questions.end() {
-            if let Step::Answer { id, .. } = step {
-                self.controls.answer(id, false);
+            if let Step::Answer { asked, .. } = step {
+                self.controls.answer(asked.id(), false);
             }
         }
         self.listening = false;

@@ -72,6 +72,25 @@ impl Output for Shown {
         Ok(())
     }
 
+    fn deletions(
+        &mut self,
+        deletions: &Deletions,
+        discard: Option<&mut dyn FnMut()>,
+    ) -> io::Result<()> {
+        let Some(discard) = discard else {
+            self.lines.push(format!("told {}", deletions.id.0));
+            return Ok(());
+        };
+        discard();
+        self.lines.push(format!("deletions {}", deletions.id.0));
+        self.type_next();
+        Ok(())
+    }
+
+    fn held(&mut self, question: QuestionId, deletions: Option<u64>) {
+        self.lines.push(format!("held {} {deletions:?}", question.0));
+    }
+
     fn question_over(&mut self, typed: bool) {
         // A question that is over takes its epoch with it.
         self.epoch += 1;
@@ -135,7 +154,7 @@ fn confirm(id: u32) -> Event {
 }
 
 fn in_sync() -> Event {
-    Event::InSync { files: 1, bytes: 1, peers: 1 }
+    Event::InSync { files: 1, bytes: 1, peers: 1, skipped: 0 }
 }
 
 fn line(line: &str) -> Typed {
@@ -208,6 +227,34 @@ async fn t6_end_of_input_is_no() {
         Script { typed: vec![Typed::End], once: Some(Duration::from_millis(50)), ..NOTHING };
     let outcome = play(script, vec![confirm(1), confirm(2)]).await;
     assert_eq!(outcome.said, ["answer 1 false", "answer 2 false", "stop"]);
+}
+
+fn brake(id: u32) -> Event {
+    let from = "desk".to_owned();
+    Event::Brake { id: QuestionId(id), deletes: 90, of: 100, held: 60, from, here: false }
+}
+
+#[tokio::test]
+async fn e19_a_yes_goes_on_with_deletions() {
+    let once = Some(Duration::from_millis(50));
+    let outcome = play(Script { typed: vec![line("y 1")], once, ..NOTHING }, vec![brake(1)]).await;
+    assert_eq!(outcome.said, ["answer 1 true", "stop"]);
+    assert_eq!(outcome.lines, ["deletions 1", "over true", "held 1 None", "Stopped"]);
+    assert_eq!(outcome.result.expect_err("nobody came").exit, Exit::TimedOut);
+}
+
+#[tokio::test]
+async fn e19_without_an_answer_deletions_stay_held_and_once_fails() {
+    let once = Some(Duration::from_millis(50));
+    let script = Script { typed: vec![Typed::End], once, ..NOTHING };
+    let outcome = play(script, vec![brake(1), brake(2)]).await;
+    assert_eq!(outcome.said, ["answer 1 false", "answer 2 false", "stop"]);
+    let lines: Vec<_> = outcome.lines.iter().filter(|line| !line.starts_with("note")).collect();
+    let told =
+        ["deletions 1", "over true", "held 1 Some(60)", "told 2", "held 2 Some(60)", "Stopped"];
+    assert_eq!(lines, told);
+    let error = outcome.result.expect_err("deletions are held");
+    assert_eq!((error.exit, error.kind), (Exit::Failed, "brake"));
 }
 
 #[tokio::test]

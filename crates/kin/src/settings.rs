@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use node::DeleteLimit;
+
 use crate::{
     check,
     commands::sync::SyncArgs,
@@ -27,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) excludes: Vec<String>,
     pub(crate) topic: String,
     pub(crate) max_concurrent_transfers: usize,
+    pub(crate) max_deletes: DeleteLimit,
+    pub(crate) accept_deletes: bool,
 }
 
 impl Settings {
@@ -75,6 +79,12 @@ impl Settings {
         let max_concurrent_transfers =
             transfers.map_or(Ok(DEFAULT_TRANSFERS), |count| check::transfers(&what, count))?;
 
+        let flag = args.max_deletes.as_ref();
+        let (what, max_deletes) =
+            pick("--max-deletes", flag, "max_deletes", config, config.max_deletes.as_ref());
+        let max_deletes = max_deletes
+            .map_or(Ok(DeleteLimit::default()), |limit| check::max_deletes(&what, &limit))?;
+
         let no_discovery = if args.no_discovery || args.discovery {
             args.no_discovery
         } else {
@@ -91,6 +101,8 @@ impl Settings {
             excludes,
             topic,
             max_concurrent_transfers,
+            max_deletes,
+            accept_deletes: args.accept_deletes,
         })
     }
 }
@@ -129,7 +141,7 @@ mod tests {
     }
 
     const FULL: &str = "path = '/from/config'\nport = 7000\nname = 'config'\npeer = 'config:1'\n\
-        no_discovery = true\nexclude = ['*.config']\ntopic = 'config'\nmax_concurrent_transfers = 7\n";
+        no_discovery = true\nexclude = ['*.config']\ntopic = 'config'\nmax_concurrent_transfers = 7\nmax_deletes = '70%'\n";
 
     fn resolve(config: &str, flags: &[&str]) -> Result<Settings, CommandError> {
         let args = Wrapper::try_parse_from([&["kin"], flags].concat()).expect("parses").args;
@@ -148,6 +160,8 @@ mod tests {
             excludes: vec![],
             topic: String::new(),
             max_concurrent_transfers: 4,
+            max_deletes: DeleteLimit { files: 9, percent: 50 },
+            accept_deletes: false,
         }
     }
 
@@ -162,6 +176,8 @@ mod tests {
             excludes: vec!["*.config".into()],
             topic: "config".into(),
             max_concurrent_transfers: 7,
+            max_deletes: DeleteLimit { files: 9, percent: 70 },
+            accept_deletes: false,
         }
     }
 
@@ -174,7 +190,7 @@ mod tests {
     #[test]
     fn each_flag_overrides_its_key_and_no_other() {
         type Change = fn(&mut Settings);
-        let cases: [(&[&str], Change); 11] = [
+        let cases: [(&[&str], Change); 13] = [
             (&["/flag"], |s| s.dir = "/flag".into()),
             (&["-d", "/flag"], |s| s.dir = "/flag".into()),
             (&["--path", "/flag"], |s| s.dir = "/flag".into()),
@@ -188,6 +204,10 @@ mod tests {
             (&["-e", "*.flag"], |s| s.excludes = vec!["*.flag".into()]),
             (&["--topic", "flag"], |s| s.topic = "flag".into()),
             (&["--max-concurrent-transfers", "1"], |s| s.max_concurrent_transfers = 1),
+            (&["--max-deletes", "1000"], |s| {
+                s.max_deletes = DeleteLimit { files: 1000, percent: 0 };
+            }),
+            (&["--accept-deletes"], |s| s.accept_deletes = true),
         ];
         for (flags, change) in cases {
             let mut expected = from_config();
@@ -231,6 +251,11 @@ mod tests {
         assert!(message("name = ''", &["/d"]).starts_with("/c/kin.toml, line 1: name"));
         assert!(message("", &["/d", "-e", "a{b"]).starts_with("--exclude"));
         assert!(message("max_concurrent_transfers = 0", &["/d"]).contains("line 1"));
+        for wrong in ["", "%", "101%", "-1", "half", "50 %", "1.5%"] {
+            let said = message("", &["/d", &format!("--max-deletes={wrong}")]);
+            assert!(said.starts_with("--max-deletes"), "{said}");
+        }
+        assert!(message("max_deletes = 'x'", &["/d"]).contains("line 1: max_deletes"));
         assert!(message("topic = \"\\u001b\"", &["/d"]).contains("U+001B"));
     }
 }

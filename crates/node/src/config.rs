@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use identity::Secret;
 
+use crate::DeleteLimit;
+
 /// Who may join without being asked about.
 #[derive(Debug)]
 pub enum Admission {
@@ -39,4 +41,8 @@ pub struct SyncConfig {
     pub admission: Admission,
     /// Large files fetched at once, 1 to 64.
     pub max_concurrent_transfers: usize,
+    /// How many deletions within 24 hours go without a question (rule E19).
+    pub max_deletes: DeleteLimit,
+    /// True if a person agrees beforehand to all deletions up to the first agreement with a peer.
+    pub accept_deletes: bool,
 }

@@ -1,6 +1,12 @@
 //! What a running session tells the person (or the program) in front of it.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 pub use folder::engine::AppliedKind;
 use identity::DeviceId;
@@ -9,6 +15,16 @@ use wire::RelPath;
 /// Why a question is open: its number within this run, from 1 (rule T6).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct QuestionId(pub u32);
+
+/// Numbers the questions of a run.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct QuestionIds(Arc<AtomicU32>);
+
+impl QuestionIds {
+    pub(crate) fn next(&self) -> QuestionId {
+        QuestionId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// One thing worth telling. The names are those of the `--json` contract.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,6 +70,22 @@ pub enum Event {
         name: String,
         /// The short authentication string both sides show.
         sas: String,
+    },
+    /// A question: are these deletions meant (rule E19)? Until it is answered yes with
+    /// [`crate::Handle::answer`], they are held, and nothing is in sync. It may also be withdrawn.
+    Brake {
+        /// The question's number.
+        id: QuestionId,
+        /// Files deleted within 24 hours, with those that are held.
+        deletes: u64,
+        /// Of how many.
+        of: u64,
+        /// Files whose deletion is held.
+        held: u64,
+        /// Names of the devices that deleted them (unescaped); empty if nobody is known.
+        from: String,
+        /// True if some are gone from this device's folder.
+        here: bool,
     },
     /// A question needs no answer any more (answered elsewhere, or the other side left).
     ConfirmWithdrawn {
@@ -113,6 +145,8 @@ pub enum Event {
         bytes: u64,
         /// Connected peers that agree; never 0.
         peers: usize,
+        /// Paths that were skipped and are not mended; all others are in step.
+        skipped: u64,
     },
     /// A change from a peer is in the tree, durably.
     Applied {
@@ -138,6 +172,11 @@ pub enum Event {
         path: String,
         /// Why, with a remedy where there is one.
         reason: String,
+    },
+    /// A path that was skipped is in step again, or is no more.
+    Mended {
+        /// The path, as it was told.
+        path: String,
     },
     /// Something failed; the session goes on.
     Error {

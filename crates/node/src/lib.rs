@@ -14,5 +14,6 @@ mod start;
 
 pub use config::{Admission, SyncConfig};
 pub use event::{AppliedKind, Event, QuestionId};
+pub use folder::brake::Limit as DeleteLimit;
 pub use home::{Home, HomeError};
 pub use start::{Handle, StartError, start};

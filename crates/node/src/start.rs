@@ -12,7 +12,7 @@ use tree::{OpenError, Root};
 use wire::{Hash, record::BatchScope};
 
 use crate::{
-    Event, QuestionId, SyncConfig,
+    DeleteLimit, Event, QuestionId, SyncConfig,
     host::{Host, SessionAuthority},
     ignores,
     session::{self, SessionConfig, SessionEvent, SessionHandle},
@@ -96,6 +96,13 @@ impl StartError {
     }
 }
 
+/// What a person wishes of the engine.
+struct Wishes {
+    max_concurrent_transfers: usize,
+    max_deletes: DeleteLimit,
+    accept_deletes: bool,
+}
+
 /// A running device. Dropping it does not stop it.
 #[derive(Debug)]
 pub struct Handle {
@@ -109,6 +116,7 @@ impl Handle {
     /// Answers a question. An id that is not that of the open question is ignored (rule T6).
     pub fn answer(&self, question: QuestionId, yes: bool) {
         self.session.answer(question, yes);
+        self.host.answer(question, yes);
     }
 
     /// A person acted: attempts to join are counted anew (rules T3 and T5).
@@ -142,6 +150,8 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         topic,
         admission,
         max_concurrent_transfers,
+        max_deletes,
+        accept_deletes,
     } = config;
     // The port first: a folder is not touched for a run that cannot begin.
     let scope = scope(&topic);
@@ -149,7 +159,8 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         SessionConfig { name, port, port_is_required, peers, discovery, topic, admission };
     let (session, from_session) = session::start(session).await?;
     let (events, receiver) = mpsc::channel(EVENTS);
-    let opened = open(dir, excludes, &session, scope, max_concurrent_transfers, &events);
+    let wishes = Wishes { max_concurrent_transfers, max_deletes, accept_deletes };
+    let opened = open(dir, excludes, &session, scope, &wishes, &events);
     let host = match opened {
         Ok(host) => host,
         Err(error) => {
@@ -176,7 +187,7 @@ fn open(
     excludes: Vec<String>,
     session: &SessionHandle,
     scope: BatchScope,
-    max_transfers: usize,
+    wishes: &Wishes,
     events: &mpsc::Sender<Event>,
 ) -> Result<Host, StartError> {
     let root = Root::open(&dir)?;
@@ -203,10 +214,18 @@ fn open(
     };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
-    let options = Options { ignore, max_transfers, seed, binding: binding(&root) };
+    let options = Options {
+        ignore,
+        max_transfers: wishes.max_concurrent_transfers,
+        seed,
+        binding: binding(&root),
+        brake: wishes.max_deletes,
+        accept_deletes: wishes.accept_deletes,
+    };
     let authority =
         SessionAuthority { key: Arc::clone(session.key()), members: session.members(), scope };
-    Ok(Host::start(root, index, authority, options, excludes, events.clone())?)
+    let questions = session.questions().clone();
+    Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }
 
 fn open_index(root: &Root, events: &mpsc::Sender<Event>) -> Result<SqliteIndex, IndexError> {

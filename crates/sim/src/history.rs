@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use folder::brake::Limit;
 use wire::RelPath;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     fault::Fault,
     mutant::Mutation,
     plan::{Action, Plan},
+    rng::Rng,
     world::World,
 };
 
@@ -176,10 +178,21 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
+/// Sets the brakes of a seed's devices apart from all else that is drawn from it.
+const BRAKES: u64 = 0xb7a4_e5b7_a4e5_b7a4;
+
 /// Plays a history and judges it.
 #[must_use]
 pub fn play(plan: &Plan, mutation: Option<Mutation>, verbose: bool) -> Outcome {
     let mut world = World::with_faults(plan.seed, &plan.folds, plan.faults, mutation, verbose);
+    let mut rng = Rng::new(plan.seed ^ BRAKES);
+    if rng.one_in(3) {
+        world.agreeable = true;
+        for device in &mut world.devices {
+            let percent = u8::try_from(rng.below(80)).unwrap_or(0);
+            device.brake = Limit { files: rng.below(4), percent };
+        }
+    }
     for step in &plan.steps {
         world.plan(step.at, step.what.clone());
     }

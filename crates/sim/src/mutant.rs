@@ -129,6 +129,10 @@ impl Index for SimIndex {
         self.inner.by_content(content)
     }
 
+    fn has_more_than(&mut self, content: &Hash, files: u64) -> Result<bool, IndexError> {
+        self.inner.has_more_than(content, files)
+    }
+
     fn by_inode(&mut self, inode: u64) -> Result<Vec<RelPath>, IndexError> {
         self.inner.by_inode(inode)
     }

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use folder::{
+    brake::Limit,
     engine::{Event, Input},
     ignore::Ignore,
     index::{Index as _, MemStore, Row},
@@ -154,6 +155,28 @@ impl Scenario {
             engine.set_ignore(ignore);
             self.rescan(device);
         }
+    }
+
+    /// Sets how many deletions a device believes without a question, from its next start on.
+    pub fn brake(&mut self, device: usize, limit: Limit) {
+        self.world.devices[device].brake = limit;
+    }
+
+    /// Has a device agree beforehand to deletions, or not, from its next start on.
+    pub fn accept_deletes(&mut self, device: usize, accept: bool) {
+        self.world.devices[device].accept_deletes = accept;
+    }
+
+    /// The number of the question about deletions that is open on a device.
+    #[must_use]
+    pub fn braked(&self, device: usize) -> Option<u32> {
+        self.world.devices[device].braked
+    }
+
+    /// A person says yes to the open question about deletions, or to the one with a number.
+    pub fn agree(&mut self, device: usize, question: u32) {
+        let run = self.world.devices[device].run;
+        well(self.world.agree(device, run, question));
     }
 
     /// Lets milliseconds pass.

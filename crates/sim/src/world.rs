@@ -9,6 +9,7 @@ use std::{
 
 use folder::{
     Engine, Now, PeerId,
+    brake::Limit,
     engine::{AppliedKind, Effect, Event, Input, Options},
     ignore::Ignore,
     index::{MemIndex, MemStore},
@@ -41,6 +42,12 @@ pub(crate) struct Device {
     pub(crate) binding: Vec<u8>,
     /// What this device does not look at (rule E11).
     pub(crate) ignore: Ignore,
+    /// How many deletions go without a question (rule E19).
+    pub(crate) brake: Limit,
+    /// True if the next run agrees beforehand to deletions.
+    pub(crate) accept_deletes: bool,
+    /// The question about deletions that is open.
+    pub(crate) braked: Option<u32>,
     /// What the engine told the person, with the time.
     pub(crate) events: Vec<(u64, Event)>,
     /// Numbers runs, so that what was meant for an earlier one is dropped.
@@ -95,6 +102,7 @@ enum What {
     Deliver { from: usize, to: usize, run: u32, peer: PeerId, bytes: bytes::Bytes },
     Do { device: usize, run: u32, job: Job },
     Done { device: usize, run: u32, done: Done },
+    Agree { device: usize, run: u32, id: u32 },
     Hints { device: usize, run: u32, paths: Vec<RelPath> },
     Wake { device: usize, run: u32 },
     Act(Action),
@@ -133,6 +141,8 @@ pub(crate) struct World {
     pub(crate) sent: Option<Vec<Sent>>,
     trace: blake3::Hasher,
     pub(crate) verbose: bool,
+    /// Every question about deletions is soon answered yes.
+    pub(crate) agreeable: bool,
     /// Every content a user wrote, and whether somebody who saw it replaced or deleted it.
     written: Arc<Mutex<Written>>,
     /// Paths that a user removed or renamed, on any device.
@@ -189,6 +199,7 @@ impl World {
             asked: BTreeSet::new(),
             removed: BTreeSet::new(),
             skipped: BTreeSet::new(),
+            agreeable: false,
             wanted_links: BTreeSet::new(),
         };
         for (number, fold) in folds.iter().enumerate() {
@@ -202,6 +213,9 @@ impl World {
                 engine: None,
                 binding: number.to_le_bytes().to_vec(),
                 ignore: Ignore::none(),
+                brake: Limit::OFF,
+                accept_deletes: false,
+                braked: None,
                 events: Vec::new(),
                 run: 0,
                 watched: HashSet::new(),
@@ -308,6 +322,7 @@ impl World {
                 Ok(())
             }
             What::Done { device, run, done } => self.input(device, run, Input::Done(done)),
+            What::Agree { device, run, id } => self.agree(device, run, id),
             What::Hints { device, run, paths } => self.input(device, run, Input::Hints(paths)),
             What::Wake { device, run } => {
                 self.devices[device].wake = u64::MAX;
@@ -362,6 +377,8 @@ impl World {
             max_transfers: 2,
             seed,
             binding: self.devices[number].binding.clone(),
+            brake: self.devices[number].brake,
+            accept_deletes: self.devices[number].accept_deletes,
         };
         self.devices[number].disk.restore_power();
         let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);
@@ -372,6 +389,7 @@ impl World {
         device.engine = Some(engine);
         device.wake = u64::MAX;
         device.watched.clear();
+        device.braked = None;
         let run = device.run;
         self.input(number, run, Input::Start)?;
         for (a, b) in self.wanted_links.clone() {
@@ -380,6 +398,12 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A person answers yes to the question about deletions with this number.
+    pub(crate) fn agree(&mut self, number: usize, run: u32, id: u32) -> Result<(), String> {
+        self.devices[number].braked.take_if(|open| *open == id);
+        self.input(number, run, Input::AcceptDeletes { id })
     }
 
     pub(crate) fn stop(&mut self, number: usize) -> Result<(), String> {
@@ -456,6 +480,15 @@ impl World {
                     Event::Applied { path, kind: AppliedKind::Deleted, .. } => {
                         self.removed.insert(path.to_string());
                     }
+                    Event::Brake { id, .. } => {
+                        self.devices[number].braked = Some(id);
+                        if self.agreeable {
+                            let delay = self.rng.below(2_000);
+                            self.at(self.now + delay, What::Agree { device: number, run, id });
+                        }
+                    }
+                    Event::BrakeReleased { .. } => self.devices[number].braked = None,
+                    Event::RootGone { reason } => return Err(reason),
                     _ => {}
                 }
             }
@@ -481,7 +514,7 @@ impl World {
         let mut roots = Vec::new();
         for device in &mut self.devices {
             let Some(engine) = &mut device.engine else { continue };
-            if !engine.is_settled() {
+            if !engine.is_settled() || device.braked.is_some() {
                 return false;
             }
             roots.push(folder::index::Index::fingerprint(engine.index(), 0, 0));

@@ -210,6 +210,8 @@ fn parse_own(dir: &str, name: &str) -> Option<Place> {
 impl Disk for Root {
     fn stat(&self, at: &Place) -> io::Result<Option<Stat>> {
         if matches!(at, Place::Tree(path) if path.is_root()) {
+            // Rule E18: a handle outlives what it was opened on.
+            self.still_there().map_err(|gone| io::Error::new(io::ErrorKind::NotFound, gone))?;
             let mut stat = sys::lstat_handle(self.top.as_fd())?.seen_from(self.dev);
             // A folder may well be a mount point itself.
             stat.kind = FileKind::Dir;

@@ -4,6 +4,7 @@ use identity::DeviceId;
 use wire::{Hash, RelPath, record::BatchScope, sync::Message};
 
 use crate::{
+    brake::Limit,
     ignore::Ignore,
     index::IndexError,
     jobs::{Done, Job},
@@ -64,6 +65,11 @@ pub enum Input {
     Hints(Vec<RelPath>),
     /// Events were lost: only a rescan can tell.
     Overflow,
+    /// A person agrees to the deletions that [`Event::Brake`] told of.
+    AcceptDeletes {
+        /// Its number.
+        id: u32,
+    },
     /// Time passed (see [`Engine::next_wake`]), or a link drained.
     Tick,
 }
@@ -134,6 +140,38 @@ pub enum Event {
         /// Why, and what to do.
         reason: String,
     },
+    /// Deletions are held until a person agrees (rule E19).
+    Brake {
+        /// Numbers these events within a run, from 1.
+        id: u32,
+        /// Files deleted within 24 hours, with those that are held.
+        deletes: u64,
+        /// Of how many.
+        of: u64,
+        /// Files whose deletion is held.
+        held: u64,
+        /// Names of the peers that deleted them; empty if nobody is known.
+        from: String,
+        /// True if some were found to be gone on this device.
+        here: bool,
+    },
+    /// What [`Event::Brake`] told of is not held any more, or is told of anew, without consent.
+    BrakeReleased {
+        /// Its number.
+        id: u32,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The folder is not where it was any more (rule E18): nothing is done any more.
+    RootGone {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A path that was skipped is in step again, or is no more.
+    Mended {
+        /// The path, as it was told.
+        path: String,
+    },
     /// Work goes on.
     Progress(Progress),
     /// This device and every connected peer agree, durably (rule E25).
@@ -144,6 +182,8 @@ pub enum Event {
         bytes: u64,
         /// Peers that agree.
         peers: usize,
+        /// Paths that were skipped and are not mended: all others are in step.
+        skipped: u64,
     },
     /// This replica took a new id (rule E1); why, in words.
     NewReplica {
@@ -176,6 +216,10 @@ pub struct Options {
     pub seed: [u8; 32],
     /// What the index must still be bound to (rule E1): machine, inode and birth time of its file.
     pub binding: Vec<u8>,
+    /// How many deletions go without a question (rule E19).
+    pub brake: Limit,
+    /// True if a person agrees beforehand to all deletions up to the first agreement with a peer.
+    pub accept_deletes: bool,
 }
 
 /// Why the engine cannot go on. Nothing is lost: files are as the index last durably said, or newer.

@@ -16,7 +16,7 @@ use wire::{
 
 use super::{
     Authority, Effect, Engine, EngineError, PeerId, Progress, group::Source, local,
-    transfer::Transfer,
+    report::Trouble, transfer::Transfer,
 };
 use crate::{
     compress,
@@ -351,7 +351,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let Some(want) = self.fetch.wants.get(&content) else { return };
         let paths: Vec<_> = want.paths.keys().map(ToString::to_string).collect();
         for path in paths {
-            self.skip(path, "no connected device has its contents now; it comes when one does");
+            let reason = "no connected device has its contents now; it comes when one does";
+            self.skip(path, Trouble::Apply, reason);
         }
     }
 
@@ -496,7 +497,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub(super) fn fail(&mut self, content: Hash, reason: &str) {
         let Some(want) = self.fetch.drop_want(&content) else { return };
         for path in want.paths.into_keys() {
-            self.skip(path.to_string(), reason.to_owned());
+            self.skip(path.to_string(), Trouble::Apply, reason);
             self.learn.block(&path, self.now.ms);
         }
     }

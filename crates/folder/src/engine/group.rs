@@ -20,6 +20,7 @@ use super::{
     AppliedKind, Authority, Effect, Engine, EngineError, Event,
     fetch::Pending,
     local::{fresh_here, is_racy},
+    report::{Trouble, remedy},
 };
 use crate::{
     decide::{Decision, body_here, decide},
@@ -227,8 +228,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// True if there are deletions, and nothing that must come before them.
     pub(super) fn can_delete(&self) -> bool {
-        !self.learn.deletes.is_empty()
-            && self.group.is_quiet()
+        !self.brake.cleared.is_empty() && self.may_delete()
+    }
+
+    /// True if nothing goes on that must come before deletions.
+    pub(super) fn may_delete(&self) -> bool {
+        self.group.is_quiet()
             && !self.learn.has_work()
             && self.fetch.is_quiet()
             && !self.is_comparing()
@@ -241,7 +246,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return Ok(());
         }
         for _ in 0..MAX_GROUP {
-            let Some(path) = self.learn.deletes.pop_last() else { break };
+            let Some(path) = self.brake.cleared.pop_last() else { break };
             let row = self.row(&path)?;
             let siblings = Self::siblings(&row)?;
             let below = self.has_live_children(&path)?;
@@ -370,6 +375,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.after_commit.push(Event::Conflict { path: path.clone(), copy, from });
         }
         self.put(path, &row)?;
+        self.mended_of(path, Trouble::Apply);
         self.learn.wake(path);
         self.after_commit.push(Event::Applied { path: path.clone(), kind, from });
         // Something may have been learned about it meanwhile.
@@ -386,7 +392,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.learn.block_until_changed(path);
                 self.skip(
                     path.to_string(),
-                    "was deleted elsewhere, but still holds files that stay on this device",
+                    Trouble::Apply,
+                    "was deleted elsewhere, but still holds files that stay on this device; move them away or delete them",
                 );
             }
             ApplyError::Changed { .. }
@@ -397,12 +404,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     self.hints(vec![parent]);
                 }
                 if !self.learn.block_for_race(path, self.now.ms) {
-                    self.skip(path.to_string(), error.to_string());
+                    self.skip(path.to_string(), Trouble::Apply, remedy(error));
                 }
             }
             other => {
                 self.learn.block(path, self.now.ms);
-                self.skip(path.to_string(), other.to_string());
+                self.skip(path.to_string(), Trouble::Apply, remedy(other));
             }
         }
     }

@@ -10,7 +10,10 @@ use wire::{
     record::{Body, SignedRecord},
 };
 
-use super::{Authority, Engine, EngineError, PathSet, Paths, PeerId, Queue, copy_path, known_of};
+use super::{
+    Authority, Engine, EngineError, PathSet, Paths, PeerId, Queue, copy_path, known_of,
+    report::Trouble,
+};
 use crate::{
     decide::{Decision, Keep, decide},
     index::Index,
@@ -52,10 +55,7 @@ pub(super) struct Learn {
 
 impl Learn {
     pub(super) fn is_quiet(&self) -> bool {
-        self.queue.is_empty()
-            && self.deletes.is_empty()
-            && self.waiting.is_empty()
-            && self.racing.is_empty()
+        self.queue.is_empty() && self.waiting.is_empty() && self.racing.is_empty()
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -223,13 +223,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     fn reconcile_path(&mut self, path: &RelPath) -> Result<(), EngineError> {
-        self.learn.deletes.remove(path);
+        let was_pending = self.learn.deletes.remove(path);
+        self.brake.forget_incoming(path, was_pending);
         if self.group.is_busy(path) {
             // Decided again when what is under way is done.
             return Ok(());
         }
         let mut row = self.row(path)?;
         let siblings = Self::siblings(&row)?;
+        if self.stays_held(path, &mut row, &siblings)? {
+            return Ok(());
+        }
         let is_dir = siblings.winner().is_some_and(|winner| winner.record.body == Body::Dir);
         if self.options.ignore.is_ignored(path, is_dir) {
             self.fetch.forget(path);
@@ -248,6 +252,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         match decision {
             Decision::Settled => {
+                self.mended_of(path, Trouble::Apply);
                 self.learn.origin.remove(path);
                 if row.here.is_none() && !siblings.is_live() {
                     self.parent_may_go(path)?;
@@ -268,6 +273,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             Decision::Remove | Decision::RemoveDir => {
                 self.learn.deletes.insert(path.clone());
+                self.brake.note_incoming(self.now.ms);
             }
             Decision::Meta => {
                 if let Some(winner) = siblings.winner() {

@@ -9,7 +9,7 @@ use wire::{
     version::{ReplicaId, VersionVector},
 };
 
-use super::{Authority, Change, Engine, EngineError, scan::VANISHED_MS};
+use super::{Authority, Change, Engine, EngineError, report::Trouble, scan::VANISHED_MS};
 use crate::{
     content::CHUNKED_FROM,
     decide::body_here,
@@ -34,7 +34,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         reason: &str,
     ) -> Result<(), EngineError> {
         self.scan.unstable.remove(path);
-        self.skip(path.to_string(), reason);
+        self.skip(path.to_string(), Trouble::Kind, reason);
         if row.here.as_ref().is_some_and(|here| here.stat.kind != FileKind::Dir) {
             self.put(path, &Row { here: None, ..row })?;
         }
@@ -134,8 +134,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             HashedBody::Symlink { target } => (Body::Symlink { target }, None, None),
         };
         let before = row.here.take();
-        if before.as_ref().is_some_and(|before| before.stat.kind == FileKind::Dir) {
-            self.vanish_below(&path)?;
+        let was_dir = before.as_ref().is_some_and(|before| before.stat.kind == FileKind::Dir);
+        if was_dir && !self.dir_was_replaced(&path)? {
+            return Ok(());
         }
         let mut here = fresh_here(stat);
         here.racy = is_racy(&stat, asked);
@@ -253,6 +254,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// A path that was here is not in its directory any more.
     pub(super) fn missing(&mut self, path: RelPath, row: Row) -> Result<(), EngineError> {
+        if self.brake.holds(&path) {
+            self.scan.vanished.remove(&path);
+            return Ok(());
+        }
         if self.group.is_busy(&path) {
             return Ok(());
         }
@@ -268,7 +273,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Ok(())
             }
             Some(deadline) if *deadline > self.now.ms => Ok(()),
-            Some(_) => self.vanish(&path, row),
+            Some(_) => self.gone(&path, row),
         }
     }
 
@@ -286,6 +291,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// Writes down that a path, and all that was below it, was deleted here.
     pub(super) fn vanish(&mut self, path: &RelPath, mut row: Row) -> Result<(), EngineError> {
         self.scan.vanished.remove(path);
+        self.mended(path);
         self.vanish_below(path)?;
         let is_dir = row.here.as_ref().is_some_and(|here| here.stat.kind == FileKind::Dir);
         if self.options.ignore.is_ignored(path, is_dir) {
@@ -416,6 +422,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.author(&path, &mut row, change)?;
         }
         Ok(())
+    }
+
+    /// True if nothing is left to be done about what is here: a run may have stopped in between.
+    pub(super) fn shows_winner(row: &Row) -> Result<bool, EngineError> {
+        let siblings = Self::siblings(row)?;
+        Ok(match (siblings.winner(), &row.here) {
+            (Some(winner), Some(here)) => here.shown == winner.hash.head(),
+            _ => true,
+        })
     }
 
     /// True if anything live is known below a path.

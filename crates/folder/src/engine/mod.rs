@@ -27,16 +27,21 @@ use crate::{
 };
 
 mod api;
+mod brake;
+mod counters;
 mod fetch;
 mod group;
 mod learn;
 mod local;
 mod peer;
 mod push;
+mod report;
 mod scan;
 mod serve;
 mod swapped;
 mod transfer;
+
+use counters::{Counters, pack, unpack};
 
 pub use api::{
     AppliedKind, Authority, Effect, EngineError, Event, Input, Now, Options, PeerId, Progress,
@@ -90,6 +95,8 @@ pub struct Engine<I, A> {
     /// Counters that were reserved, and of which this index does not know that they were used (rule E1).
     unused: Vec<Counters>,
     scan: scan::Scan,
+    reports: report::Reports,
+    brake: brake::Brake,
     peers: BTreeMap<PeerId, peer::Peer>,
     learn: learn::Learn,
     fetch: fetch::Fetch,
@@ -108,7 +115,7 @@ pub struct Engine<I, A> {
     last_progress: u64,
     last_told: u64,
     /// What was agreed on, and with whom, when that was last told.
-    told_in_sync: Option<(Fingerprint, Vec<PeerId>)>,
+    told_in_sync: Option<(Fingerprint, Vec<PeerId>, u64)>,
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
@@ -145,6 +152,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         unused.drain(..unused.len().saturating_sub(MAX_UNUSED));
         index.put_meta("unused", &pack(&unused))?;
         let open_intents = index.intents()?;
+        let brake = brake::Brake::new(index.meta(brake::META)?.as_deref(), options.accept_deletes);
         let mut engine = Self {
             index,
             authority,
@@ -157,6 +165,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             own: HashMap::new(),
             unused,
             scan: scan::Scan::new(first_scan_done, open_intents),
+            brake,
+            reports: report::Reports::default(),
             peers: BTreeMap::new(),
             learn: learn::Learn::default(),
             fetch: fetch::Fetch::default(),
@@ -197,6 +207,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Input::Done(done) => self.done(done)?,
             Input::Hints(paths) => self.hints(paths),
             Input::Overflow => self.rescan(),
+            Input::AcceptDeletes { id } => self.accept_deletes(id)?,
             Input::Tick => {}
         }
         self.go_on()?;
@@ -209,6 +220,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let next =
             self.scan.next_wake(self.now.ms).min(self.learn.next_wake()).min(self.next_debt());
         let next = next.min(self.swaps.next_wake());
+        let next = next.min(self.reports.next_wake());
+        let next = next.min(self.brake.next_wake(self.now.ms, !self.learn.deletes.is_empty()));
         if self.has_more_to_do() { self.now.ms } else { next }
     }
 
@@ -226,7 +239,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.swaps = swapped::Swaps::default();
     }
 
-    /// True if everything known is applied durably or skipped, and the disk has been looked at.
+    /// True if everything known is applied durably, skipped or held by the brake, and the disk has been
+    /// looked at.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.is_quiet() && !self.uncommitted
@@ -291,9 +305,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Everything that follows from what is now known, as far as the windows allow.
     fn go_on(&mut self) -> Result<(), EngineError> {
+        self.read_again();
         self.scan_on()?;
         self.reconcile_on()?;
         self.fetch_on();
+        self.brake_on()?;
         self.apply_on()?;
         self.look_again_on();
         self.push_on()?;
@@ -307,12 +323,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.learn.has_work() && !self.fetch.is_full()
             || self.can_serve()
             || self.can_delete()
+            || self.can_count_incoming()
             || self.can_list_made()
     }
 
     fn is_quiet(&self) -> bool {
         self.scan.is_quiet()
             && self.learn.is_quiet()
+            && self.deletions_rest()
             && self.fetch.is_quiet()
             && self.group.is_quiet()
             && self.outbox.is_empty()
@@ -333,7 +351,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.fetch.progress = Progress::default();
         let status = Status {
             root: self.index.fingerprint(0, 0),
-            settled: true,
+            settled: !self.brake.is_on(),
             lacking: self.fetch.lacking(),
         };
         let mut agreed = 0;
@@ -350,16 +368,19 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let agrees = |theirs: Status| complete && theirs == status;
             agreed += usize::from(peer.status.is_some_and(agrees));
         }
-        if agreed > 0 && agreed == self.peers.len() {
+        if agreed > 0 && agreed == self.peers.len() && status.settled {
+            self.brake.has_agreed();
             // Once for each state and set of peers: coming to rest again is no news.
-            let told = Some((status.root, self.peers.keys().copied().collect()));
+            let skipped = self.reports.count();
+            let told = Some((status.root, self.peers.keys().copied().collect(), skipped));
             if self.told_in_sync != told {
                 self.told_in_sync = told;
                 // Goes to disk with the next commit: an older value only says more again than it must.
                 self.index.put_meta("agreed", &self.counter.to_le_bytes())?;
                 let totals = self.index.totals();
                 let (files, bytes) = (totals.files + totals.dirs, totals.bytes);
-                self.effects.push(Effect::Event(Event::InSync { files, bytes, peers: agreed }));
+                let event = Event::InSync { files, bytes, peers: agreed, skipped };
+                self.effects.push(Effect::Event(event));
             }
         }
         Ok(())
@@ -391,13 +412,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.fetch.progress.files_total > 0 && self.now.ms >= self.last_progress + PROGRESS_MS {
             self.last_progress = self.now.ms;
             self.effects.push(Effect::Event(Event::Progress(self.fetch.progress)));
-        }
-    }
-
-    fn skip(&mut self, path: String, reason: impl Into<String>) {
-        let reason = reason.into();
-        if self.scan.report(&path, &reason) {
-            self.effects.push(Effect::Event(Event::Skipped { path, reason }));
         }
     }
 
@@ -545,25 +559,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.effects.push(Effect::Event(Event::NewReplica { reason: reason.to_owned() }));
         self.reauthor(old, said_since)
     }
-}
-
-/// A range of counters, both ends included.
-#[derive(Clone, Copy, Debug)]
-struct Counters {
-    first: u64,
-    last: u64,
-}
-
-/// Ranges as the index keeps them: 16 bytes each.
-fn pack(ranges: &[Counters]) -> Vec<u8> {
-    ranges.iter().flat_map(|it| [it.first.to_le_bytes(), it.last.to_le_bytes()].concat()).collect()
-}
-
-/// Reads what [`pack`] wrote.
-fn unpack(bytes: &[u8]) -> Vec<Counters> {
-    let (numbers, _) = bytes.as_chunks::<8>();
-    let numbers: Vec<_> = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-    numbers.chunks_exact(2).map(|pair| Counters { first: pair[0], last: pair[1] }).collect()
 }
 
 /// A change made on this device.

@@ -9,11 +9,14 @@ use std::{
 use tree::{FileKind, Listing, Stat};
 use wire::RelPath;
 
-use super::{Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS, copy_path};
+use super::{
+    Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS, copy_path,
+    report::{Trouble, cannot_look},
+};
 use crate::{
     decide::{Decision, Keep, decide},
     index::{Index, Intent, Row},
-    jobs::{HashError, HashItem, Hashed, Job, RecoverItem},
+    jobs::{HashError, HashItem, Hashed, Job, RecoverItem, why},
 };
 
 /// Directories listed at once.
@@ -32,8 +35,6 @@ const UNSTABLE_MS: u64 = 50;
 const BUSY_MS: u64 = 20;
 /// The longest wait for a file that keeps changing (rule E23), in milliseconds.
 const UNSTABLE_MAX_MS: u64 = 10_000;
-/// Most paths remembered as reported.
-const MAX_REPORTED: usize = 100_000;
 
 /// Progress of looking at the disk.
 #[derive(Debug)]
@@ -64,7 +65,6 @@ pub(super) struct Scan {
     made: BTreeSet<RelPath>,
     pub(super) vanished: BTreeMap<RelPath, u64>,
     pub(super) unstable: BTreeMap<RelPath, (u64, u64)>,
-    reported: HashMap<String, String>,
     /// Paths whose apply was cut short by a stop: absence there is not a deletion (rule E12).
     pub(super) open_intents: HashMap<RelPath, Intent>,
     /// Those of them that the apply has emptied for all that is known.
@@ -92,25 +92,29 @@ impl Scan {
             made: BTreeSet::new(),
             vanished: BTreeMap::new(),
             unstable: BTreeMap::new(),
-            reported: HashMap::new(),
             open_intents: intents.into_iter().map(|it| (it.path.clone(), it)).collect(),
             emptied: PathSet::new(),
         }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.started
-            && !self.recovering
+        self.is_idle()
             && !self.full
-            && self.to_list.is_empty()
-            && self.listing.is_empty()
             && self.to_stat.is_empty()
-            && self.stating == 0
-            && self.to_hash.is_empty()
-            && self.hashing.is_empty()
             && self.made.is_empty()
             && self.vanished.is_empty()
             && self.unstable.is_empty()
+    }
+
+    /// True if nothing is being looked at, whatever is to be looked at later.
+    pub(super) fn is_idle(&self) -> bool {
+        self.started
+            && !self.recovering
+            && self.to_list.is_empty()
+            && self.listing.is_empty()
+            && self.stating == 0
+            && self.to_hash.is_empty()
+            && self.hashing.is_empty()
     }
 
     pub(super) fn full_scan_ended(&mut self) -> bool {
@@ -122,17 +126,6 @@ impl Scan {
         let unstable = self.unstable.values().map(|entry| &entry.0);
         let waiting = self.vanished.values().chain(unstable).filter(|at| **at > now);
         waiting.chain(self.to_stat.values()).copied().min().unwrap_or(u64::MAX).min(self.next_full)
-    }
-
-    /// Remembers what was reported; false if it was reported before.
-    pub(super) fn report(&mut self, path: &str, reason: &str) -> bool {
-        if self.reported.get(path).is_some_and(|told| told == reason) {
-            return false;
-        }
-        if self.reported.len() < MAX_REPORTED {
-            self.reported.insert(path.to_owned(), reason.to_owned());
-        }
-        true
     }
 
     /// A group of applies has ended.
@@ -151,12 +144,6 @@ impl Scan {
     /// True if what was seen of a path by a job of that time is older than an apply.
     fn is_stale(&self, path: &RelPath, since: u64) -> bool {
         self.applied.get(path).is_some_and(|group| *group > since)
-    }
-
-    fn forget_report(&mut self, path: &str) {
-        if !self.reported.is_empty() {
-            self.reported.remove(path);
-        }
     }
 }
 
@@ -205,7 +192,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.scan.recovering = false;
         self.scan.emptied.extend(emptied);
         for (path, reason) in skipped {
-            self.skip(path, reason);
+            self.skip(path, Trouble::Apply, reason);
         }
         self.rescan();
     }
@@ -362,6 +349,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
         items: Vec<(RelPath, io::Result<Option<Stat>>)>,
         since: u64,
     ) -> Result<(), EngineError> {
+        if let [(path, _)] = items.as_slice()
+            && path.is_root()
+        {
+            items.into_iter().for_each(|(_, seen)| self.root_seen(seen));
+            return Ok(());
+        }
         self.scan.stating -= 1;
         for (path, result) in items {
             // Below a link there is nothing, as below a file.
@@ -386,7 +379,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 }
                 Err(error) => {
                     self.scan.unstable.remove(&path);
-                    self.skip(path.to_string(), format!("cannot be looked at: {error}"));
+                    let reason = cannot_look(&error);
+                    self.skip(path.to_string(), Trouble::Read, reason);
                 }
             }
         }
@@ -412,8 +406,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
                         self.scan.vanished.retain(|path, _| !dir.contains(path));
                         self.skip(
                             dir.to_string(),
+                            Trouble::List,
                             format!(
-                                "the directory cannot be read: {error}; everything below it waits"
+                                "the directory cannot be read ({}); everything below it waits",
+                                why(&error)
                             ),
                         );
                     }
@@ -421,16 +417,21 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 return Ok(());
             }
         };
+        self.reports.begin_listing();
         for name in &listing.odd_names {
             let place = if dir.is_root() { name.clone() } else { format!("{dir}/{name}") };
-            self.skip(place, "its name is not valid UTF-8; rename it to have it travel");
+            let reason = "its name is not valid UTF-8; rename it to have it travel";
+            self.skip(place, Trouble::Kind, reason);
         }
         let mut unreadable = HashSet::new();
         for (name, _, error) in &listing.unreadable {
             unreadable.insert(name.as_str());
-            self.skip(format!("{dir}/{name}"), format!("cannot be looked at: {error}"));
+            let place = if dir.is_root() { name.clone() } else { format!("{dir}/{name}") };
+            let reason = format!("cannot be looked at: {error}; it waits, and is tried again");
+            self.skip(place, Trouble::Kind, reason);
         }
         let mut rows = self.index.children(dir)?.into_iter().peekable();
+        let names: Vec<_> = listing.entries.iter().map(|entry| entry.name.clone()).collect();
         let mut absent = Vec::new();
         for entry in listing.entries {
             while let Some((name, row)) = rows.next_if(|(name, _)| *name < entry.name) {
@@ -440,10 +441,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
             match dir.join(&entry.name) {
                 Ok(path) => self.saw(path, entry.stat, row.unwrap_or_default(), (true, since))?,
                 Err(error) => {
-                    self.skip(format!("{dir}/{}", entry.name), format!("its path {error}"));
+                    let place = format!("{dir}/{}", entry.name);
+                    let reason = format!("its path {error}; rename it to have it travel");
+                    self.skip(place, Trouble::Kind, reason);
                 }
             }
         }
+        self.end_listing(dir, &names);
         absent.extend(rows);
         for (name, row) in absent {
             if row.here.is_some() && !unreadable.contains(name.as_str()) {
@@ -465,16 +469,22 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let here = self.row(dir)?.here.is_some_and(|here| here.stat.kind == FileKind::Dir);
         if !here {
             // What an apply put there just before the directory went.
-            self.vanish_below(dir)?;
+            for (name, child) in self.index.children(dir)? {
+                if let Ok(path) = dir.join(&name) {
+                    self.gone(&path, child)?;
+                }
+            }
         }
         let below: Vec<_> =
             self.scan.vanished.keys().filter(|path| dir.contains(path)).cloned().collect();
         for path in below {
-            if here {
+            if self.brake.holds(&path) {
+                self.scan.vanished.remove(&path);
+            } else if here {
                 self.scan.vanished.insert(path, self.now.ms + 2 * VANISHED_MS);
             } else {
                 let row = self.row(&path)?;
-                self.vanish(&path, row)?;
+                self.gone(&path, row)?;
             }
         }
         Ok(())
@@ -488,6 +498,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         row: Row,
         (listed, since): (bool, u64),
     ) -> Result<(), EngineError> {
+        self.seen_again(&path, listed);
         if path.is_reserved() {
             return Ok(());
         }
@@ -505,6 +516,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         if self.options.ignore.is_ignored(&path, stat.kind == FileKind::Dir) {
             // Rule E11: known, but not here; never a deletion.
+            self.mended(&path);
             self.scan.unstable.remove(&path);
             if row.here.is_some() {
                 self.forget_below(&path)?;
@@ -519,7 +531,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 "is a FIFO, socket or device; such files stay on this device",
             ),
             FileKind::MountPoint => {
-                self.blocked_by(&path, row, "another file system is mounted there; not entered")
+                self.blocked_by(&path, row, "another file system is mounted there; it is not entered, sync it as a folder of its own")
             }
             FileKind::Dir => {
                 self.scan.unstable.remove(&path);
@@ -530,6 +542,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 let watched =
                     self.scan.unstable.get(&path).is_some_and(|entry| entry.0 == u64::MAX);
                 if same && !watched {
+                    self.mended_of(&path, Trouble::Read);
                     // Something below may have been learned, and a stop come before it was made a directory.
                     if listed
                         && self.scan.full
@@ -545,15 +558,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
-    /// True if nothing is left to be done about what is here: a run may have stopped in between.
-    pub(super) fn shows_winner(row: &Row) -> Result<bool, EngineError> {
-        let siblings = Self::siblings(row)?;
-        Ok(match (siblings.winner(), &row.here) {
-            (Some(winner), Some(here)) => here.shown == winner.hash.head(),
-            _ => true,
-        })
-    }
-
     pub(super) fn hashed(&mut self, items: Vec<Hashed>) -> Result<(), EngineError> {
         self.scan.hash_jobs -= 1;
         for Hashed { path, result } in items {
@@ -567,7 +571,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             match result {
                 Ok((stat, body)) => {
                     self.scan.unstable.remove(&path);
-                    self.scan.forget_report(&path);
+                    self.mended_of(&path, Trouble::Read);
+                    self.mended_of(&path, Trouble::Kind);
                     self.saw_contents(path, stat, body, asked)?;
                 }
                 Err(HashError::Unstable) => {
@@ -583,7 +588,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 }
                 Err(HashError::Io(reason)) => {
                     self.scan.unstable.remove(&path);
-                    self.skip(path.to_string(), reason);
+                    self.skip(path.to_string(), Trouble::Read, reason);
                 }
             }
         }

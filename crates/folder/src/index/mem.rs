@@ -223,6 +223,10 @@ impl Index for MemIndex {
         Ok(first(&self.live.contents, content))
     }
 
+    fn has_more_than(&mut self, content: &Hash, files: u64) -> Result<bool, IndexError> {
+        Ok(self.live.contents.get(content).is_some_and(|paths| paths.len() as u64 > files))
+    }
+
     fn by_inode(&mut self, inode: u64) -> Result<Vec<RelPath>, IndexError> {
         Ok(first(&self.live.inodes, &inode))
     }

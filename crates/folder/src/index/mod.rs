@@ -232,6 +232,12 @@ pub trait Index: Send {
     /// See [`Index`].
     fn by_content(&mut self, content: &Hash) -> Result<Vec<RelPath>, IndexError>;
 
+    /// True if the files here that have this content are more than a number.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn has_more_than(&mut self, content: &Hash, files: u64) -> Result<bool, IndexError>;
+
     /// Up to [`MAX_FOUND`] paths whose file here has this inode number, sorted: how a scan knows a
     /// renamed file without reading it (rule E15).
     ///

@@ -227,6 +227,14 @@ impl Index for SqliteIndex {
         paths_with(self.reading()?, content)
     }
 
+    fn has_more_than(&mut self, content: &Hash, files: u64) -> Result<bool, IndexError> {
+        let db = self.reading()?;
+        let mut statement =
+            db.prepare_cached("SELECT 1 FROM rows WHERE content = ? LIMIT 1 OFFSET ?")?;
+        let after = i64::try_from(files).unwrap_or(i64::MAX);
+        Ok(statement.exists(params![content.head().cast_signed(), after])?)
+    }
+
     fn by_inode(&mut self, inode: u64) -> Result<Vec<RelPath>, IndexError> {
         let mut statement = self
             .reading()?

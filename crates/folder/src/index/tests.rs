@@ -106,6 +106,7 @@ fn observe(index: &mut dyn Index) -> Result<String, IndexError> {
         assert!(kept.is_none() || kept.as_ref() == Some(&list));
         let own = list.chunks()[15].hash;
         let inode = index.by_inode(u64::from(number))?;
+        seen += &format!("{:?}", [0, 1, 2].map(|n| index.has_more_than(&content, n).ok()));
         seen += &format!("{:?} {inode:?}\n{kept:?}\n", index.by_content(&content)?);
         seen += &format!("{:?}\n", index.chunk_source(&own)?);
     }

@@ -485,14 +485,25 @@ pub fn run(disk: &dyn Disk, job: Job) -> Done {
     }
 }
 
+/// Too many open files in the system, and in this process, as Unix numbers them.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
 /// An error of the disk in words that a person can act on.
-fn why(error: &io::Error) -> String {
+pub(crate) fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "the disk is full; make room and it goes on by itself".to_owned()
         }
-        io::ErrorKind::PermissionDenied => "permission denied; make it readable".to_owned(),
-        io::ErrorKind::ReadOnlyFilesystem => "the disk is read-only".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; change its mode or owner and it goes on by itself".to_owned()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the disk is read-only; make it writable and it goes on by itself".to_owned()
+        }
+        _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => {
+            "too many files are open; raise the limit (ulimit -n)".to_owned()
+        }
         _ => error.to_string(),
     }
 }

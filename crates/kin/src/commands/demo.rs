@@ -176,6 +176,8 @@ impl Device {
             topic: format!("kin demo {}", std::process::id()),
             admission: Admission::Ask,
             max_concurrent_transfers: DEFAULT_TRANSFERS,
+            max_deletes: node::DeleteLimit::OFF,
+            accept_deletes: false,
         };
         let (handle, mut events) = start::start(config).await?;
         let mut output: Box<dyn Output> = if args.json {

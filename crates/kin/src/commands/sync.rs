@@ -69,6 +69,14 @@ pub(crate) struct SyncArgs {
     #[arg(long, value_name = "N")]
     pub(crate) max_concurrent_transfers: Option<u64>,
 
+    /// Ask before more than this is deleted within 24 hours: files, or a share of them [default: 50%]
+    #[arg(long, value_name = "N|N%")]
+    pub(crate) max_deletes: Option<String>,
+
+    /// Go on with deletions that are held, and with all up to the first agreement
+    #[arg(long)]
+    pub(crate) accept_deletes: bool,
+
     /// Exit 0 as soon as this device and every connected peer agree
     #[arg(long)]
     pub(crate) once: bool,
@@ -165,6 +173,8 @@ fn sync_config(settings: Settings, admission: Admission) -> SyncConfig {
         topic: settings.topic,
         admission,
         max_concurrent_transfers: settings.max_concurrent_transfers,
+        max_deletes: settings.max_deletes,
+        accept_deletes: settings.accept_deletes,
     }
 }
 

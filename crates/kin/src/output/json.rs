@@ -3,11 +3,16 @@
 
 use std::io::{self, Write};
 
-use node::{AppliedKind, Event};
+use node::{AppliedKind, Event, QuestionId};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
-use crate::{error::CommandError, escape::is_unsafe, output::Output, prompt::Question};
+use crate::{
+    error::CommandError,
+    escape::is_unsafe,
+    output::Output,
+    prompt::{Deletions, Question},
+};
 
 /// Prints events as JSON lines.
 #[derive(Debug)]
@@ -41,6 +46,14 @@ enum Line<'a> {
         sas: &'a str,
         along: Vec<Along<'a>>,
     },
+    Brake {
+        id: u32,
+        deletes: u64,
+        of: u64,
+        from: &'a str,
+        here: bool,
+        held: u64,
+    },
     Comparing {
         device: String,
         name: &'a str,
@@ -71,6 +84,7 @@ enum Line<'a> {
         files: u64,
         bytes: u64,
         peers: usize,
+        skipped: u64,
     },
     Applied {
         path: &'a str,
@@ -85,6 +99,9 @@ enum Line<'a> {
     Skipped {
         path: &'a str,
         reason: &'a str,
+    },
+    Mended {
+        path: &'a str,
     },
     Error {
         kind: &'a str,
@@ -159,6 +176,27 @@ impl<W: Write> Output for Json<W> {
         })
     }
 
+    fn deletions(
+        &mut self,
+        deletions: &Deletions,
+        discard: Option<&mut dyn FnMut()>,
+    ) -> io::Result<()> {
+        if let Some(discard) = discard {
+            discard();
+        }
+        let Deletions { id, deletes, of, held, from, here } = deletions;
+        self.print(Line::Brake {
+            id: id.0,
+            deletes: *deletes,
+            of: *of,
+            from,
+            here: *here,
+            held: *held,
+        })
+    }
+
+    fn held(&mut self, _question: QuestionId, _deletions: Option<u64>) {}
+
     fn question_over(&mut self, _typed: bool) {}
 
     fn note(&mut self, note: &str) {
@@ -206,8 +244,8 @@ fn line(event: &Event) -> Option<Line<'_>> {
             bytes_done: *bytes_done,
             bytes_total: *bytes_total,
         },
-        Event::InSync { files, bytes, peers } => {
-            Line::InSync { files: *files, bytes: *bytes, peers: *peers }
+        Event::InSync { files, bytes, peers, skipped } => {
+            Line::InSync { files: *files, bytes: *bytes, peers: *peers, skipped: *skipped }
         }
         Event::Applied { path, kind, from } => {
             Line::Applied { path: path.as_str(), kind: applied_kind(*kind), from }
@@ -216,6 +254,7 @@ fn line(event: &Event) -> Option<Line<'_>> {
             Line::Conflict { path: path.as_str(), copy: copy.as_str(), from }
         }
         Event::Skipped { path, reason } => Line::Skipped { path, reason },
+        Event::Mended { path } => Line::Mended { path },
         Event::Error { kind, message, hint } => Line::Error { kind, message, hint, name: None },
         Event::Refused { name, reason } => Line::Error {
             kind: "refused",
@@ -276,7 +315,6 @@ impl Formatter for Safe {
 #[cfg(test)]
 mod tests {
     use identity::DeviceId;
-    use node::QuestionId;
     use proptest::prelude::*;
     use wire::RelPath;
 
@@ -333,8 +371,8 @@ mod tests {
                 r#"{"event":"progress","files_done":1,"files_total":2,"bytes_done":3,"bytes_total":4}"#.into(),
             ),
             (
-                Event::InSync { files: 1, bytes: 2, peers: 3 },
-                r#"{"event":"in_sync","files":1,"bytes":2,"peers":3}"#.into(),
+                Event::InSync { files: 1, bytes: 2, peers: 3, skipped: 4 },
+                r#"{"event":"in_sync","files":1,"bytes":2,"peers":3,"skipped":4}"#.into(),
             ),
             (
                 Event::Applied { path: path("a/b"), kind: AppliedKind::Created, from: "b".into() },
@@ -391,13 +429,32 @@ mod tests {
     }
 
     #[test]
+    fn e19_golden_brake() {
+        let deletions = Deletions {
+            id: QuestionId(2),
+            deletes: 90,
+            of: 100,
+            held: 60,
+            from: "desk".into(),
+            here: false,
+        };
+        let mut discarded = 0;
+        let asked = json(|json| {
+            json.deletions(&deletions, Some(&mut || discarded += 1)).expect("a vector takes all");
+            json.deletions(&deletions, None).expect("a vector takes all");
+        });
+        let line = r#"{"event":"brake","id":2,"deletes":90,"of":100,"from":"desk","here":false,"held":60}"#;
+        assert_eq!((asked, discarded), (format!("{line}\n{line}\n"), 1));
+    }
+
+    #[test]
     fn the_demo_says_which_device() {
         let mut out = Vec::new();
-        let shown = Event::InSync { files: 1, bytes: 2, peers: 1 };
+        let shown = Event::InSync { files: 1, bytes: 2, peers: 1, skipped: 0 };
         Json::on(&mut out, "laptop").event(&shown).expect("a vector takes all");
         assert_eq!(
             out,
-            b"{\"event\":\"in_sync\",\"files\":1,\"bytes\":2,\"peers\":1,\"on\":\"laptop\"}\n"
+            b"{\"event\":\"in_sync\",\"files\":1,\"bytes\":2,\"peers\":1,\"skipped\":0,\"on\":\"laptop\"}\n"
         );
     }
 

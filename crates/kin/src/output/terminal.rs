@@ -9,19 +9,26 @@ use std::{
 
 use clap::builder::styling::{AnsiColor, Style};
 use identity::DeviceId;
-use node::Event;
+use node::{Event, QuestionId};
 
 use super::{
     Output,
     screen::Screen,
     words::{self, Said, Tone},
 };
-use crate::{error::CommandError, escape::escape, prompt::Question};
+use crate::{
+    error::CommandError,
+    escape::escape,
+    prompt::{Deletions, Question},
+};
 
 /// Work that takes longer than this gets a bar, and a line when it is done.
 const LONG: Duration = Duration::from_secs(1);
 /// How often long work is reported where there is no status line.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// Paths that are not in step and named again at the end.
+const RECALLED: usize = 10;
 
 const BOLD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -42,6 +49,10 @@ pub(crate) struct Terminal {
     work: Option<(Instant, Instant)>,
     /// True if the next agreement deserves a line.
     news: bool,
+    /// What is not in step, and why.
+    skipped: BTreeMap<String, String>,
+    /// Deletions that stay held, and by the answer to which question.
+    held: Option<(QuestionId, u64)>,
     state: String,
 }
 
@@ -54,6 +65,8 @@ impl Terminal {
             peers: BTreeMap::new(),
             work: None,
             news: true,
+            skipped: BTreeMap::new(),
+            held: None,
             state: "waiting for other devices".to_owned(),
         }
     }
@@ -89,7 +102,22 @@ impl Terminal {
         let names: Vec<String> = self.peers.values().map(|name| escape(name)).collect();
         let with =
             if names.is_empty() { String::new() } else { format!(" · {}", names.join(", ")) };
-        self.screen.status(&format!("{}{with} · Ctrl-C stops", self.state));
+        let held = self.held.map(|(_, count)| words::held(count)).unwrap_or_default();
+        let skipped = words::not_in_step(self.skipped.len() as u64);
+        let skipped = skipped.map(|text| format!(" · {text}")).unwrap_or_default();
+        self.screen.status(&format!("{}{skipped}{held}{with} · Ctrl-C stops", self.state));
+    }
+
+    /// At the end: what is not in step.
+    fn recall(&self) {
+        let Some(text) = words::not_in_step(self.skipped.len() as u64) else { return };
+        self.say(&Said::new(Tone::Warning, format!("{text}:")));
+        for (path, reason) in self.skipped.iter().take(RECALLED) {
+            self.screen.line(&format!("  {}: {}", escape(path), escape(reason)));
+        }
+        if self.skipped.len() > RECALLED {
+            self.screen.line(&format!("  and {} more", self.skipped.len() - RECALLED));
+        }
     }
 
     fn progress(&mut self, files: (u64, u64), bytes: (u64, u64)) {
@@ -126,7 +154,13 @@ impl Output for Terminal {
             Event::Progress { files_done, files_total, bytes_done, bytes_total } => {
                 self.progress((*files_done, *files_total), (*bytes_done, *bytes_total));
             }
-            Event::InSync { files, bytes, peers } => self.in_sync(*files, *bytes, *peers),
+            Event::InSync { files, bytes, peers, .. } => self.in_sync(*files, *bytes, *peers),
+            Event::Skipped { path, reason } => {
+                self.skipped.insert(path.clone(), reason.clone());
+            }
+            Event::Mended { path } => {
+                self.skipped.remove(path);
+            }
             Event::Applied { path, kind, from } if self.show_applied => {
                 self.say(&Said::new(Tone::Plain, words::applied(path, *kind, from)));
             }
@@ -151,6 +185,7 @@ impl Output for Terminal {
         }
         if matches!(event, Event::Stopped) {
             self.screen.clear();
+            self.recall();
         } else {
             self.status();
         }
@@ -161,6 +196,29 @@ impl Output for Terminal {
         let (before, line) = words::question(question);
         self.screen.ask(&before, &format!("{BOLD}{line}{BOLD:#}"), discard);
         Ok(())
+    }
+
+    fn deletions(
+        &mut self,
+        deletions: &Deletions,
+        discard: Option<&mut dyn FnMut()>,
+    ) -> io::Result<()> {
+        if let Some(discard) = discard {
+            let (before, line) = words::deletions_question(deletions);
+            self.screen.ask(&before, &format!("{BOLD}{line}{BOLD:#}"), discard);
+        } else {
+            self.say(&Said::new(Tone::Warning, words::deletions(deletions)));
+        }
+        Ok(())
+    }
+
+    fn held(&mut self, question: QuestionId, deletions: Option<u64>) {
+        match deletions {
+            Some(deletions) => self.held = Some((question, deletions)),
+            None => self.held = self.held.filter(|(held, _)| *held != question),
+        }
+        self.news = true;
+        self.status();
     }
 
     fn question_over(&mut self, typed: bool) {

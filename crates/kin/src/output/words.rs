@@ -3,7 +3,10 @@
 use indicatif::{HumanBytes, HumanCount};
 use node::{AppliedKind, Event};
 
-use crate::{escape::escape, prompt::Question};
+use crate::{
+    escape::escape,
+    prompt::{Deletions, Question},
+};
 
 /// How much a line matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +100,7 @@ pub(crate) fn say(event: &Event) -> Option<Said> {
         Event::Skipped { path, reason } => {
             said(Tone::Warning, format!("skipped {}: {}", escape(path), escape(reason)))
         }
+        Event::Mended { path } => said(Tone::Plain, format!("mended {}", escape(path))),
         Event::Error { message, hint, .. } => {
             let said = Said::new(Tone::Error, escape(message));
             Some(if hint.is_empty() { said } else { said.hint(&escape(hint)) })
@@ -160,6 +164,50 @@ pub(crate) fn question(question: &Question) -> (String, String) {
         escape(&question.sas)
     );
     (before, format!("Does {name} show exactly the same? Compare, then answer [y/N] "))
+}
+
+/// What is told of deletions that are held.
+pub(crate) fn deletions(deletions: &Deletions) -> String {
+    let Deletions { deletes, of, held, from, here, .. } = deletions;
+    let (deletes, of, held) = (HumanCount(*deletes), count(*of), HumanCount(*held));
+    let what = match (from.as_str(), here) {
+        ("", true) => format!("{deletes} of {of} are gone from this folder"),
+        ("", false) => format!("{deletes} of {of} here were deleted on other devices"),
+        (from, false) => format!("{deletes} of {of} here were deleted on {}", escape(from)),
+        (from, true) => {
+            format!("{deletes} of {of} are gone from this folder or deleted on {}", escape(from))
+        }
+    };
+    format!("{what} within a day; {held} deletions are held until somebody agrees")
+}
+
+/// How many paths are not in step; `None` if all are.
+pub(crate) fn not_in_step(paths: u64) -> Option<String> {
+    match paths {
+        0 => None,
+        1 => Some("1 path is not in step".to_owned()),
+        _ => Some(format!("{} paths are not in step", HumanCount(paths))),
+    }
+}
+
+/// That deletions are held, for the status line.
+pub(crate) fn held(deletions: u64) -> String {
+    format!(" · {} deletions held", HumanCount(deletions))
+}
+
+/// The question about them, and what the answers do.
+pub(crate) fn deletions_question(asked: &Deletions) -> (String, String) {
+    let before = format!(
+        "\n{}.\nIf that was not meant, put the files back, or answer no: all else goes on. \
+         What is deleted is kept in .kin/history.\n",
+        deletions(asked)
+    );
+    let line = if asked.here {
+        "Delete them on the other devices too? [y/N] "
+    } else {
+        "Delete them here too? [y/N] "
+    };
+    (before, line.to_owned())
 }
 
 /// Enough of a device id to tell two apart by eye. The ids are ours: ASCII.
@@ -244,6 +292,7 @@ mod tests {
                 Event::AdmissionClosed { reason: from.clone() },
                 Event::Conflict { path: path.clone(), copy: path.clone(), from: from.clone() },
                 Event::Skipped { path: from.clone(), reason: from.clone() },
+                Event::Mended { path: from.clone() },
                 Event::Error { kind: "io", message: from.clone(), hint: from.clone() },
                 Event::Listening { device, name: from.clone(), port: 1, port_was_taken: true },
             ];
@@ -256,6 +305,12 @@ mod tests {
             let asked = Question {
                 id: QuestionId(1), device, name: from.clone(), sas: from.clone(), along: vec![(device, from)],
             };
+            for (here, from) in [(true, asked.name.clone()), (false, asked.name.clone()), (true, String::new())] {
+                let id = QuestionId(1);
+                let held = Deletions { id, deletes: 9, of: 10, held: 8, from, here };
+                let (before, line) = deletions_question(&held);
+                prop_assert!(!before.chars().chain(line.chars()).any(|c| c != '\n' && is_unsafe(c)));
+            }
             let (before, line) = question(&asked);
             prop_assert!(!before.chars().chain(line.chars()).any(|c| c != '\n' && is_unsafe(c)));
         }

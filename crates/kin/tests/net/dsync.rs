@@ -127,6 +127,11 @@ pub(crate) fn dsync_12_an_unreadable_file_stops_only_itself() {
     files::set_mode(left.join("secret.txt"), 0o600);
     everywhere(&lan, &mut [&mut a, &mut b], "secret.txt", "nobody may read this");
     files::set_mode(left.join("locked"), 0o755);
+    everywhere(&lan, &mut [&mut a, &mut b], "locked/inside.txt", "nor this");
+    for wanted in ["secret.txt", "locked"] {
+        let told = |e: &serde_json::Value| e["event"] == "mended" && e["path"] == wanted;
+        pump_until(&mut [&mut a, &mut b], SHORT, "it is mended", |kins| kins[0].seen().any(told));
+    }
     stop_all(&mut [&mut a, &mut b]);
 }
 
@@ -168,7 +173,11 @@ pub(crate) fn dsync_13_directories_are_renamed_made_and_removed() {
     for number in 0..200 {
         files::write(left.join(format!("dir/sub{}/f{number}.txt", number % 7)), "content");
     }
-    let (mut a, mut b) = open_pair(&lan);
+    // Nobody is to be asked about the deletion of most files.
+    let unasked = ["--max-deletes", "100%"];
+    let mut a = listening(open(lan.host(0)).args(&unasked));
+    let mut b = open_to(lan.host(1), lan.host(0)).args(&unasked).start();
+    agree(&mut [&mut a, &mut b], SHORT);
     let kins = &mut [&mut a, &mut b];
     fs::rename(left.join("dir"), left.join("renamed")).expect("it is there");
     everywhere(&lan, kins, "renamed/sub0/f0.txt", "content");

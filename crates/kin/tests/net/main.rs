@@ -15,6 +15,7 @@
     reason = "the tests play the person who owns the files, and talk to whoever runs them"
 )]
 
+mod brake;
 mod bulk;
 mod common;
 mod crash;
@@ -25,6 +26,7 @@ mod many;
 mod meet;
 mod memory;
 mod stranger;
+mod trouble;
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -111,12 +113,20 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan an_unchanged_folder_is_not_read_again
             Lan a_first_meeting_keeps_both_of_two_contents
         }
+        brake {
+            Lan e19_a_mass_deletion_is_asked_about_on_both_sides
+            Lan e19_once_fails_while_deletions_are_held_and_accept_deletes_goes_on
+            Lan attack_31_a_folder_that_is_taken_away_is_no_deletion
+        }
         crash {
             Shaping the_receiver_is_killed_during_a_transfer
             Shaping the_sender_is_killed_during_a_transfer
             Shaping a_broken_transfer_of_one_gib_resumes
             Shaping ctrl_c_during_work_leaves_nothing_behind
             Shaping a_second_ctrl_c_stops_at_once_and_the_next_start_recovers
+        }
+        trouble {
+            Lan attack_35_a_full_disk_stops_only_what_does_not_fit
         }
         bulk {
             Lan a_real_tree_byte_for_byte

@@ -30,7 +30,9 @@ use tree::{Disk, Hint, Root, WatchError, Watcher};
 use wire::{Hash, RelPath, frame::Channel, record::BatchScope, session::Farewell, sync::Message};
 
 use crate::{
-    Event, ignores,
+    Event, QuestionId,
+    event::QuestionIds,
+    ignores,
     session::{FrameSender, Incoming, Members, PeerLink},
 };
 use pool::Pool;
@@ -81,6 +83,10 @@ enum ToHost {
         incoming: Incoming,
     },
     Done(Done),
+    Answer {
+        question: QuestionId,
+        yes: bool,
+    },
     /// The watcher has hints, or a link has room again.
     Wake,
     Stop(oneshot::Sender<()>),
@@ -102,7 +108,7 @@ impl Host {
         index: SqliteIndex,
         authority: SessionAuthority,
         options: Options,
-        excludes: Vec<String>,
+        (excludes, questions): (Vec<String>, QuestionIds),
         events: events::Sender<Event>,
     ) -> Result<Self, EngineError> {
         let (to, from) = mpsc::channel();
@@ -112,6 +118,8 @@ impl Host {
             engine,
             root,
             excludes,
+            questions,
+            brake: None,
             events,
             from,
             to: to.clone(),
@@ -161,6 +169,11 @@ impl Host {
         let _ = self.to.send(ToHost::PeerDown { peer });
     }
 
+    /// Answers a question about deletions.
+    pub(crate) fn answer(&self, question: QuestionId, yes: bool) {
+        let _ = self.to.send(ToHost::Answer { question, yes });
+    }
+
     /// Finishes or rolls back what is under way and makes the index durable.
     pub(crate) async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -174,6 +187,9 @@ struct Running {
     engine: Engine<SqliteIndex, SessionAuthority>,
     root: Arc<Root>,
     excludes: Vec<String>,
+    questions: QuestionIds,
+    /// The open question about deletions, and the engine's number for it.
+    brake: Option<(QuestionId, u32)>,
     events: events::Sender<Event>,
     from: Receiver<ToHost>,
     to: Sender<ToHost>,
@@ -285,6 +301,13 @@ impl Running {
                 self.jobs -= 1;
                 self.input(Input::Done(done));
             }
+            ToHost::Answer { question, yes } => {
+                // After a no they stay held, and files that come back or another start lift that.
+                let asked = self.brake.take_if(|(open, _)| yes && *open == question);
+                if let Some((_, id)) = asked {
+                    self.input(Input::AcceptDeletes { id });
+                }
+            }
             ToHost::Wake => self.take_hints(),
             ToHost::Stop(done) => {
                 self.engine.stop();
@@ -306,8 +329,7 @@ impl Running {
             }
         }
         if gone && let Err(error) = self.root.still_there() {
-            let hint = "put the folder back where it was and start again";
-            self.die("io", &format!("{}: {error}", self.root.path().display()), hint);
+            self.root_is_gone(&error.to_string());
             return;
         }
         if patterns {
@@ -317,6 +339,12 @@ impl Running {
             self.input(Input::Overflow);
         }
         self.input(Input::Hints(changed));
+    }
+
+    /// Rule E18: what is not there is no deletion.
+    fn root_is_gone(&mut self, reason: &str) {
+        let hint = "put the folder back where it was and start again";
+        self.die("io", &format!("{}: {reason}", self.root.path().display()), hint);
     }
 
     /// Rule E11: patterns are in force as soon as they are saved.
@@ -415,7 +443,21 @@ impl Running {
                 bytes_done: progress.bytes_done,
                 bytes_total: progress.bytes_total,
             },
-            engine::Event::InSync { files, bytes, peers } => Event::InSync { files, bytes, peers },
+            engine::Event::Brake { id: number, deletes, of, held, from, here } => {
+                let id = self.questions.next();
+                self.brake = Some((id, number));
+                Event::Brake { id, deletes, of, held, from, here }
+            }
+            engine::Event::BrakeReleased { id: number, reason } => {
+                let asked = self.brake.take_if(|(_, open)| *open == number);
+                let Some((id, _)) = asked else { return };
+                Event::ConfirmWithdrawn { id, reason }
+            }
+            engine::Event::RootGone { reason } => return self.root_is_gone(&reason),
+            engine::Event::Mended { path } => Event::Mended { path },
+            engine::Event::InSync { files, bytes, peers, skipped } => {
+                Event::InSync { files, bytes, peers, skipped }
+            }
             engine::Event::NewReplica { reason } => {
                 tracing::info!(%reason, "this folder's state was given a new replica id");
                 return;

@@ -25,7 +25,7 @@ use super::{
     inbox::ReadEnd,
     targets::{self, Targets},
 };
-use crate::{Admission, Event, QuestionId};
+use crate::{Admission, Event, QuestionId, event::QuestionIds};
 
 /// Links at a time that lead to nobody accepted.
 const MAX_STRANGERS: usize = 64;
@@ -57,6 +57,7 @@ pub(super) struct Parts {
     pub(super) events: mpsc::Sender<SessionEvent>,
     pub(super) internal: mpsc::Sender<Internal>,
     pub(super) members: watch::Sender<Arc<Members>>,
+    pub(super) questions: QuestionIds,
 }
 
 /// The session's state. Its methods are spread over this module, [`super::admission`] (from a new link
@@ -75,7 +76,6 @@ pub(super) struct Actor {
     pub(super) turn_ends: Option<Instant>,
     /// The open question, if that link's ceremony has come that far.
     pub(super) question: Option<QuestionId>,
-    pub(super) last_question: u32,
     pub(super) attempts: Attempts,
     /// Devices that this side's person said yes to in this run.
     pub(super) confirmed: BTreeSet<DeviceId>,
@@ -112,7 +112,6 @@ impl Actor {
             asking: None,
             turn_ends: None,
             question: None,
-            last_question: 0,
             attempts: Attempts::new(attempts),
             confirmed: BTreeSet::new(),
             declined: BTreeSet::new(),

@@ -349,8 +349,7 @@ impl Actor {
         if conn.need != Some(Need::Person) || conn.verdicts.mine().is_some() {
             return self.tell(Event::Comparing { device, name, sas });
         }
-        self.last_question += 1;
-        let question = QuestionId(self.last_question);
+        let question = self.parts.questions.next();
         self.question = Some(question);
         let along = self.parts.group.along(device, &conn.vouches).into_iter();
         let along = along.map(|(device, name)| (device, name.as_str().to_owned())).collect();

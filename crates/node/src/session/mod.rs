@@ -34,7 +34,7 @@ use wire::session::{Message, Name};
 pub(crate) use inbox::{FrameReceiver, Incoming};
 pub(crate) use outbox::FrameSender;
 
-use crate::{Admission, Event, QuestionId};
+use crate::{Admission, Event, QuestionId, event::QuestionIds};
 
 /// A link on which nothing was sent for this long says that it lives.
 pub(crate) const ALIVE_AFTER: Duration = Duration::from_secs(2);
@@ -125,6 +125,7 @@ pub(crate) struct SessionHandle {
     key: Arc<DeviceKey>,
     commands: mpsc::UnboundedSender<Command>,
     members: watch::Receiver<Arc<Members>>,
+    questions: QuestionIds,
 }
 
 enum Command {
@@ -137,6 +138,11 @@ impl SessionHandle {
     /// The device key of this run, for signing batches of records.
     pub(crate) fn key(&self) -> &Arc<DeviceKey> {
         &self.key
+    }
+
+    /// Where numbers of questions come from.
+    pub(crate) fn questions(&self) -> &QuestionIds {
+        &self.questions
     }
 
     /// Who belongs to the session, as it changes. Whoever is linked is among them before
@@ -200,7 +206,13 @@ pub(crate) async fn start(
     let (internal, heard) = mpsc::channel(HEARD);
     let (commands, commanded) = mpsc::unbounded_channel();
     let (members, members_seen) = watch::channel(Arc::default());
-    let handle = SessionHandle { key: Arc::clone(&key), commands, members: members_seen };
+    let questions = QuestionIds::default();
+    let handle = SessionHandle {
+        key: Arc::clone(&key),
+        commands,
+        members: members_seen,
+        questions: questions.clone(),
+    };
 
     let device = key.id();
     let listening = Event::Listening { device, name: config.name.clone(), port, port_was_taken };
@@ -239,6 +251,7 @@ pub(crate) async fn start(
         events,
         internal,
         members,
+        questions,
     });
     tokio::spawn(actor.run(listener, heard, commanded, discovery));
     Ok((handle, receiver))

@@ -1,6 +1,7 @@
 //! The engine's rules, each tried over the real engine with virtual disks. A test bears the number of the
 //! rule whose breach it would notice.
 
+mod brake;
 mod conflicts;
 mod disk;
 mod hostile;
@@ -10,6 +11,7 @@ mod mutations;
 mod recover;
 mod replicas;
 mod travel;
+mod trouble;
 
 use sim::scenario::Scenario;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use folder::{
     Engine, Now, PeerId,
+    brake::Limit,
     engine::{Authority, Effect, Event, Input, Options},
     ignore::Ignore,
     index::{Index as _, MemIndex, MemStore},
@@ -74,8 +75,14 @@ impl Lone {
     pub(super) fn silent(prepare: impl FnOnce(&VirtualDisk)) -> Self {
         let disk = Arc::new(VirtualDisk::new());
         prepare(&disk);
-        let options =
-            Options { ignore: Ignore::none(), max_transfers: 2, seed: [5; 32], binding: vec![1] };
+        let options = Options {
+            ignore: Ignore::none(),
+            max_transfers: 2,
+            seed: [5; 32],
+            binding: vec![1],
+            brake: Limit::OFF,
+            accept_deletes: false,
+        };
         let engine =
             Engine::open(MemIndex::open(&MemStore::new()), Members, options).expect("open");
         let mut lone =

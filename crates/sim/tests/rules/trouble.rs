@@ -1,0 +1,132 @@
+//! What is not in step is told of once, counts until it is mended, and stops nothing else.
+
+use folder::engine::Event;
+use sim::scenario::Scenario;
+use tree::FileKind;
+
+use crate::{SEEDS, assert_alike};
+
+/// What was told of a path: true for each time it was skipped, false for each time it was mended.
+fn told(scenario: &Scenario, device: usize, wanted: &str) -> Vec<bool> {
+    let told = |event: &Event| match event {
+        Event::Skipped { path, .. } if path == wanted => Some(true),
+        Event::Mended { path } if path == wanted => Some(false),
+        _ => None,
+    };
+    scenario.events(device).iter().filter_map(|(_, event)| told(event)).collect()
+}
+
+/// How many paths the last agreement left out.
+fn left_out(scenario: &Scenario, device: usize) -> Option<u64> {
+    let skipped = |event: &Event| match event {
+        Event::InSync { skipped, .. } => Some(*skipped),
+        _ => None,
+    };
+    scenario.events(device).iter().rev().find_map(|(_, event)| skipped(event))
+}
+
+#[test]
+fn e25_what_cannot_travel_is_told_once_and_counts_until_it_is_gone() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.disk(0).special("d/fifo", FileKind::Special).expect("can be made");
+        scenario.write(0, "d/a", b"beside it");
+        scenario.rescan(0);
+        scenario.settle();
+        for _ in 0..3 {
+            scenario.rescan(0);
+            scenario.settle();
+        }
+        assert_eq!(told(&scenario, 0, "d/fifo"), [true]);
+        assert_eq!((left_out(&scenario, 0), left_out(&scenario, 1)), (Some(1), Some(0)));
+        assert_eq!(scenario.text(1, "d/a").as_deref(), Some("beside it"));
+        scenario.remove(0, "d/fifo");
+        scenario.rescan(0);
+        scenario.settle();
+        assert_eq!(told(&scenario, 0, "d/fifo"), [true, false]);
+        assert_eq!(left_out(&scenario, 0), Some(0));
+    }
+}
+
+#[test]
+fn e25_what_is_in_the_way_of_a_file_is_told_once_and_the_file_comes_when_it_goes() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.disk(1).special("a", FileKind::Special).expect("can be made");
+        scenario.rescan(1);
+        scenario.settle();
+        scenario.write(0, "a", b"a file");
+        scenario.settle();
+        scenario.run(60 * 60 * 1000);
+        assert_eq!(told(&scenario, 1, "a"), [true]);
+        scenario.remove(1, "a");
+        scenario.rescan(1);
+        scenario.settle();
+        assert_eq!(told(&scenario, 1, "a"), [true, false]);
+        assert_eq!(scenario.text(1, "a").as_deref(), Some("a file"));
+    }
+}
+
+#[test]
+fn e25_trouble_below_a_directory_goes_with_it() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.write(0, "d/e/a", b"beside it");
+        scenario.disk(0).special("d/e/fifo", FileKind::Special).expect("can be made");
+        scenario.rescan(0);
+        scenario.settle();
+        assert_eq!(told(&scenario, 0, "d/e/fifo"), [true]);
+        scenario.remove(0, "d");
+        scenario.settle();
+        assert_eq!(told(&scenario, 0, "d/e/fifo"), [true, false]);
+        assert_eq!(left_out(&scenario, 0), Some(0));
+        assert_alike(&scenario, 2);
+    }
+}
+
+#[test]
+fn e9_a_directory_that_stays_for_what_cannot_travel_is_mended_when_that_goes() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.write(0, "d/a", b"a");
+        scenario.settle();
+        scenario.disk(1).special("d/fifo", FileKind::Special).expect("can be made");
+        scenario.rescan(1);
+        scenario.settle();
+        scenario.remove(0, "d");
+        scenario.settle();
+        assert_eq!(scenario.paths(1), ["d", "d/fifo"]);
+        assert_eq!(told(&scenario, 1, "d"), [true]);
+        scenario.remove(1, "d/fifo");
+        scenario.rescan(1);
+        scenario.settle();
+        // It is tried again by itself.
+        scenario.run(11 * 60 * 1000);
+        scenario.settle();
+        assert_eq!(scenario.paths(1), [""; 0]);
+        assert_eq!(told(&scenario, 1, "d"), [true, false]);
+    }
+}
+
+#[test]
+fn e25_contents_that_nobody_has_are_mended_when_somebody_comes_who_has_them() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 3);
+        scenario.cut(0, 1);
+        let large: Vec<u8> = (0..3_000_000u32).flat_map(u32::to_le_bytes).collect();
+        scenario.write(1, "kept", b"all know it");
+        scenario.settle();
+        scenario.write(1, "large", &large);
+        // The record arrives at 2, the contents do not.
+        scenario.run(12);
+        scenario.cut(1, 2);
+        scenario.link(0, 2);
+        scenario.settle();
+        let skipped = told(&scenario, 2, "large");
+        scenario.link(1, 2);
+        scenario.settle();
+        assert_alike(&scenario, 3);
+        assert!(skipped.is_empty() || told(&scenario, 2, "large") == [true, false]);
+        assert_eq!(left_out(&scenario, 2), Some(0));
+    }
+}
