@@ -57,6 +57,13 @@ impl Reports {
         self.listing += 1;
     }
 
+    /// This listing says nothing of a path that is there: what was told of it stands.
+    pub(super) fn not_looked_at(&mut self, path: &str) {
+        if let Some(told) = self.told.get_mut(path) {
+            told.listing = self.listing;
+        }
+    }
+
     /// When something is to be tried again.
     pub(super) fn next_wake(&self) -> u64 {
         self.told.values().map(|report| report.again.0).min().unwrap_or(u64::MAX)

@@ -507,6 +507,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.learn.reconcile_unless_blocked(path.clone());
         }
         if self.group.is_busy(&path) || self.scan.is_stale(&path, since) {
+            self.reports.not_looked_at(&path);
             if listed && stat.kind == FileKind::Dir {
                 // Looked at again by itself, it would not be listed and watched.
                 self.scan.to_list.insert(path.clone());
