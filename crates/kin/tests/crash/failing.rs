@@ -1,0 +1,131 @@
+//! The n-th call on the folder fails, for every n: what goes wrong is said, nothing is lost, and once nothing
+//! fails any more the devices agree.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+use serde_json::Value;
+
+use crate::{
+    kinds::Kind,
+    points::{self, Tries, shuffle},
+    tracer::{Call, Then},
+};
+
+/// A kind's part of the time that `.ci/run` takes.
+const SHARE: Duration = Duration::from_secs(8);
+
+/// An error, and the calls that can give it.
+struct Failure {
+    error: Errno,
+    meets: fn(&Call) -> bool,
+}
+
+const FAILURES: [Failure; 4] = [
+    Failure { error: Errno::EIO, meets: |_| true },
+    Failure { error: Errno::ENOSPC, meets: |call| call.changes },
+    Failure { error: Errno::EMFILE, meets: |call| call.name.starts_with("open") },
+    Failure { error: Errno::EROFS, meets: |call| call.changes && !call.name.contains("sync") },
+];
+
+/// How runs with a failure ended.
+#[derive(Default, Debug)]
+struct Sum {
+    tries: u64,
+    /// The device went on by itself and agreed in the same run.
+    went_on: u64,
+    /// It ended with an error, and the next run agreed.
+    next_run: BTreeMap<String, u64>,
+}
+
+/// Fails every call of a kind of change once with every error, or as many as there is time for.
+pub(crate) fn everywhere(kind: Kind) {
+    let all = points::depth() > 0;
+    let begun = Instant::now();
+    let mut tries = Tries::new(kind);
+    let mut order = Vec::new();
+    for failure in &FAILURES {
+        let calls = count(&mut tries, failure);
+        order.extend((1..=calls).map(|number| (failure, number)));
+    }
+    if !all {
+        let mut places: Vec<u64> = (0..order.len() as u64).collect();
+        shuffle(&mut places, kind.name);
+        let place = |number: u64| usize::try_from(number).unwrap_or_default();
+        order = places.into_iter().map(|number| order[place(number)]).collect();
+    }
+    let mut sum = Sum::default();
+    for (failure, number) in order {
+        if !all && begun.elapsed() > SHARE {
+            break;
+        }
+        fail(&mut tries, failure, number, &mut sum);
+    }
+    println!("{}: {sum:#?} {:?}", kind.name, begun.elapsed());
+}
+
+fn count(tries: &mut Tries, failure: &Failure) -> u64 {
+    let (pair, one) = tries.begin();
+    let mut calls = 0;
+    let ended = pair.traced_b(&one.a, |call| {
+        calls += u64::from((failure.meets)(call));
+        Then::Go
+    });
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    calls
+}
+
+fn fail(tries: &mut Tries, failure: &Failure, number: u64, sum: &mut Sum) {
+    let (pair, one) = tries.begin();
+    let mut calls = 0;
+    let mut failed = None;
+    let ended = pair.traced_b(&one.a, |call| {
+        calls += u64::from((failure.meets)(call));
+        if failed.is_some() || calls != number || !(failure.meets)(call) {
+            return Then::Go;
+        }
+        failed = Some(call.clone());
+        Then::Fail(failure.error as i32)
+    });
+    let Some(failed) = failed else { return };
+    let story = format!("call {number}, {failed:?}, failed with {:?}", failure.error);
+    one.check(pair, &story);
+    sum.tries += 1;
+    if ended.code == Some(0) {
+        sum.went_on += 1;
+        pair.assert_equal();
+    } else {
+        let trouble = trouble(&ended.said);
+        assert!(
+            trouble.is_some(),
+            "{story}: exit {:?}, no trouble is named: {}",
+            ended.code,
+            ended.said
+        );
+        let how = format!(
+            "{:?} {} {} {}: {}",
+            failure.error,
+            failed.thread,
+            failed.name,
+            failed.on,
+            trouble.unwrap_or_default()
+        );
+        *sum.next_run.entry(how).or_default() += 1;
+    }
+    one.converge(pair, &story);
+}
+
+/// What was named as trouble: an error or a path that is left out, with its reason.
+fn trouble(said: &str) -> Option<String> {
+    let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let troubles = events.filter(|event| event["event"] == "error" || event["event"] == "skipped");
+    let words = troubles.filter_map(|event| {
+        let words = event["message"].as_str().or(event["reason"].as_str())?;
+        (!words.is_empty()).then(|| words.to_owned())
+    });
+    let words: Vec<_> = words.collect();
+    (!words.is_empty()).then(|| words.join(" | "))
+}
