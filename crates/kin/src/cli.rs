@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{demo, id, sync},
+    commands::{demo, id, sync, torture},
     error::CommandError,
     logging,
     output::{Output as _, json::Json, screen::Screen, terminal::show_error},
@@ -27,6 +27,7 @@ enum Command {
     Sync(sync::SyncArgs),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
+    Torture(torture::TortureArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -36,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Sync(args) => (args.json, args.verbose),
         Command::Demo(args) => (args.json, args.verbose),
         Command::Id(args) => (args.json, 0),
+        Command::Torture(args) => (args.json, args.verbose),
     };
     let screen = if json { Screen::plain() } else { Screen::stderr() };
     logging::start(verbose, &screen);
@@ -61,6 +63,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Sync(args) => sync::run(screen, &args).await,
             Command::Demo(args) => demo::run(screen, &args).await,
             Command::Id(args) => id::run(&args),
+            Command::Torture(args) => torture::run(screen, &args).await,
         }
     });
     // What still blocks (a read of standard input) must not keep the process.
@@ -130,6 +133,8 @@ mod tests {
             "skipped",
             "mended",
             "error",
+            "torture",
+            "tortured",
         ] {
             assert!(REFERENCE.contains(&format!("| `{event}` |")), "{event} is missing");
         }

@@ -3,3 +3,4 @@
 pub(crate) mod demo;
 pub(crate) mod id;
 pub(crate) mod sync;
+pub(crate) mod torture;

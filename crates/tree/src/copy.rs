@@ -171,8 +171,7 @@ fn is_skippable(error: &io::Error) -> bool {
     )
 }
 
-/// A new directory (0700) in the system's place for temporary ones, removed with all it holds when
-/// dropped.
+/// A new directory (0700), removed with all it holds when dropped.
 #[derive(Debug)]
 pub struct TempDir {
     path: PathBuf,
@@ -184,7 +183,15 @@ impl TempDir {
     /// # Errors
     /// As the system calls.
     pub fn create(prefix: &str) -> io::Result<Self> {
-        let top = std::env::temp_dir().canonicalize()?;
+        Self::create_in(&std::env::temp_dir(), prefix)
+    }
+
+    /// Makes one in a directory of the caller's choice.
+    ///
+    /// # Errors
+    /// As the system calls.
+    pub fn create_in(dir: &Path, prefix: &str) -> io::Result<Self> {
+        let top = dir.canonicalize()?;
         // The name need not be secret: it is made exclusively and closed to others.
         let start = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)

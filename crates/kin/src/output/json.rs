@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
 use crate::{
+    commands::torture::Report,
     error::CommandError,
     escape::is_unsafe,
     output::Output,
@@ -28,6 +29,19 @@ enum Line<'a> {
     Demo {
         laptop: &'a str,
         desktop: &'a str,
+    },
+    Torture {
+        seed: u64,
+        devices: usize,
+        dir: &'a str,
+    },
+    Tortured {
+        seed: u64,
+        edits: u64,
+        kills: u64,
+        paths: usize,
+        copies: usize,
+        problems: &'a [String],
     },
     Listening {
         device: String,
@@ -138,6 +152,17 @@ impl<W: Write> Json<W> {
     /// Says where the demo's two folders are.
     pub(crate) fn demo(&mut self, laptop: &str, desktop: &str) -> io::Result<()> {
         self.print(Line::Demo { laptop, desktop })
+    }
+
+    /// Says that a seed of `kin torture` begins.
+    pub(crate) fn torture(&mut self, seed: u64, devices: usize, dir: &str) -> io::Result<()> {
+        self.print(Line::Torture { seed, devices, dir })
+    }
+
+    /// Says what a seed of `kin torture` came to.
+    pub(crate) fn tortured(&mut self, report: &Report<'_>) -> io::Result<()> {
+        let Report { seed, edits, kills, paths, copies, problems } = *report;
+        self.print(Line::Tortured { seed, edits, kills, paths, copies, problems })
     }
 
     fn print(&mut self, line: Line<'_>) -> io::Result<()> {

@@ -29,6 +29,13 @@ fn help_of_id() {
 }
 
 #[test]
+fn help_of_torture() {
+    let home = Home::new();
+    let snapshot = file!["snapshots/torture.txt"];
+    home.kin().args(["torture", "--help"]).assert().success().stdout_eq(snapshot);
+}
+
+#[test]
 fn version() {
     let home = Home::new();
     home.kin().arg("--version").assert().success().stdout_eq("kin [VERSION]\n");

@@ -11,6 +11,7 @@ mod help;
 mod identity;
 mod runs;
 mod terminal;
+mod torture;
 
 use std::path::Path;
 
