@@ -9,7 +9,16 @@ use std::{
 use lab::{Kin, KinCommand, SHORT, trees, trees::Entry};
 use serde_json::Value;
 
-use crate::tracer::{self, Call, Ended, Then};
+use crate::{
+    power::Ground,
+    tracer::{self, Call, Ended, Then},
+};
+
+/// The disk that tests use, or the one that `KIN_CRASH_DIR` names.
+pub(crate) fn disk() -> PathBuf {
+    std::env::var_os("KIN_CRASH_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from)
+}
 
 pub(crate) const KIN: &str = env!("CARGO_BIN_EXE_kin");
 
@@ -27,29 +36,26 @@ pub(crate) fn tree(folder: &Path) -> Tree {
 
 /// Two folders. In `b`, devices are killed and hindered; the one in `a` is left in peace.
 pub(crate) struct Pair {
-    _home: tempfile::TempDir,
+    _dirs: [tempfile::TempDir; 2],
     home: PathBuf,
     pub(crate) a: PathBuf,
     pub(crate) b: PathBuf,
 }
 
 impl Pair {
-    /// Two empty folders on the disk that tests use, or where `KIN_CRASH_DIR` says.
-    pub(crate) fn new() -> Self {
-        let disk = std::env::var_os("KIN_CRASH_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-        Self::on(&disk)
-    }
-
-    pub(crate) fn on(disk: &Path) -> Self {
-        let home =
-            tempfile::Builder::new().prefix("crash").tempdir_in(disk).expect("there is room");
-        let path = home.path().canonicalize().expect("it is there");
-        let [a, b] = ["a", "b"].map(|name| path.join(name));
+    /// Two empty folders, the second one on this ground.
+    pub(crate) fn new(ground: &Ground) -> Self {
+        let disk = disk();
+        let dirs = [disk.clone(), ground.dir(&disk)].map(|dir| {
+            tempfile::Builder::new().prefix("crash").tempdir_in(dir).expect("there is room")
+        });
+        let [home, other] =
+            [0, 1].map(|at: usize| dirs[at].path().canonicalize().expect("it is there"));
+        let (a, b) = (home.join("a"), other.join("b"));
         for dir in [&a, &b] {
             fs::create_dir(dir).expect("there is room");
         }
-        Self { _home: home, home: path, a, b }
+        Self { _dirs: dirs, home, a, b }
     }
 
     /// Starts a device in `a`; returns it and the port on which it listens.
@@ -62,7 +68,7 @@ impl Pair {
         Running { _kin: kin, address }
     }
 
-    fn args<'a>(&'a self, a: &'a Running) -> [&'a str; 15] {
+    fn args<'a>(&'a self, a: &'a Running, timeout: &'a str) -> [&'a str; 15] {
         let folder = self.b.to_str().expect("a plain path");
         let [name, peer] = ["b", &a.address];
         [
@@ -78,7 +84,7 @@ impl Pair {
             peer,
             "--once",
             "--timeout",
-            "20",
+            timeout,
             "--json",
             "-v",
         ]
@@ -86,13 +92,13 @@ impl Pair {
 
     /// Runs a device in `b` until both agree, deciding about each of its calls on its folder.
     pub(crate) fn traced_b(&self, a: &Running, decide: impl FnMut(&Call) -> Then) -> Ended {
-        tracer::run(Path::new(KIN), &self.args(a), &self.home, &self.b, decide)
+        tracer::run(Path::new(KIN), &self.args(a, "8"), &self.home, &self.b, decide)
     }
 
     /// Runs a device in `b` until both agree.
     #[track_caller]
     pub(crate) fn agree(&self, a: &Running) {
-        let mut b = KinCommand::local(Path::new(KIN), &self.home, &self.args(a)).start();
+        let mut b = KinCommand::local(Path::new(KIN), &self.home, &self.args(a, "30")).start();
         let code = b.wait(SHORT).code();
         let said: Vec<String> = b.seen().map(Value::to_string).collect();
         assert_eq!(code, Some(0), "they do not agree: {}", said.join("\n"));

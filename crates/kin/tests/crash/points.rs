@@ -9,13 +9,14 @@ use std::{
 use crate::{
     kinds::Kind,
     pair::{Between, Pair, Running},
+    power::Ground,
     tracer::{Call, Then},
 };
 
 /// 1: every call; 2: every call of the recovery after each, too, which takes hours.
 const DEPTH: &str = "KIN_CRASH_DEPTH";
 /// A kind's part of the time that `.ci/run` takes.
-const SHARE: Duration = Duration::from_secs(9);
+const SHARE: Duration = Duration::from_secs(4);
 
 /// How many calls in a row are tried exhaustively; 0 for a selection.
 pub(crate) fn depth() -> u32 {
@@ -25,12 +26,15 @@ pub(crate) fn depth() -> u32 {
 /// Folders in which many tries follow each other, each in a directory of its own.
 pub(crate) struct Tries {
     kind: Kind,
+    // Gone before the ground it is on.
     pair: Pair,
+    ground: Ground,
     next: u64,
 }
 
 /// One try: the edits are made, a device runs in `a`.
-pub(crate) struct Try {
+pub(crate) struct Try<'a> {
+    ground: &'a Ground,
     pub(crate) a: Running,
     pub(crate) between: Between,
     name: String,
@@ -39,17 +43,17 @@ pub(crate) struct Try {
 }
 
 impl Tries {
-    pub(crate) fn new(kind: Kind) -> Self {
-        let pair = Self::prepare(&kind, 0);
-        Self { kind, pair, next: 0 }
+    pub(crate) fn new(kind: Kind, ground: Ground) -> Self {
+        let pair = Self::prepare(&kind, &ground, 0);
+        Self { kind, pair, ground, next: 0 }
     }
 
     fn place(number: u64) -> PathBuf {
         PathBuf::from(format!("t{number}"))
     }
 
-    fn prepare(kind: &Kind, first: u64) -> Pair {
-        let pair = Pair::new();
+    fn prepare(kind: &Kind, ground: &Ground, first: u64) -> Pair {
+        let pair = Pair::new(ground);
         for number in first..first + kind.batch {
             (kind.before)(&pair.a.join(Self::place(number)), number);
         }
@@ -60,23 +64,28 @@ impl Tries {
     }
 
     /// Makes the edits of the next try.
-    pub(crate) fn begin(&mut self) -> (&Pair, Try) {
+    pub(crate) fn begin(&mut self) -> (&Pair, Try<'_>) {
         let number = self.next;
         if number > 0 && number.is_multiple_of(self.kind.batch) {
-            self.pair = Self::prepare(&self.kind, number);
+            self.pair = Self::prepare(&self.kind, &self.ground, number);
         }
         self.next += 1;
         let place = Self::place(number);
         (self.kind.change)(&self.pair.a.join(&place), number);
         (self.kind.meanwhile)(&self.pair.b.join(&place), number);
+        self.ground.settle();
         let between = Between::of(&self.pair);
         let a = self.pair.start_a();
         let by_one = self.kind.by_one;
-        (&self.pair, Try { by_one, a, between, name: format!("{}, try {number}", self.kind.name) })
+        let ground = &self.ground;
+        (
+            &self.pair,
+            Try { ground, by_one, a, between, name: format!("{}, try {number}", self.kind.name) },
+        )
     }
 }
 
-impl Try {
+impl Try<'_> {
     /// Runs a device in `b` that is killed at the `at`th call that changes something, counted from 1. Returns
     /// that call; `None` if there were fewer.
     #[track_caller]
@@ -89,11 +98,15 @@ impl Try {
                 return Then::Go;
             }
             killed = Some(call.clone());
+            self.ground.cut();
             Then::Kill
         });
-        let story = format!("{}{earlier}, killed at call {at}, {killed:?}", self.name);
+        let call = killed.as_ref().map_or_else(|| "none".to_owned(), Call::to_string);
+        let story = format!("{}{earlier}, killed at call {at}: {call}", self.name);
         if killed.is_none() {
             assert_eq!(ended.code, Some(0), "{story}: {}", ended.said);
+        } else {
+            self.ground.restore();
         }
         self.check(pair, &story);
         killed
@@ -134,10 +147,10 @@ struct Sum {
 }
 
 /// Kills at every call for a kind of change, or at as many as there is time for.
-pub(crate) fn everywhere(kind: Kind) {
+pub(crate) fn everywhere(kind: Kind, ground: Ground) {
     let all = depth() > 0;
     let begun = Instant::now();
-    let mut tries = Tries::new(kind);
+    let mut tries = Tries::new(kind, ground);
     let mut sum = Sum::default();
     let points = count(&mut tries);
     let mut order: Vec<u64> = (1..=points + 2).collect();
@@ -212,7 +225,7 @@ fn longer(tries: &mut Tries, points: u64, all: bool, sum: &mut Sum) {
         noise.fill(&mut bytes);
         u64::from_le_bytes(bytes) % below
     };
-    for _ in 0..if all { 60 } else { 2 } {
+    for _ in 0..if all { 60 } else { 1 } {
         let (pair, one) = tries.begin();
         let mut story = String::new();
         for _ in 0..3 + random(4) {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fmt, fs,
     io::Read as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -39,6 +39,12 @@ pub(crate) struct Call {
     pub(crate) on: String,
     /// True if it changes something, or makes a change durable.
     pub(crate) changes: bool,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {:?} in {}", self.name, self.on, self.thread)
+    }
 }
 
 /// What is to become of a call.
