@@ -187,6 +187,6 @@ pub enum Event {
         /// What to do next; may be empty.
         hint: String,
     },
-    /// The last event: everything is stopped and durable.
+    /// The last event: everything is stopped and durable, or the folder cannot go on, as the error before says.
     Stopped,
 }

@@ -1,5 +1,9 @@
 //! Runs that go through, on the loopback interface.
 
+use std::path::Path;
+
+use lab::KinCommand;
+
 use crate::Home;
 
 #[test]
@@ -20,6 +24,22 @@ fn open_says_so_loudly() {
     let run = home.kin().args(args).assert().code(4);
     let stderr = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
     assert!(stderr.contains("WARNING: --open lets in EVERY device"), "{stderr}");
+}
+
+#[test]
+fn a_folder_that_cannot_go_on_ends_the_command() {
+    let home = Home::new();
+    let folder = home.folder();
+    let args =
+        ["sync", folder.to_str().expect("a plain path"), "-p", "0", "--no-discovery", "--json"];
+    let mut kin =
+        KinCommand::local(Path::new(env!("CARGO_BIN_EXE_kin")), home.path(), &args).start();
+    kin.expect("listening");
+    std::fs::rename(&folder, home.path().join("elsewhere")).expect("is ours");
+    assert_eq!(kin.exit_code(), Some(1));
+    let errors = kin.seen().filter(|event| event["event"] == "error");
+    let kinds: Vec<_> = errors.map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds, ["io", "stopped"]);
 }
 
 #[test]

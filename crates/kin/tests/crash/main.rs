@@ -3,7 +3,7 @@
 //!
 //! The program under test is the one that ships; [`tracer`] stops it from outside. Like `tests/net`, this
 //! binary has its own `main`, so that what a machine cannot do counts as skipped. `KIN_CRASH_DEPTH=1` tries
-//! everything instead of a selection, 2 also every second kill in the recovery; `KIN_CRASH_DIR` names another
+//! every call instead of a selection, 2 and 3 also second kills in the recovery; `KIN_CRASH_DIR` names another
 //! disk to do it on.
 #![cfg(target_os = "linux")]
 #![allow(

@@ -328,8 +328,7 @@ impl Running {
                 Hint::RootGone => gone = true,
             }
         }
-        if gone && let Err(error) = self.root.still_there() {
-            self.root_is_gone(&error.to_string());
+        if gone && self.is_gone() {
             return;
         }
         if patterns {
@@ -406,10 +405,19 @@ impl Running {
     fn watch(&mut self, dir: &RelPath) {
         let Some(watcher) = &self.watcher else { return };
         match watcher.watch_dir(dir) {
-            // It is gone again; its parent's listing says so.
-            Ok(()) | Err(WatchError::Vanished(_)) => {}
+            Ok(()) => {}
+            // It is gone again; its parent's listing says so. The folder itself has none.
+            Err(WatchError::Vanished(_)) if !dir.is_root() => {}
+            Err(WatchError::Vanished(_)) if self.is_gone() => {}
             Err(error) => self.not_watched(&error),
         }
+    }
+
+    /// True if the folder is not where it was any more; then nothing goes on (rule E18).
+    fn is_gone(&mut self) -> bool {
+        let Err(error) = self.root.still_there() else { return false };
+        self.root_is_gone(&error.to_string());
+        true
     }
 
     fn not_watched(&mut self, error: &WatchError) {
@@ -481,9 +489,10 @@ impl Running {
         self.event(Event::Error { kind, message, hint });
     }
 
-    /// Stopping waits for what is under way: a group that was begun is finished, nothing is begun.
+    /// Stopping waits for what is under way: a group that was begun is finished, nothing is begun. An engine
+    /// that cannot go on stops by itself.
     fn is_over(&self) -> bool {
-        self.stopping.is_some() && self.jobs == 0
+        (self.stopping.is_some() || self.dead) && self.jobs == 0
     }
 
     fn end(&mut self) {
@@ -496,6 +505,10 @@ impl Running {
         self.watcher = None;
         if let Some(pool) = self.pool.take() {
             pool.join();
+        }
+        if self.dead && self.stopping.is_none() {
+            // Nobody is to wait for what cannot come any more.
+            self.event(Event::Stopped);
         }
     }
 }
