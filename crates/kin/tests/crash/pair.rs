@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab::{Kin, KinCommand, SHORT, trees, trees::Entry};
+use lab::{Kin, KinCommand, LONG, trees, trees::Entry};
 use serde_json::Value;
 
 use crate::{
@@ -98,8 +98,8 @@ impl Pair {
     /// Runs a device in `b` until both agree.
     #[track_caller]
     pub(crate) fn agree(&self, a: &Running) {
-        let mut b = KinCommand::local(Path::new(KIN), &self.home, &self.args(a, "30")).start();
-        let code = b.wait(SHORT).code();
+        let mut b = KinCommand::local(Path::new(KIN), &self.home, &self.args(a, "60")).start();
+        let code = b.wait(LONG).code();
         let said: Vec<String> = b.seen().map(Value::to_string).collect();
         assert_eq!(code, Some(0), "they do not agree: {}", said.join("\n"));
     }
