@@ -13,8 +13,8 @@ use crate::{
     tracer::{Call, Then},
 };
 
-/// 1: every call. 2: after a kill in a change of the tree, every call of the next run, too. 3: after every kill,
-/// which takes days.
+/// 1: every call. 2: after each kill in a thread that changes the tree, every call of the next run. 3: the same
+/// after every kill, which takes days.
 const DEPTH: &str = "KIN_CRASH_DEPTH";
 /// A kind's part of the time that `.ci/run` takes.
 const SHARE: Duration = Duration::from_secs(4);
@@ -87,15 +87,15 @@ impl Tries {
 }
 
 impl Try<'_> {
-    /// Runs a device in `b` that is killed at the `at`th call that changes something, counted from 1. Returns
+    /// Runs a device in `b` that is killed at the `at`th call that counts, from 1. Returns
     /// that call; `None` if there were fewer.
     #[track_caller]
-    fn kill_at(&self, pair: &Pair, at: u64, earlier: &str) -> Option<Call> {
+    fn kill_at(&self, pair: &Pair, at: u64, counts: Counts, earlier: &str) -> Option<Call> {
         let mut calls = 0;
         let mut killed = None;
         let ended = pair.traced_b(&self.a, |call| {
-            calls += u64::from(call.changes);
-            if !call.changes || calls != at {
+            calls += u64::from(counts(call));
+            if !counts(call) || calls != at {
                 return Then::Go;
             }
             killed = Some(call.clone());
@@ -147,6 +147,17 @@ struct Sum {
     calls: BTreeMap<(String, &'static str), u64>,
 }
 
+/// Says which calls are counted.
+type Counts = fn(&Call) -> bool;
+
+fn changes(call: &Call) -> bool {
+    call.changes
+}
+
+fn changes_the_tree(call: &Call) -> bool {
+    call.changes && (call.thread.starts_with("kin-apply") || call.thread.starts_with("kin-work"))
+}
+
 /// Kills at every call for a kind of change, or at as many as there is time for.
 pub(crate) fn everywhere(kind: Kind, ground: Ground) {
     let all = depth() > 0;
@@ -158,21 +169,21 @@ pub(crate) fn everywhere(kind: Kind, ground: Ground) {
     if !all {
         shuffle(&mut order, kind.name);
     }
-    for first in order {
+    for first in order.into_iter().filter(|_| depth() < 2) {
         if !all && begun.elapsed() > SHARE {
             break;
         }
         let (pair, one) = tries.begin();
-        if let Some(call) = one.kill_at(pair, first, "") {
+        if let Some(call) = one.kill_at(pair, first, changes, "") {
             sum.first += 1;
             *sum.calls.entry((call.thread, call.name)).or_default() += 1;
         }
         one.converge(pair, &format!("killed at call {first}"));
     }
     if depth() > 1 {
-        seconds(&mut tries, points, &mut sum);
+        seconds(&mut tries, &mut sum);
     }
-    longer(&mut tries, points, all, &mut sum);
+    longer(&mut tries, points, &mut sum);
     println!(
         "{}: {points} calls change something; killed at {} of them, {} times again in the recovery, {} times \
          three to six times; {:?}",
@@ -200,17 +211,16 @@ fn count(tries: &mut Tries) -> u64 {
     points
 }
 
-/// Killed at every call, and at every call of the next run.
-fn seconds(tries: &mut Tries, points: u64, sum: &mut Sum) {
-    for first in 1..=points {
+/// Killed at every call, or every one in the threads that change the tree, and at every call of the next run.
+fn seconds(tries: &mut Tries, sum: &mut Sum) {
+    let counts = if depth() < 3 { changes_the_tree } else { changes };
+    for first in 1.. {
         for second in 1.. {
             let (pair, one) = tries.begin();
-            let Some(call) = one.kill_at(pair, first, "") else { break };
-            if depth() < 3 && !(call.thread.contains("apply") || call.thread.contains("work")) {
-                one.converge(pair, &format!("killed at call {first}"));
-                break;
+            if one.kill_at(pair, first, counts, "").is_none() {
+                return;
             }
-            let killed = one.kill_at(pair, second, &format!(", killed at call {first}"));
+            let killed = one.kill_at(pair, second, changes, &format!(", killed at call {first}"));
             one.converge(pair, &format!("killed at calls {first} and {second}"));
             if killed.is_none() {
                 break;
@@ -221,19 +231,19 @@ fn seconds(tries: &mut Tries, points: u64, sum: &mut Sum) {
 }
 
 /// Killed three to six times in a row.
-fn longer(tries: &mut Tries, points: u64, all: bool, sum: &mut Sum) {
+fn longer(tries: &mut Tries, points: u64, sum: &mut Sum) {
     let mut noise = lab::files::Noise::new(points);
     let mut random = |below: u64| {
         let mut bytes = [0; 8];
         noise.fill(&mut bytes);
         u64::from_le_bytes(bytes) % below
     };
-    for _ in 0..if all { 60 } else { 1 } {
+    for _ in 0..if depth() == 1 { 60 } else { 1 } {
         let (pair, one) = tries.begin();
         let mut story = String::new();
         for _ in 0..3 + random(4) {
             let at = 1 + random(points);
-            if one.kill_at(pair, at, &story).is_none() {
+            if one.kill_at(pair, at, changes, &story).is_none() {
                 break;
             }
             story += &format!(", killed at call {at}");

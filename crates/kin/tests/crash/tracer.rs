@@ -155,6 +155,7 @@ pub(crate) fn run(
 ) -> Ended {
     #[expect(clippy::zombie_processes, reason = "its tracer waits for it, as for all its threads")]
     // The shell waits until it is traced, then becomes the program.
+    let log = std::env::var("KIN_LAB_LOG");
     let mut child = Command::new("sh")
         .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
         .arg(program)
@@ -164,7 +165,8 @@ pub(crate) fn run(
         .env("KIN_HOME", home)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .envs(log.iter().map(|level| ("RUST_LOG", level)))
+        .stderr(if log.is_ok() { Stdio::inherit() } else { Stdio::null() })
         .spawn()
         .expect("sh starts");
     let mut out = child.stdout.take().expect("piped above");
