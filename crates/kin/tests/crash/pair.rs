@@ -68,7 +68,7 @@ impl Pair {
         Running { _kin: kin, address }
     }
 
-    fn args<'a>(&'a self, a: &'a Running, timeout: &'a str) -> [&'a str; 15] {
+    fn args<'a>(&'a self, a: &'a Running) -> [&'a str; 15] {
         let folder = self.b.to_str().expect("a plain path");
         let [name, peer] = ["b", &a.address];
         [
@@ -84,7 +84,7 @@ impl Pair {
             peer,
             "--once",
             "--timeout",
-            timeout,
+            "60",
             "--json",
             "-v",
         ]
@@ -92,13 +92,13 @@ impl Pair {
 
     /// Runs a device in `b` until both agree, deciding about each of its calls on its folder.
     pub(crate) fn traced_b(&self, a: &Running, decide: impl FnMut(&Call) -> Then) -> Ended {
-        tracer::run(Path::new(KIN), &self.args(a, "8"), &self.home, &self.b, decide)
+        tracer::run(Path::new(KIN), &self.args(a), &self.home, &self.b, decide)
     }
 
     /// Runs a device in `b` until both agree.
     #[track_caller]
     pub(crate) fn agree(&self, a: &Running) {
-        let mut b = KinCommand::local(Path::new(KIN), &self.home, &self.args(a, "60")).start();
+        let mut b = KinCommand::local(Path::new(KIN), &self.home, &self.args(a)).start();
         let code = b.wait(LONG).code();
         let said: Vec<String> = b.seen().map(Value::to_string).collect();
         assert_eq!(code, Some(0), "they do not agree: {}", said.join("\n"));

@@ -26,7 +26,7 @@ use nix::{
 };
 
 /// A program that is not over by then hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A system call that is about to be made on something in the folder.
 #[derive(Clone, Debug)]
@@ -145,7 +145,7 @@ const CREATES: u64 = 0o100 | 0o1000;
 /// `folder`, before it is made.
 ///
 /// # Panics
-/// If it cannot be traced, or is not over in a minute.
+/// If it cannot be traced, or is not over in two minutes.
 pub(crate) fn run(
     program: &Path,
     args: &[&str],
@@ -153,9 +153,9 @@ pub(crate) fn run(
     folder: &Path,
     decide: impl FnMut(&Call) -> Then,
 ) -> Ended {
-    #[expect(clippy::zombie_processes, reason = "its tracer waits for it, as for all its threads")]
     // The shell waits until it is traced, then becomes the program.
     let log = std::env::var("KIN_LAB_LOG");
+    #[expect(clippy::zombie_processes, reason = "its tracer waits for it, as for all its threads")]
     let mut child = Command::new("sh")
         .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
         .arg(program)
