@@ -230,7 +230,7 @@ fn open(
 
 fn open_index(root: &Root, events: &mpsc::Sender<Event>) -> Result<SqliteIndex, IndexError> {
     let path = root.index_path();
-    match SqliteIndex::open(&path) {
+    match twice(|| SqliteIndex::open(&path)) {
         Err(IndexError::Corrupt(reason)) => {
             let aside = set_aside(&path).map_err(|error| IndexError::Disk(error.to_string()))?;
             let message = format!(
@@ -241,6 +241,14 @@ fn open_index(root: &Root, events: &mpsc::Sender<Event>) -> Result<SqliteIndex, 
             let _ = events.try_send(Event::Error { kind: "index", message, hint });
             SqliteIndex::open(&path)
         }
+        other => other,
+    }
+}
+
+/// To SQLite a read that failed is damage. What is damaged is so at a second look, too.
+fn twice<T>(mut open: impl FnMut() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    match open() {
+        Err(IndexError::Corrupt(_)) => open(),
         other => other,
     }
 }
@@ -281,5 +289,26 @@ async fn pump(mut session: mpsc::Receiver<SessionEvent>, host: Host, events: mps
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_fails_once_does_not_cost_the_index() {
+        let play = |outcomes: &[Result<u8, IndexError>]| {
+            let mut outcomes = outcomes.iter().map(|outcome| match outcome {
+                Ok(number) => Ok(*number),
+                Err(IndexError::Corrupt(_)) => Err(IndexError::Corrupt("x".into())),
+                Err(_) => Err(IndexError::Busy),
+            });
+            twice(|| outcomes.next().expect("is asked at most twice"))
+        };
+        let corrupt = || Err(IndexError::Corrupt("x".into()));
+        assert!(matches!(play(&[corrupt(), Ok(2)]), Ok(2)));
+        assert!(matches!(play(&[corrupt(), corrupt()]), Err(IndexError::Corrupt(_))));
+        assert!(matches!(play(&[Err(IndexError::Busy)]), Err(IndexError::Busy)));
     }
 }

@@ -106,6 +106,8 @@ fn fail(tries: &mut Tries, failure: &Failure, number: u64, sum: &mut Sum) {
     let Some(failed) = failed else { return };
     let story = format!("call {number}, {failed}, failed with {:?}", failure.error);
     one.check(pair, &story);
+    // One call that failed is no reason to forget what is known.
+    assert!(!pair.b.join(".kin/index.db.bad").exists(), "{story}: the index was set aside");
     sum.tries += 1;
     if ended.code == Some(0) {
         sum.went_on += 1;
