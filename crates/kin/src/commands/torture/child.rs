@@ -59,6 +59,8 @@ impl Running {
             .arg(&device.folder)
             .args(["--name", &device.name, "--no-discovery", "--json"])
             .args(["--port", &device.port.to_string()])
+            // Nobody is there to agree to deletions.
+            .args(["--max-deletes", "100%"])
             .arg("--passphrase-file")
             .arg(&device.passphrase)
             .env("KIN_HOME", &device.home);
