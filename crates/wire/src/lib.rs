@@ -4,6 +4,7 @@
 //! for a length that was not checked first, and no value leaves a decoder that a later crate would
 //! have to check again.
 
+mod bounds;
 pub mod frame;
 pub mod hash;
 pub mod path;

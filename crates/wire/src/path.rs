@@ -76,12 +76,17 @@ impl RelPath {
         self.0.is_empty()
     }
 
-    /// True for the folder's own state and ignore files, and all that is below them. ASCII case is
-    /// ignored, since a disk that folds case would take `.KIN` for `.kin`.
+    /// True for the folder's own state and ignore files, and all that is below them, however a disk that
+    /// folds names could come to take a name for one of them: case is ignored, also of the two letters
+    /// outside ASCII that fold into it, and so are characters that such disks leave out.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         let first = self.0.split('/').next().unwrap_or_default();
-        RESERVED_ROOT_NAMES.iter().any(|name| first.eq_ignore_ascii_case(name))
+        if first.is_ascii() {
+            return RESERVED_ROOT_NAMES.iter().any(|name| first.eq_ignore_ascii_case(name));
+        }
+        let folded: String = first.chars().filter_map(folded).collect();
+        RESERVED_ROOT_NAMES.contains(&&*folded)
     }
 
     /// The directory that holds this path; `None` for the root.
@@ -136,6 +141,36 @@ impl RelPath {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What case folding makes of a character, as far as ASCII can come of it; nothing of one that is left out
+/// of names (Unicode's `Default_Ignorable_Code_Point`).
+fn folded(c: char) -> Option<char> {
+    match c {
+        '\u{ad}'
+        | '\u{34f}'
+        | '\u{61c}'
+        | '\u{115f}'
+        | '\u{1160}'
+        | '\u{17b4}'
+        | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}'
+        | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fff8}'
+        | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}' => None,
+        // The signs for kelvin and for a long s.
+        '\u{212a}' => Some('k'),
+        '\u{17f}' => Some('s'),
+        _ => Some(c.to_ascii_lowercase()),
     }
 }
 
@@ -200,6 +235,27 @@ mod tests {
     fn reserved_names_do_not_travel() {
         for bad in [".kin", ".kin/index.db", ".KIN/x", ".kinignore", ".dsyncignore"] {
             assert_eq!(RelPath::parse_travelling(bad.as_bytes()), Err(PathError::Reserved));
+        }
+        for other in [".kinder", ".kin.", "kin", ".kın", "日.kin", ".kín"] {
+            assert!(RelPath::parse_travelling(other.as_bytes()).is_ok(), "{other}");
+        }
+    }
+
+    /// ext4 and HFS+ can be made to fold names by rules that go beyond ASCII (as in CVE-2014-9390).
+    #[test]
+    fn attack_25_names_that_some_disk_takes_for_reserved_ones_do_not_travel() {
+        for bad in [
+            ".\u{212a}in/index.db",
+            ".k\u{200c}in",
+            ".KIN\u{feff}/x",
+            ".d\u{17f}yncignore",
+            "\u{ad}.kin",
+        ] {
+            assert_eq!(
+                RelPath::parse_travelling(bad.as_bytes()),
+                Err(PathError::Reserved),
+                "{bad:?}"
+            );
         }
         assert!(RelPath::parse_travelling(b"sub/.kinignore").is_ok());
         assert_eq!(RelPath::parse_travelling(b"\xff"), Err(PathError::NotUtf8));

@@ -20,7 +20,8 @@ pub struct Dot {
     pub counter: u64,
 }
 
-/// For each replica, the highest counter seen. Entries are sorted by replica and never zero.
+/// For each replica, the highest counter seen. Entries are sorted by replica and never zero, and never more
+/// than [`MAX_ENTRIES`].
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct VersionVector(Vec<(ReplicaId, u64)>);
 
@@ -58,10 +59,18 @@ impl VersionVector {
         self.counter(dot.replica) >= dot.counter
     }
 
-    /// Adds a change to what has been seen.
+    /// Adds a change to what has been seen. In a full vector another replica is forgotten for it, the one
+    /// with the lowest counter: to have seen less makes changes concurrent, and loses none.
     pub fn add(&mut self, dot: Dot) {
         match self.0.binary_search_by_key(&dot.replica, |entry| entry.0) {
             Ok(at) => self.0[at].1 = self.0[at].1.max(dot.counter),
+            Err(_) if self.0.len() >= MAX_ENTRIES => {
+                let lowest = self.0.iter().enumerate().min_by_key(|(_, entry)| entry.1);
+                if let Some((lowest, _)) = lowest {
+                    self.0.remove(lowest);
+                }
+                self.add(dot);
+            }
             Err(at) => self.0.insert(at, (dot.replica, dot.counter)),
         }
     }
@@ -139,5 +148,21 @@ mod tests {
         assert!(VersionVector::from_entries(vec![entry(1, 1), entry(1, 2)]).is_none());
         let many = (0..=1024).map(|replica| entry(replica, 1)).collect();
         assert!(VersionVector::from_entries(many).is_none());
+    }
+
+    /// A vector that another device filled up is no reason to make one that nobody takes.
+    #[test]
+    fn e6_a_full_vector_stays_in_bounds() {
+        let full: Vec<_> = (0..1024).map(|replica| (ReplicaId(replica), 5 + replica % 3)).collect();
+        let full = VersionVector::from_entries(full).expect("in bounds");
+        let mut vector = full.clone();
+        let dot = Dot { replica: ReplicaId(5000), counter: 1 };
+        vector.add(dot);
+        assert!(vector.has_seen(dot));
+        assert_eq!(VersionVector::from_entries(vector.entries().to_vec()), Some(vector.clone()));
+        vector.add(Dot { replica: ReplicaId(3), counter: 9 });
+        assert_eq!(vector.counter(ReplicaId(3)), 9);
+        vector.join(&full);
+        assert_eq!(VersionVector::from_entries(vector.entries().to_vec()), Some(vector));
     }
 }

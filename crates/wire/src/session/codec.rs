@@ -7,7 +7,13 @@ use prost::Message as _;
 use super::{
     Farewell, Ground, Hello, MAX_VOUCHES_SENT, MAX_WORDS, Message, Mode, Name, Refusal, Vouch,
 };
-use crate::WireError;
+use crate::{
+    WireError,
+    bounds::{self, Limit},
+};
+
+/// Checked before the message is decoded.
+const LIMITS: [Limit; 1] = [Limit { field: &[2, 1], most: MAX_VOUCHES_SENT, name: "vouches" }];
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbMessage {
@@ -178,13 +184,11 @@ fn vouch_out(vouch: &Vouch) -> PbVouch {
 }
 
 pub(super) fn decode(payload: &[u8]) -> Result<Message, WireError> {
+    bounds::check(payload, &LIMITS)?;
     let body = PbMessage::decode(payload)?.body.ok_or(WireError::field("body", "missing"))?;
     Ok(match body {
         PbBody::Hello(hello) => Message::Hello(hello_in(&hello)?),
         PbBody::Vouches(PbVouches { vouches, last }) => {
-            if vouches.len() > MAX_VOUCHES_SENT {
-                return Err(WireError::field("vouches", "too many"));
-            }
             let vouches = vouches.iter().map(vouch_in).collect::<Result<_, _>>()?;
             Message::Vouches { vouches, last }
         }

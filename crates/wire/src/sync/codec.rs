@@ -16,9 +16,22 @@ use super::{
 };
 use crate::{
     Hash, RelPath, WireError,
-    record::{MAX_FILE, SignedRecord},
+    bounds::{self, Limit},
+    record::{MAX_BATCH, MAX_FILE, SignedRecord},
     version::ReplicaId,
 };
+
+/// Checked before the message is decoded.
+const LIMITS: [Limit; 8] = [
+    Limit { field: &[5, 2], most: MAX_PREFIXES * 64, name: "nodes" },
+    Limit { field: &[6, 2], most: MAX_BUCKETS_ASKED, name: "buckets" },
+    Limit { field: &[7, 3], most: MAX_BATCHES, name: "batches" },
+    Limit { field: &[7, 3, 3], most: MAX_BATCHES * MAX_BATCH, name: "records" },
+    Limit { field: &[7, 4], most: MAX_BATCHES * MAX_BATCH, name: "inline" },
+    Limit { field: &[9, 2], most: MAX_ITEMS, name: "pieces" },
+    Limit { field: &[10, 2], most: MAX_ITEMS, name: "answers" },
+    Limit { field: &[12, 3], most: MAX_PAGES_ASKED, name: "pages" },
+];
 
 pub(super) fn encode(message: &Message) -> Bytes {
     let body = match message {
@@ -89,6 +102,7 @@ pub(super) fn encode(message: &Message) -> Bytes {
 }
 
 pub(super) fn decode(payload: Bytes) -> Result<Message, WireError> {
+    bounds::check(&payload, &LIMITS)?;
     let body = PbMessage::decode(payload)?.body;
     Ok(match body.ok_or(WireError::field("body", "missing or of a newer version"))? {
         PbBody::Hello(pb) => Message::Hello { replica: ReplicaId(pb.replica) },
@@ -104,7 +118,6 @@ pub(super) fn decode(payload: Bytes) -> Result<Message, WireError> {
         }),
         PbBody::GetNodes(pb) => pb.check()?,
         PbBody::Nodes(pb) => {
-            bounded(&pb.nodes, MAX_PREFIXES * 64, "nodes")?;
             let nodes = pb.nodes.into_iter().map(PbFingerprint::check).collect::<Result<_, _>>()?;
             Message::Nodes { request: pb.request, nodes }
         }
@@ -112,12 +125,10 @@ pub(super) fn decode(payload: Bytes) -> Result<Message, WireError> {
         PbBody::Records(pb) => pb.check()?,
         PbBody::Ack(pb) => Message::Ack { mark: pb.mark },
         PbBody::Get(pb) => {
-            bounded(&pb.pieces, MAX_ITEMS, "pieces")?;
             let pieces = pb.pieces.into_iter().map(PbPiece::check).collect::<Result<_, _>>()?;
             Message::Get { request: pb.request, pieces }
         }
         PbBody::Data(pb) => {
-            bounded(&pb.answers, MAX_ITEMS, "answers")?;
             let answers = pb.answers.into_iter().map(PbAnswer::check).collect::<Result<_, _>>()?;
             Message::Data { request: pb.request, answers }
         }
@@ -149,7 +160,6 @@ impl PbGetNodes {
 
 impl PbGetBuckets {
     fn check(self) -> Result<Message, WireError> {
-        bounded(&self.buckets, MAX_BUCKETS_ASKED, "buckets")?;
         let have: usize = self.buckets.iter().map(|asked| asked.have.len() / 16).sum();
         if have > MAX_HAVE {
             return Err(WireError::field("have", "too many"));
@@ -174,7 +184,6 @@ impl PbGetBuckets {
 
 impl PbRecords {
     fn check(self) -> Result<Message, WireError> {
-        bounded(&self.batches, MAX_BATCHES, "batches")?;
         let batches =
             self.batches.into_iter().map(PbBatch::check).collect::<Result<Vec<_>, _>>()?;
         let records: usize = batches.iter().map(|batch| batch.records.len()).sum();
@@ -194,7 +203,7 @@ impl PbRecords {
 
 impl PbBatch {
     fn check(self) -> Result<Batch, WireError> {
-        bounded(&self.records, crate::record::MAX_BATCH, "records")?;
+        bounded(&self.records, MAX_BATCH, "records")?;
         let proof = self.proof.map(PbProof::check).transpose()?;
         let batch = Batch {
             author: DeviceId(hash(&self.author, "author")?.0),
@@ -243,7 +252,6 @@ impl PbAnswer {
 
 impl PbList {
     fn check(self) -> Result<Message, WireError> {
-        bounded(&self.pages, MAX_PAGES_ASKED, "pages")?;
         if self.pages.iter().any(|page| page.bytes.len() > MAX_PAGE) {
             return Err(WireError::field("pages", "page too long"));
         }
