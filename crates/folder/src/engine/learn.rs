@@ -169,8 +169,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
     ) -> Result<bool, EngineError> {
         let path = record.record.path.clone();
         let dot = record.record.dot;
+        let of_us = record.record.version.counter(self.replica);
         if dot.replica == self.replica && self.is_from_another_life(dot.counter, &record.hash) {
             self.new_replica("another device speaks with this folder's replica id", 0)?;
+        } else if of_us > self.counter {
+            // Else what is edited here from now on would count as seen there (attacks.md 30).
+            self.new_replica("another device has seen what this one did not say yet", 0)?;
         }
         self.note_latest(dot, record.hash);
         let mut row = self.row(&path)?;

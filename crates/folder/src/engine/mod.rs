@@ -130,7 +130,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
             bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes[..].try_into().ok()?)))
         };
         let bound = index.meta("binding")?.is_some_and(|bytes| bytes[..] == options.binding[..]);
-        let stored = number(index.meta("replica")?).filter(|_| bound);
+        let known = number(index.meta("replica")?);
+        let stored = known.filter(|_| bound);
+        let copied = known.filter(|_| !bound).map(|_| {
+            let reason =
+                "this folder's state was copied here, or restored from a backup".to_owned();
+            Effect::Event(Event::NewReplica { reason })
+        });
         let replica = stored.unwrap_or_else(|| entropy.draw());
         let counter =
             if stored.is_some() { number(index.meta("counter")?).unwrap_or(0) } else { 0 };
@@ -178,7 +184,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             uncommitted: false,
             after_commit: Vec::new(),
             outbox: Vec::new(),
-            effects: Vec::new(),
+            effects: copied.into_iter().collect(),
             last_progress: 0,
             last_told: 0,
             told_in_sync: None,

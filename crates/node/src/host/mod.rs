@@ -467,8 +467,10 @@ impl Running {
                 Event::InSync { files, bytes, peers, skipped }
             }
             engine::Event::NewReplica { reason } => {
-                tracing::info!(%reason, "this folder's state was given a new replica id");
-                return;
+                let message = format!("{reason}: it counts as another device from now on");
+                let hint =
+                    "nothing is lost; what was edited on both is in conflict copies".to_owned();
+                Event::Error { kind: "state_copied", message, hint }
             }
         };
         self.event(event);

@@ -3,6 +3,7 @@
 
 mod large;
 mod lone;
+mod poison;
 
 use bytes::Bytes;
 use folder::{
@@ -193,7 +194,7 @@ fn e22_who_does_not_read_is_answered_no_more_than_the_window() {
 }
 
 #[test]
-fn records_for_the_folders_own_state_do_not_decode() {
+fn attack_25_records_for_the_folders_own_state_do_not_decode() {
     let paths = [".kin", ".kin/index.db", ".KIN/history/x", ".kinignore", ".dsyncignore"];
     for at in paths {
         let batches = vec![signed(MEMBER, vec![record(at, Body::Dir, 1)])];
@@ -206,7 +207,7 @@ fn records_for_the_folders_own_state_do_not_decode() {
 }
 
 #[test]
-fn wrong_bytes_are_never_applied() {
+fn attack_29_wrong_bytes_are_never_applied() {
     let mut lone = Lone::with(|_| ());
     lone.push(vec![file("a", b"right", 1)]);
     for wrong in [b"wrong".as_slice(), b"right and more", b""] {
@@ -230,7 +231,7 @@ fn wrong_bytes_are_never_applied() {
 }
 
 #[test]
-fn wrong_bytes_that_ride_along_are_never_applied() {
+fn attack_29_wrong_bytes_that_ride_along_are_never_applied() {
     let mut lone = Lone::with(|_| ());
     let batches = vec![signed(MEMBER, vec![file("a", b"right", 1)])];
     let inline = vec![(0, Bytes::from_static(b"wrong"))];
