@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ErrorKind},
+};
 
 use crate::{
     commands::{demo, id, sync, torture},
@@ -32,7 +35,16 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) if gives_passphrase(&error) => {
+            let error = CommandError::usage("passphrase", "a passphrase is no argument: others on this machine can read those")
+                .hint("say --passphrase alone and type it when you are asked, or keep it in a file: --passphrase-file FILE");
+            show_error(&Screen::stderr(), &error);
+            return error.exit.into();
+        }
+        Err(error) => error.exit(),
+    };
     let (json, verbose) = match &command {
         Command::Sync(args) => (args.json, args.verbose),
         Command::Demo(args) => (args.json, args.verbose),
@@ -53,6 +65,13 @@ pub(crate) fn main() -> ExitCode {
             error.exit.into()
         }
     }
+}
+
+/// True for `--passphrase=SECRET`, which the parser's own words would repeat.
+fn gives_passphrase(error: &clap::Error) -> bool {
+    let about = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    error.kind() == ErrorKind::TooManyValues
+        && about.is_some_and(|about| about.starts_with("--passphrase"))
 }
 
 fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {

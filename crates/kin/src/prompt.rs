@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn attack_9_a_typed_sas_is_no_and_the_danger_is_named() {
+    fn attack_09_a_typed_sas_is_no_and_the_danger_is_named() {
         for line in ["maple otter 42 17", "MAPLE", "y maple otter 42 17", "42 17"] {
             let steps = asked().line(line);
             assert_eq!(answers(&steps), [(3, false)]);

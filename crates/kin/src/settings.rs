@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn dsync_fault_15_a_flag_that_says_the_default_still_overrides() {
+    fn dsync_15_a_flag_that_says_the_default_still_overrides() {
         let settings =
             resolve(FULL, &["-p", "9000", "--topic", "", "--max-concurrent-transfers", "4"]);
         let settings = settings.expect("right");

@@ -272,6 +272,20 @@ hint: write it on one line, with nothing else
 }
 
 #[test]
+fn attack_15_a_passphrase_given_as_an_argument_is_refused_and_not_repeated() {
+    let home = Home::new();
+    refused(
+        &home,
+        &["sync", "folder", "--passphrase=quagga-zebra"],
+        str![[r#"
+error: a passphrase is no argument: others on this machine can read those
+hint: say --passphrase alone and type it when you are asked, or keep it in a file: --passphrase-file FILE
+
+"#]],
+    );
+}
+
+#[test]
 fn input_that_ends_at_the_passphrase_prompt() {
     let home = Home::new();
     let before = home.inventory();

@@ -226,7 +226,7 @@ fn t6_a_yes_that_is_typed_after_the_question_counts() {
 }
 
 #[test]
-fn dsync_fault_12_a_long_cjk_name_on_a_narrow_terminal() {
+fn dsync_12_a_long_cjk_name_on_a_narrow_terminal() {
     let name = "日本語のとても長い名前の機械です日本語";
     let (_home, other_home, mut terminal, kin, mut other, _) = asked("", name);
     for file in 0..50 {
