@@ -172,7 +172,8 @@ impl Ignore {
     }
 
     fn matches(&self, path: &str, is_dir: bool) -> bool {
-        self.patterns.matched(path, is_dir).is_ignore()
+        // Some patterns match the empty path; the folder itself is not theirs to ignore.
+        !path.is_empty() && self.patterns.matched(path, is_dir).is_ignore()
     }
 }
 
@@ -310,6 +311,17 @@ mod tests {
         assert!(ignore.is_ignored(&path("a/x.tmp"), false));
         assert!(ignore.is_ignored(&path("a/cache/x"), false));
         assert!(!ignore.is_ignored(&path("a/x.txt"), false));
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn the_folder_itself_is_never_ignored() {
+        for pattern in ["/", "*", "**", "/*", "**/", "*/", "/.*.*", "/**", "/**/", "{,x}", "[!a]*"]
+        {
+            let Ok((ignore, _)) = Ignore::new(Some(pattern), None, &[]) else { continue };
+            assert!(!ignore.is_ignored(&RelPath::root(), true), "{pattern}");
+            assert!(!ignore.is_ignored_itself(&RelPath::root(), true), "{pattern}");
+        }
     }
 
     #[test]

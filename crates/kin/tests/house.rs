@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the bottom up: a crate may use those named with it, in what it ships.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("identity", &[]),
     ("wire", &["identity"]),
     ("group", &["identity", "wire"]),
@@ -22,8 +22,21 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("node", &["identity", "wire", "group", "pairing", "tree", "link", "folder"]),
     ("kin", &["identity", "wire", "tree", "node"]),
     ("sim", &["identity", "wire", "tree", "folder"]),
+    ("checks", &["identity", "wire", "group", "pairing", "link", "folder"]),
     ("lab", &[]),
     ("bench", &["lab"]),
+];
+
+/// Rules of the engine (E), of trust (T), attacks and faults of dsync: how many there are, and those that
+/// need no test whose name begins with their number (`e13_`, `t3_`, `attack_08_`, `dsync_05_`).
+const RULES: [(&str, u8, &[u8]); 4] = [
+    // Not built yet: demotion (7), a limit on history (17), the brake (19), several connections (24).
+    ("e", 25, &[7, 17, 19, 24]),
+    // Tokens (4), and the membership log, codes, mail and SSH (9 to 24), are not built yet.
+    ("t", 24, &[4, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24]),
+    // Codes, SSH, roles, relay and local API are not built yet. SECURITY.md speaks of 26, 31, 35 and 36.
+    ("attack_", 42, &[1, 2, 3, 4, 5, 6, 16, 17, 18, 19, 20, 21, 26, 31, 32, 35, 36, 37, 39, 42]),
+    ("dsync_", 16, &[]),
 ];
 
 /// No Rust file is longer, in lines.
@@ -73,23 +86,71 @@ fn every_crate_keeps_the_workspace_lints() {
     }
 }
 
-#[test]
-fn files_stay_small() {
-    let mut lengths = Vec::new();
-    let mut dirs = vec![repository().join("crates"), repository().join("bench")];
+/// All Rust files, with their text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut sources = Vec::new();
+    let mut dirs: Vec<_> = ["crates", "bench", "fuzz"].map(|dir| repository().join(dir)).into();
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).expect("readable") {
             let path = entry.expect("readable").path();
             if path.is_dir() {
                 dirs.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
-                let lines = fs::read_to_string(&path).expect("readable").lines().count();
-                assert!(lines <= LONGEST, "{} has {lines} lines", path.display());
-                lengths.push(lines);
+                let text = fs::read_to_string(&path).expect("readable");
+                sources.push((path, text));
             }
         }
+    }
+    sources
+}
+
+#[test]
+fn files_stay_small() {
+    let mut lengths = Vec::new();
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST, "{} has {lines} lines", path.display());
+        lengths.push(lines);
     }
     lengths.sort_unstable();
     let median = lengths[lengths.len() / 2];
     assert!(median < 300, "the median file has {median} lines");
+}
+
+/// The number in the name of a function that is about a rule: `e13_it_holds` is 13 of `e`.
+fn numbers<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = u8> + 'a {
+    let functions = text.lines().filter_map(|line| line.trim_start().split_once("fn "));
+    functions.filter_map(move |(_, rest)| {
+        let (number, _) = rest.strip_prefix(prefix)?.split_once('_')?;
+        number.parse().ok()
+    })
+}
+
+#[test]
+fn every_rule_has_a_test_that_names_it() {
+    let sources = sources();
+    for (prefix, last, without) in RULES {
+        let named: BTreeSet<u8> =
+            sources.iter().flat_map(|(_, text)| numbers(text, prefix)).collect();
+        let bare: Vec<u8> =
+            (1..=last).filter(|it| !named.contains(it) && !without.contains(it)).collect();
+        assert!(bare.is_empty(), "no test's name begins with {prefix} and one of {bare:?}");
+        let unknown: Vec<_> = named.iter().filter(|it| !(1..=last).contains(*it)).collect();
+        assert!(unknown.is_empty(), "there is no rule {prefix} with one of {unknown:?}");
+    }
+}
+
+/// The two-host tests are not found by the compiler: they must be listed.
+#[test]
+fn every_two_host_test_is_listed() {
+    let dir = repository().join("crates/kin/tests/net");
+    let main = fs::read_to_string(dir.join("main.rs")).expect("readable");
+    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with(&dir)) {
+        let functions = text.lines().filter_map(|line| line.strip_prefix("pub(crate) fn "));
+        for name in functions.filter_map(|rest| rest.strip_suffix("() {")) {
+            let is_test = ["dsync_", "attack_"].iter().any(|it| name.starts_with(it));
+            let listed = main.lines().any(|line| line.ends_with(&format!(" {name}")));
+            assert!(!is_test || listed, "{} is not run: {}", name, path.display());
+        }
+    }
 }

@@ -17,6 +17,8 @@ mod listener;
 mod socket;
 mod tls;
 
+#[doc(hidden)]
+pub use discovery::reread_advert;
 pub use discovery::{Advert, Discovery, Found};
 pub use endpoint::Endpoint;
 pub use error::LinkError;

@@ -246,6 +246,42 @@ pub(super) fn decode_totals(mut blob: &[u8]) -> Result<Totals, IndexError> {
     Ok(totals)
 }
 
+/// For crate `checks` only: what a damaged file may hold in each of its columns is a value that keeps its
+/// meaning, or refused.
+///
+/// # Panics
+/// If it is not.
+#[doc(hidden)]
+pub fn check_rows(bytes: &[u8]) {
+    let (known, hashes) =
+        (decode_known(Bytes::copy_from_slice(bytes)).ok(), known_hashes(bytes).ok());
+    let same: Option<Vec<Hash>> =
+        known.as_ref().map(|known| known.iter().map(|known| known.hash).collect());
+    assert_eq!(same, hashes);
+    if let Some(known) = known {
+        let mut again = Vec::new();
+        encode_known(&known, &mut again);
+        assert!(again.len() <= bytes.len());
+        assert_eq!(decode_known(again.into()).ok(), Some(known));
+    }
+    if let Ok(here) = decode_here(bytes) {
+        let mut again = Vec::new();
+        encode_here(&here, &mut again);
+        assert!(again.len() <= bytes.len());
+        assert_eq!(decode_here(&again).ok(), Some(here));
+    }
+    if let Ok(totals) = decode_totals(bytes) {
+        assert_eq!(encode_totals(&totals), bytes);
+    }
+    let (kind, rest) = bytes.split_first().unwrap_or((&0, bytes));
+    let (content, path) = rest.split_at(rest.len().min(32));
+    let path = String::from_utf8_lossy(path);
+    if let Ok(intent) = decode_intent(&path, 1, content, i64::from(*kind)) {
+        assert_eq!((intent.path.as_str(), &intent.content.0[..]), (&*path, content));
+        assert_eq!(intent_kind(intent.kind), *kind);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, option, prelude::*};

@@ -20,6 +20,8 @@ mod mem;
 mod sqlite;
 mod sums;
 
+#[doc(hidden)]
+pub use codec::check_rows;
 pub use file::set_aside;
 pub use mem::{MemIndex, MemStore};
 pub use sqlite::SqliteIndex;

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_fake_devices_cost_no_more_than_the_bound() {
+    fn attack_12_ten_thousand_fake_devices_cost_no_more_than_the_bound() {
         let mut book = Book::default();
         for instance in 0..10_000 {
             book.heard(found(instance, 1));

@@ -36,6 +36,8 @@ use addrs::Heard;
 use book::Book;
 pub use book::Found;
 use text::Text;
+#[doc(hidden)]
+pub use text::reread as reread_advert;
 
 /// The service's type.
 const SERVICE: &str = "_kin._tcp.local.";

@@ -77,7 +77,7 @@ fn both_ends_agree_on_what_is_preferred() {
 }
 
 #[test]
-fn another_protocol_is_refused() {
+fn attack_11_another_protocol_is_refused() {
     let mut other = client(1);
     other.alpn_protocols = vec![b"h2".to_vec()];
     assert_eq!(shake(other, server(2)).unwrap_err(), Error::NoApplicationProtocol);
@@ -115,7 +115,7 @@ fn bent(
 }
 
 #[test]
-fn a_key_that_was_not_proven_is_refused() {
+fn attack_13_a_key_that_was_not_proven_is_refused() {
     let provider = Arc::new(provider());
     // Shows the id of device 3, holds the key of device 1.
     let thief = bent(&provider, Arc::new(DeviceSigner(key(1))), spki_of(key(3).id()));
@@ -251,7 +251,7 @@ fn t1_the_client_resumes_nothing_where_it_could() {
 }
 
 #[test]
-fn tls_1_2_is_answered_with_an_alert() {
+fn attack_11_tls_1_2_is_answered_with_an_alert() {
     let mut server = ServerConnection::new(Arc::new(server(2))).unwrap();
     server.read_tls(&mut client_hello_1_2().as_slice()).unwrap();
     assert!(matches!(server.process_new_packets(), Err(Error::PeerIncompatible(_))));
