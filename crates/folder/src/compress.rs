@@ -153,7 +153,7 @@ mod tests {
 
     /// Attack 28.
     #[test]
-    fn bombs_are_refused_and_never_made() {
+    fn attack_28_bombs_are_refused_and_never_made() {
         let zeros = Bytes::from(vec![0; 1 << 20]);
         let frame = zstd::bulk::compress(&zeros, LEVEL).expect("compresses");
         let bomb = |len, bytes: &[u8]| {

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_kinds_are_named() {
+    fn attack_14_other_kinds_are_named() {
         let refused = |text: &str| text.parse::<DeviceId>().unwrap_err().to_string();
         assert!(refused("kt1qqqq").contains("a pairing token"));
         assert!(refused("KC1QQQQ").contains("a sharing code"));

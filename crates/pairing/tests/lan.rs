@@ -95,7 +95,7 @@ proptest! {
 }
 
 #[test]
-fn attack_7_a_man_in_the_middle_gets_two_different_strings() {
+fn attack_07_a_man_in_the_middle_gets_two_different_strings() {
     // M (3) stands between A (1) and B (2): two links, two exporters, its own keys on both.
     let mut equal = 0;
     for nonce in 0..100 {
@@ -108,7 +108,7 @@ fn attack_7_a_man_in_the_middle_gets_two_different_strings() {
 }
 
 #[test]
-fn attack_8_a_changed_commitment_aborts() {
+fn attack_08_a_changed_commitment_aborts() {
     let transcript = transcript(1, 2, 3);
     let mut b = Lan::server(&transcript).expect("two devices");
     let mut a = Lan::client(&transcript).expect("two devices");
@@ -120,7 +120,7 @@ fn attack_8_a_changed_commitment_aborts() {
 }
 
 #[test]
-fn attack_8_a_second_or_late_commitment_aborts() {
+fn attack_08_a_second_or_late_commitment_aborts() {
     let transcript = transcript(1, 2, 3);
     let mut b = Lan::server(&transcript).expect("two devices");
     b.handle(&Message::Commit([1; 32]), [2; 32]).expect("in order");

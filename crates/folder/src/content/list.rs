@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_bounded_before_they_are_hashed() {
+    fn attack_27_ids_are_bounded_before_they_are_hashed() {
         let content = Hash::default();
         let verify = |size, count| ChunkList::verify_ids(size, &content, &vec![content; count]);
         assert_eq!(verify(MAX_CONTENT, MAX_PAGES + 1), Err(ListError::TooManyPages));

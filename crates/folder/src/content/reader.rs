@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changes_while_it_is_read_is_no_content() {
+    fn attack_29_a_file_that_changes_while_it_is_read_is_no_content() {
         for size in [10, 3 << 20] {
             let mut file = Memory::new(noise(6, size));
             let before = file.now();

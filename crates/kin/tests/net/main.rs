@@ -15,11 +15,13 @@
     reason = "the tests play the person who owns the files, and talk to whoever runs them"
 )]
 
+mod attacks;
 mod brake;
 mod bulk;
 mod common;
 mod crash;
 mod dsync;
+mod edits;
 mod harness;
 mod links;
 mod many;
@@ -139,6 +141,20 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan dsync_02_a_man_in_the_middle_reads_and_changes_nothing
             Lan dsync_02_what_was_recorded_cannot_be_replayed
             Lan dsync_03_a_stranger_gets_neither_memory_nor_time
+        }
+        attacks {
+            Lan attack_12_malformed_packets_do_not_stop_discovery
+            Lan attack_15_the_passphrase_is_in_no_argument_log_or_file
+            Lan attack_33_a_folder_restored_from_a_backup_brings_nothing_back
+            Lan attack_34_edits_that_race_with_an_apply_are_kept
+            Lan attack_40_a_folder_copied_with_its_state
+        }
+        edits {
+            Lan dsync_04_edits_and_deletes_in_quick_succession
+            Lan dsync_05_every_way_to_save_a_file
+            Lan dsync_07_edits_at_the_same_time_agree_and_both_are_kept
+            Shaping dsync_08_files_that_change_while_they_are_sent
+            Lan dsync_14_modes_times_empty_directories_and_links
         }
         dsync {
             Lan dsync_06_reading_is_not_changing

@@ -19,7 +19,7 @@ use crate::common::{
     PORT, address, agree, converge, everywhere, lan, listening, nowhere, open, open_to, stop_all,
     sync,
 };
-use crate::harness;
+use crate::{attacks, harness};
 
 /// Names the role in a child's environment; its arguments follow, divided by spaces.
 const ROLE: &str = "KIN_LAB_ROLE";
@@ -83,6 +83,7 @@ pub(crate) fn play_role() -> Option<ExitCode> {
         ["hold", target, count] => hold(target, count.parse().expect("a number")),
         ["babble", target, count] => babble(target, count.parse().expect("a number")),
         ["advertise"] => advertise(),
+        ["malform", own] => attacks::malform(own.parse().expect("an address")),
         ["hear", own] => harness::hear(own.parse().expect("an address")),
         ["call", own] => harness::call(own.parse().expect("an address")),
         ["sink"] => harness::sink(),

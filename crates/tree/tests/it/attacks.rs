@@ -26,7 +26,7 @@ fn both() -> [User; 2] {
 }
 
 #[test]
-fn a22_any_name_a_file_can_have_is_one_and_others_are_told() {
+fn attack_22_any_name_a_file_can_have_is_one_and_others_are_told() {
     for user in both() {
         let names = ["C:\\x", "CON", "dot.", "\u{202e}x", "\u{1b}[31m", "ä", "a\u{308}", " ", "*"];
         for name in names {
@@ -44,7 +44,7 @@ fn a22_any_name_a_file_can_have_is_one_and_others_are_told() {
 }
 
 #[test]
-fn a23_a_link_out_of_the_folder_leads_nowhere() {
+fn attack_23_a_link_out_of_the_folder_leads_nowhere() {
     for user in both() {
         let outside = tempfile::tempdir().expect("temporary directory");
         fs::write(outside.path().join("secret"), b"secret").expect("write");
@@ -63,7 +63,7 @@ fn a23_a_link_out_of_the_folder_leads_nowhere() {
 }
 
 #[test]
-fn a23_links_planted_in_kin_lead_nowhere() {
+fn attack_23_links_planted_in_kin_lead_nowhere() {
     for user in both() {
         let outside = tempfile::tempdir().expect("temporary directory");
         let target = outside.path().to_str().expect("UTF-8");
@@ -83,7 +83,7 @@ fn a23_links_planted_in_kin_lead_nowhere() {
 
 /// The race itself: a directory becomes a link and back while operations run.
 #[test]
-fn a23_a_parent_that_turns_into_a_link_never_leads_out() {
+fn attack_23_a_parent_that_turns_into_a_link_never_leads_out() {
     for user in both() {
         let outside = tempfile::tempdir().expect("temporary directory");
         fs::write(outside.path().join("f"), b"outside").expect("write");
@@ -120,7 +120,7 @@ fn a23_a_parent_that_turns_into_a_link_never_leads_out() {
 }
 
 #[test]
-fn a24_a_fifo_neither_blocks_nor_travels() {
+fn attack_24_a_fifo_neither_blocks_nor_travels() {
     for user in both() {
         rustix::fs::mkfifoat(CWD, user.path("fifo"), Mode::from_raw_mode(0o644)).expect("mkfifo");
         let stat = user.disk().stat(&tree("fifo")).expect("stat").expect("there");
@@ -133,7 +133,7 @@ fn a24_a_fifo_neither_blocks_nor_travels() {
 }
 
 #[test]
-fn a24_setuid_setgid_and_sticky_are_masked() {
+fn attack_24_setuid_setgid_and_sticky_are_masked() {
     for user in both() {
         user.write("f", b"x");
         fs::set_permissions(user.path("f"), fs::Permissions::from_mode(0o7755)).expect("chmod");
@@ -149,7 +149,7 @@ fn a24_setuid_setgid_and_sticky_are_masked() {
 }
 
 #[test]
-fn a24_a_hard_link_in_kin_is_not_written_through() {
+fn attack_24_a_hard_link_in_kin_is_not_written_through() {
     for user in both() {
         user.write("f", b"mine");
         drop(user.disk().open_own(&Place::Swap(1)).expect("makes the directory"));
@@ -162,7 +162,7 @@ fn a24_a_hard_link_in_kin_is_not_written_through() {
 }
 
 #[test]
-fn a25_the_ignore_file_and_kin_are_not_replaced() {
+fn attack_25_the_ignore_file_and_kin_are_not_replaced() {
     let user = User::new();
     user.root.create_root_file(".kinignore", b"*~\n").expect("create");
     assert!(user.root.create_root_file(".kinignore", b"other").is_err());

@@ -120,7 +120,7 @@ fn broken() -> Option<Message> {
 }
 
 #[tokio::test]
-async fn dsync_1_a_stranger_reaches_no_folder() {
+async fn dsync_01_a_stranger_reaches_no_folder() {
     let device = Device::new("anna", ask(), &[]).await;
     let mut stranger = Bare::dial(&device).await;
     stranger.introduce(&device, Mode::Open, vec![]).await;
