@@ -141,7 +141,6 @@ pub(crate) fn attack_40_a_folder_copied_with_its_state() {
     c.expect_where("it is told", SHORT, |event| {
         event["event"] == "error" && event["kind"] == "state_copied"
     });
-    agree(&mut [&mut a, &mut b, &mut c], LONG);
     // The two edits, and the deletion that the copy knew nothing of.
     converge(&lan, &mut [&mut a, &mut b, &mut c], LONG, 2);
     for side in [&left, &right, &third] {
