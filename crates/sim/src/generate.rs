@@ -168,6 +168,8 @@ impl Maker {
                         [Failing::Full, Failing::Broken, Failing::NoHandles, Failing::ReadOnly];
                     let failing = *self.rng.pick(&all);
                     let one_in = *self.rng.pick(&[1, 2, 5, 20]);
+                    // Nothing is read-only now and then.
+                    let one_in = if failing == Failing::ReadOnly { 1 } else { one_in };
                     let (device, time) = (self.device(), self.rng.below(self.end));
                     self.at(time, Action::DiskFails(device, Some((failing, one_in))));
                     let works = time + 1 + self.rng.below(2_000);

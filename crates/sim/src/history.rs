@@ -13,7 +13,7 @@ use crate::{
     disk::{Node, VirtualDisk},
     fault::Fault,
     mutant::Mutation,
-    plan::{Action, Plan},
+    plan::{Action, Plan, Step},
     rng::Rng,
     world::World,
 };
@@ -275,7 +275,17 @@ fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
             kept.insert(bytes);
         }
     }
-    let may_hide = plan.faults.has(Fault::Disk);
+    // Rule E13's second look at what was put away is lost with the process.
+    let writes_held = |step: &Step| matches!(step.what, Action::WriteHeld(..));
+    let dies = |step: &Step| {
+        matches!(step.what, Action::Die { .. } | Action::Stop(_) | Action::RollBack(_))
+            || matches!(
+                step.what,
+                Action::Restore(..) | Action::CopyState(..) | Action::DeleteIndex(_)
+            )
+    };
+    let may_hide = plan.faults.has(Fault::Disk)
+        || plan.steps.iter().any(writes_held) && plan.steps.iter().any(dies);
     for (content, replaced) in world.written().iter() {
         if !replaced && !kept.contains(content) {
             return Err(format!("lost: {} is nowhere", show(content)));
