@@ -246,6 +246,11 @@ impl VirtualDisk {
         self.meter.set_failing(failing);
     }
 
+    /// Has every call fail with EIO, or none any more.
+    pub fn break_all(&self, broken: bool) {
+        self.fail(broken.then(|| (Failing::Broken, 1, Rng::new(0))));
+    }
+
     /// From now on every change that the engine tries fails, and leaves the disk as it is.
     pub fn cut_power(&self) {
         self.meter.set_dead(true);

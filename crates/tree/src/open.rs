@@ -87,6 +87,14 @@ pub enum RootGone {
     /// `.kin` is missing or another one.
     #[error("{} has lost its .kin directory", .0.display())]
     StateLost(PathBuf),
+    /// It cannot be told now: looking failed.
+    #[error("cannot look at {}: {source}", .path.display())]
+    Unknown {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 impl Root {
@@ -157,15 +165,21 @@ impl Root {
     /// is concluded from a file's absence.
     ///
     /// # Errors
-    /// If the path leads elsewhere, or `.kin` is gone.
+    /// If the path leads elsewhere, `.kin` is gone, or it cannot be told.
     pub fn still_there(&self) -> Result<(), RootGone> {
-        let now = sys::lstat(CWD, &self.path);
-        if !now.is_ok_and(|now| now.inode == self.inode && now.dev == self.dev) {
-            return Err(RootGone::Replaced(self.path.clone()));
+        let path = || self.path.clone();
+        let unknown = |error: Errno| RootGone::Unknown { path: path(), source: error.into() };
+        match sys::lstat(CWD, &self.path) {
+            Ok(now) if now.inode == self.inode && now.dev == self.dev => {}
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                return Err(RootGone::Replaced(path()));
+            }
+            Err(error) => return Err(unknown(error)),
         }
         match sys::lstat(self.top.as_fd(), STATE_DIR) {
             Ok(kin) if kin.inode == self.kin_inode => Ok(()),
-            _ => Err(RootGone::StateLost(self.path.clone())),
+            Ok(_) | Err(Errno::NOENT) => Err(RootGone::StateLost(path())),
+            Err(error) => Err(unknown(error)),
         }
     }
 

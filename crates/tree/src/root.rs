@@ -19,7 +19,7 @@ use rustix::{
 use wire::{Hash, RelPath, path::STATE_DIR};
 
 use crate::{
-    DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile,
+    DirEntry, Disk, FileKind, Listing, Place, ReadFile, RootGone, Stat, WriteFile,
     sys::{self, Caps},
 };
 
@@ -211,7 +211,10 @@ impl Disk for Root {
     fn stat(&self, at: &Place) -> io::Result<Option<Stat>> {
         if matches!(at, Place::Tree(path) if path.is_root()) {
             // Rule E18: a handle outlives what it was opened on.
-            self.still_there().map_err(|gone| io::Error::new(io::ErrorKind::NotFound, gone))?;
+            self.still_there().map_err(|gone| match gone {
+                RootGone::Unknown { source, .. } => source,
+                gone => io::Error::new(io::ErrorKind::NotFound, gone),
+            })?;
             let mut stat = sys::lstat_handle(self.top.as_fd())?.seen_from(self.dev);
             // A folder may well be a mount point itself.
             stat.kind = FileKind::Dir;

@@ -6,7 +6,10 @@
 //! finds it again; one that a peer deleted stays in the tree. What is held is not in step, and is let go
 //! by consent, by the files' return, or by an edit, which beats a deletion.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::ErrorKind,
+};
 
 use tree::FileKind;
 use wire::{Hash, RelPath};
@@ -43,6 +46,8 @@ pub(super) struct Brake {
     /// True if the root was looked at after the last path was found to be absent (rule E18).
     root_is_there: bool,
     root_asked: bool,
+    /// Looking at the root failed: it is asked again from this time on, in milliseconds.
+    root_again: u64,
     /// Files in the place of a directory whose deletion is not written down yet.
     replacing: Paths,
     /// Incoming deletions that were counted and may be done.
@@ -121,13 +126,15 @@ impl Brake {
     pub(super) fn next_wake(&self, now: u64, pending: bool) -> u64 {
         let late = (!self.found.is_empty()).then_some(self.found_since.saturating_add(SCAN_MS));
         let lull = self.incoming.filter(|_| pending).map(|(first, last)| lull(first, last));
+        let root = (!self.found.is_empty() && !self.root_is_there).then_some(self.root_again);
         let due = if self.is_on() {
             self.changed.then_some(self.next_count)
         } else {
             late.into_iter().chain(lull).min()
         };
+        let due = due.into_iter().chain(root).filter(|at| *at > now).min();
         // What is due already waits for something that is under way.
-        due.filter(|at| *at > now).unwrap_or(u64::MAX)
+        due.unwrap_or(u64::MAX)
     }
 }
 
@@ -308,7 +315,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         match seen {
             Ok(Some(_)) => self.brake.root_is_there = true,
             Ok(None) => self.root_is_gone("it is not there any more".to_owned()),
-            Err(error) => self.root_is_gone(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.root_is_gone(error.to_string());
+            }
+            Err(_) => self.brake.root_again = self.now.ms + RECOUNT_MS,
         }
     }
 
@@ -411,7 +421,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     fn look_at_root(&mut self) {
-        if !std::mem::replace(&mut self.brake.root_asked, true) {
+        if self.now.ms >= self.brake.root_again
+            && !std::mem::replace(&mut self.brake.root_asked, true)
+        {
             let paths = vec![RelPath::root()];
             self.effects.push(Effect::Job(Job::Stat { paths, since: 0 }));
         }

@@ -26,7 +26,7 @@ use folder::{
 };
 use identity::{DeviceId, DeviceKey};
 use tokio::sync::{mpsc as events, oneshot, watch};
-use tree::{Disk, Hint, Root, WatchError, Watcher};
+use tree::{Disk, Hint, Root, RootGone, WatchError, Watcher};
 use wire::{Hash, RelPath, frame::Channel, record::BatchScope, session::Farewell, sync::Message};
 
 use crate::{
@@ -415,9 +415,14 @@ impl Running {
 
     /// True if the folder is not where it was any more; then nothing goes on (rule E18).
     fn is_gone(&mut self) -> bool {
-        let Err(error) = self.root.still_there() else { return false };
-        self.root_is_gone(&error.to_string());
-        true
+        match self.root.still_there() {
+            // What cannot be told now is asked again before anything counts as deleted (rule E19).
+            Ok(()) | Err(RootGone::Unknown { .. }) => false,
+            Err(error) => {
+                self.root_is_gone(&error.to_string());
+                true
+            }
+        }
     }
 
     fn not_watched(&mut self, error: &WatchError) {

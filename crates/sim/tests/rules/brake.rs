@@ -380,3 +380,22 @@ fn e19_a_directory_replaced_by_a_file_is_a_mass_deletion_too() {
         assert_eq!(scenario.lost(), [""; 0]);
     }
 }
+
+#[test]
+fn e18_a_root_that_cannot_be_looked_at_for_a_while_is_not_gone() {
+    for seed in SEEDS {
+        let mut scenario = with_files(seed, 2);
+        scenario.forget();
+        remove(&mut scenario, 0, 0..1);
+        // The root is looked at about 200 ms after the file went.
+        scenario.run(150);
+        scenario.disk(0).break_all(true);
+        scenario.run(3_000);
+        let gone = |(_, event): &(u64, Event)| matches!(event, Event::RootGone { .. });
+        assert!(!scenario.events(0).iter().any(gone));
+        scenario.disk(0).break_all(false);
+        scenario.run(60_000);
+        scenario.settle();
+        assert_eq!((files(&scenario, 0), files(&scenario, 1)), (99, 99));
+    }
+}
