@@ -7,6 +7,7 @@
 mod bounds;
 pub mod frame;
 pub mod hash;
+pub mod membership;
 pub mod path;
 pub mod record;
 pub mod session;
