@@ -1,10 +1,14 @@
 //! Who belongs together. Pure.
 //!
-//! So far: the session group of a `kin sync` run (rule T7). Its members vouch for newcomers with
+//! [`log`] is the membership log of a group that lasts: signed operations, and the manifest they come
+//! to, whatever the order in which they arrive. `kin` does not use it yet.
+//!
+//! What `kin sync` uses is the session group of one run (rule T7): its members vouch for newcomers with
 //! signed statements; whoever can be reached from this device over such statements is accepted here.
-//! Acceptance is a function of the *set* of vouches, never of the order in which they came. What this
-//! is not: a membership log; nothing of it outlives the run.
+//! Acceptance is a function of the *set* of vouches, never of the order in which they came. Nothing of
+//! it outlives the run.
 
+pub mod log;
 mod session;
 mod vouch;
 
