@@ -119,7 +119,7 @@ impl Derive<'_> {
             role: role.unwrap_or(Role::Keeper),
             inbox: self.inbox(grant)?,
             name: self.last(&names).and_then(|at| self.name(at)).or_else(|| self.fallback(key))?,
-            folders: self.scope(&self.latest(&admissions)),
+            folders: self.scope(&of_device(|key| &key.grants), &self.latest(&admissions)),
             grant: self.id(grant),
         })
     }
@@ -153,11 +153,16 @@ impl Derive<'_> {
         }
     }
 
-    /// What all of these admissions are for: of two at once, what both allow.
-    fn scope(&self, admissions: &[usize]) -> Scope {
+    /// What the latest admissions are for: of two at once, what both allow. A contested one that came
+    /// before none of them gives nothing, and what it leaves out is left out.
+    fn scope(&self, grants: &[usize], latest: &[usize]) -> Scope {
+        let contested = grants.iter().copied().filter(|at| {
+            self.judge.verdict(*at) == Some(Verdict::Contested)
+                && !latest.iter().any(|last| self.is_before(*at, *last))
+        });
         let mut scope = Scope::All;
-        for at in admissions {
-            if let Action::Admit { folders: Scope::List(list), .. } = self.action(*at) {
+        for at in latest.iter().copied().chain(contested) {
+            if let Action::Admit { folders: Scope::List(list), .. } = self.action(at) {
                 scope = match scope {
                     Scope::All => Scope::List(list.clone()),
                     Scope::List(both) => {
@@ -227,12 +232,14 @@ impl Derive<'_> {
     fn folders(&self) -> BTreeMap<FolderId, Folder> {
         let mut folders = BTreeMap::new();
         for (folder, all) in &self.judge.facts.folders {
-            let counting = all.iter().copied().filter(|at| self.judge.counts(*at));
             let (added, removed): (Vec<usize>, Vec<usize>) =
-                counting.partition(|at| self.name(*at).is_some());
+                all.iter().partition(|at| self.name(**at).is_some());
+            let added = added.into_iter().filter(|at| self.judge.counts(*at));
+            let removed: Vec<usize> =
+                removed.into_iter().filter(|at| self.judge.bites(*at)).collect();
             // As with devices: a removal yields only to what was added in spite of it.
             let stays = |at: &usize| removed.iter().all(|gone| self.is_before(*gone, *at));
-            let added: Vec<usize> = added.into_iter().filter(stays).collect();
+            let added: Vec<usize> = added.filter(stays).collect();
             if let Some(name) = self.last(&added).and_then(|at| self.name(at)) {
                 folders.insert(*folder, Folder { name });
             }
@@ -242,9 +249,16 @@ impl Derive<'_> {
 
     fn epoch(&self) -> Epoch {
         let mut highest: Option<(u64, OperationId, usize)> = None;
-        for at in self.judge.facts.epochs.iter().copied().filter(|at| self.judge.counts(*at)) {
+        let mut contested = 0;
+        for at in self.judge.facts.epochs.iter().copied() {
             if let Action::KeyEpoch { number, .. } = self.action(at) {
-                highest = highest.max(Some((*number, self.id(at), at)));
+                match self.judge.verdict(at) {
+                    Some(Verdict::Counts) => {
+                        highest = highest.max(Some((*number, self.id(at), at)));
+                    }
+                    Some(Verdict::Contested) => contested = contested.max(*number),
+                    _ => {}
+                }
             }
         }
         let began = highest.map(|(_, _, at)| at);
@@ -253,11 +267,13 @@ impl Derive<'_> {
             Action::SetRole { role, .. } => *role == Role::Keeper,
             _ => false,
         };
-        let is_due = (0..self.judge.facts.nodes.len()).any(|at| {
-            takes_reading(at)
-                && self.judge.bites(at)
-                && !began.is_some_and(|began| self.is_before(at, began))
-        });
+        let is_behind = contested > highest.map_or(0, |(number, _, _)| number);
+        let is_due = is_behind
+            || (0..self.judge.facts.nodes.len()).any(|at| {
+                takes_reading(at)
+                    && self.judge.bites(at)
+                    && !began.is_some_and(|began| self.is_before(at, began))
+            });
         let commitment = match began.map(|at| self.action(at)) {
             Some(Action::KeyEpoch { commitment, .. }) => *commitment,
             _ => [0; 32],

@@ -41,10 +41,13 @@ impl Node {
         }
     }
 
-    /// True if it takes rights from the device it speaks of, whatever else it does.
+    /// True if it takes something, rights from a device or a folder from the group, whatever else it does.
     pub(super) fn takes(&self) -> bool {
         match self.action() {
-            Action::Remove { .. } | Action::Leave | Action::Rotate { .. } => true,
+            Action::Remove { .. }
+            | Action::Leave
+            | Action::Rotate { .. }
+            | Action::FolderRemoved { .. } => true,
             Action::Admit { role, .. } | Action::SetRole { role, .. } => *role != Role::Admin,
             _ => false,
         }

@@ -101,7 +101,8 @@ pub struct Epoch {
     pub operation: Option<OperationId>,
     /// What binds the key.
     pub commitment: [u8; 32],
-    /// True if somebody lost the right to read since, so that an admin should begin another.
+    /// True if somebody lost the right to read since, or a later epoch is contested, so that an admin
+    /// should begin another before anything is encrypted.
     pub is_due: bool,
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use group::log::{Log, Manifest};
 use identity::DeviceId;
 use proptest::{collection::vec, prelude::*, sample::Index};
-use wire::membership::{Action, Operation, OperationId, Role, SignedOperation};
+use wire::membership::{Action, Operation, OperationId, Role, Scope, SignedOperation};
 
 use crate::history::*;
 
@@ -25,7 +25,8 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
 fn action(kind: usize, device: usize, role: Role) -> Action {
     match kind {
         0..4 => remove(device),
-        4..7 => admit(device, role),
+        4 | 5 => admit(device, role),
+        6 => admit_to(device, role, Scope::List(vec![folder(1)])),
         7 | 8 => set_role(device, role),
         9 => rotate(device),
         10 => Action::Leave,
@@ -225,7 +226,8 @@ impl<'a> Model<'a> {
     /// True if it takes something.
     fn takes(&self, id: OperationId) -> bool {
         let nobody = Need::Admin(DeviceId([0; 32]));
-        self.taken(id, nobody).is_some() || self.rotation(id).is_some()
+        let of_folder = matches!(self.operation(id).action, Action::FolderRemoved { .. });
+        self.taken(id, nobody).is_some() || self.rotation(id).is_some() || of_folder
     }
 }
 
@@ -371,7 +373,11 @@ proptest! {
             prop_assert!(before.is_member(&id(device)), "device {} got in", device);
         }
         for (device, member) in &after.members {
-            prop_assert!(member.role <= before.members[device].role, "{:?} rose", device);
+            let was = &before.members[device];
+            prop_assert!(member.role <= was.role, "{:?} rose", device);
+            let wider = member.folders != was.folders && member.folders == Scope::All;
+            prop_assert!(!wider, "{:?} got folders", device);
+            prop_assert_eq!(member.inbox, was.inbox);
         }
         prop_assert!(after.folders.keys().all(|folder| before.folders.contains_key(folder)));
     }

@@ -128,3 +128,25 @@ fn t18_uses_of_a_code_are_counted_in_any_copy_of_the_log() {
     assert_eq!(spent, BTreeSet::from([id(5), id(6)]), "void admissions were uses too");
     assert!(history.log().admitted_by(&CodeId([8; 16])).is_empty());
 }
+
+#[test]
+fn t14_a_contested_operation_brings_no_folder_back_and_widens_no_scope() {
+    // 1 removes a folder, narrows 5's scope and begins an epoch; then 1 and 2 remove each other, and 2
+    // dates that back to before all this.
+    let mut history = History::of_admins(3);
+    history.write(0, add_folder(1));
+    history.write(0, add_folder(2));
+    history.write(0, admit(5, Role::Reader));
+    let before = history.heads();
+    history.write(1, Action::FolderRemoved { folder: folder(1) });
+    history.write(1, admit_to(5, Role::Reader, Scope::List(vec![folder(1)])));
+    history.write(1, Action::KeyEpoch { number: 1, commitment: [1; 32] });
+    history.write(1, remove(2));
+    history.on(2, &before, remove(1));
+    let manifest = history.manifest();
+    assert_eq!(members(&manifest), [0, 5]);
+    assert!(!manifest.folders.contains_key(&folder(1)));
+    assert!(!manifest.may_read(&id(5), &folder(2)));
+    assert_eq!((manifest.epoch.number, manifest.epoch.is_due), (0, true));
+    assert_eq!(history.log().next_epoch(), 2);
+}
