@@ -10,6 +10,7 @@ pub mod compress;
 pub mod content;
 pub mod decide;
 pub mod engine;
+pub mod history;
 pub mod ignore;
 pub mod index;
 pub mod jobs;

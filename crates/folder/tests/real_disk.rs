@@ -10,7 +10,10 @@ use std::{fs::File, os::unix::fs::FileExt as _};
 use folder::jobs::{
     self, Change, Done, Expected, Job, LookAgain, Making, Room, Seen, StagedFrom, What,
 };
-use tree::{Disk as _, Place, Root};
+use tree::{
+    Disk as _, Place, Root,
+    apply::{HistoryName, Why},
+};
 use wire::RelPath;
 
 fn rel(path: &str) -> RelPath {
@@ -49,7 +52,7 @@ fn e13_what_is_written_through_an_open_handle_after_the_swap_becomes_a_copy() {
         let at = Place::Tree(rel(name));
         let before = root.stat(&at).expect("stat").expect("there");
         let expected = Expected { stat: before, content: None };
-        let history = rel(&format!("old {name}"));
+        let history = HistoryName::new(&rel(name), 1_000, number, Why::Replaced);
         let what = if number == 1 {
             What::Place {
                 swap: number,

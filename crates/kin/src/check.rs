@@ -4,6 +4,7 @@
 
 use ignore::gitignore::GitignoreBuilder;
 use node::DeleteLimit;
+use node::history::Limits;
 
 use crate::{error::CommandError, escape::is_unsafe};
 
@@ -136,6 +137,26 @@ pub(crate) fn max_deletes(what: &str, text: &str) -> Result<DeleteLimit, Command
         CommandError::usage("max_deletes", &format!("{what}: {text:?} is no number of deletions"))
             .hint("use a number of files or a share of them, for example 1000 or 80%; 100% never asks")
     })
+}
+
+/// For how many days history is kept: 0 to 36,500, 0 for whatever the age; 30 if nothing is said.
+pub(crate) fn history_days(what: &str, days: Option<u64>) -> Result<u32, CommandError> {
+    let Some(days) = days else { return Ok(Limits::default().days) };
+    match u32::try_from(days) {
+        Ok(days @ 0..=36_500) => Ok(days),
+        _ => Err(CommandError::usage("history", &format!("{what}: {days} is out of range"))
+            .hint("use a number of days up to 36500, 0 to keep old versions whatever their age; 30 is the default")),
+    }
+}
+
+/// The share of the disk that history may have: 1 to 100 percent; 10 if nothing is said.
+pub(crate) fn history_share(what: &str, share: Option<u64>) -> Result<u8, CommandError> {
+    let Some(share) = share else { return Ok(Limits::default().share) };
+    match u8::try_from(share) {
+        Ok(share @ 1..=100) => Ok(share),
+        _ => Err(CommandError::usage("history", &format!("{what}: {share} is out of range"))
+            .hint("use percent of the disk from 1 to 100; 10 is the default")),
+    }
 }
 
 /// A list no longer than one run takes.

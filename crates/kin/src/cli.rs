@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Sync(sync::SyncArgs),
+    Sync(Box<sync::SyncArgs>),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
     Torture(torture::TortureArgs),

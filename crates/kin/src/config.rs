@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) topic: Option<Value<String>>,
     pub(crate) max_concurrent_transfers: Option<Value<u64>>,
     pub(crate) max_deletes: Option<Value<String>>,
+    pub(crate) history_days: Option<Value<u64>>,
+    pub(crate) history_share: Option<Value<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +55,8 @@ struct Raw {
     topic: Option<Spanned<String>>,
     max_concurrent_transfers: Option<Spanned<u64>>,
     max_deletes: Option<Spanned<String>>,
+    history_days: Option<Spanned<u64>>,
+    history_share: Option<Spanned<u64>>,
 }
 
 impl Config {
@@ -69,7 +73,7 @@ impl Config {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let what = error.message().lines().collect::<Vec<_>>().join(" ");
             CommandError::usage("config", &format!("{}, line {line}: {what}", file.display()))
-                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers and max_deletes")
+                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers, max_deletes, history_days and history_share")
         })?;
         let base = file.parent().unwrap_or(Path::new(""));
         Ok(Self {
@@ -83,6 +87,8 @@ impl Config {
             topic: located(text, raw.topic, |topic| topic),
             max_concurrent_transfers: located(text, raw.max_concurrent_transfers, |count| count),
             max_deletes: located(text, raw.max_deletes, |limit| limit),
+            history_days: located(text, raw.history_days, |days| days),
+            history_share: located(text, raw.history_share, |share| share),
         })
     }
 
@@ -197,7 +203,8 @@ mod tests {
     fn every_key() {
         let config = parse(
             "path = 'docs'\nport = 9001\nname = 'x'\npeer = ['a:1', 'b:2']\nno_discovery = true\n\
-             exclude = '*.o'\ntopic = 't'\nmax_concurrent_transfers = 2\n",
+             exclude = '*.o'\ntopic = 't'\nmax_concurrent_transfers = 2\n\
+             history_days = 7\nhistory_share = 5\n",
         )
         .expect("right");
         assert_eq!(config.path.expect("set").value, Path::new("/home/ann/.config/kin/docs"));
@@ -205,6 +212,8 @@ mod tests {
         assert_eq!(config.peer, Some(Value { value: vec!["a:1".into(), "b:2".into()], line: 4 }));
         assert_eq!(config.exclude.expect("set").value, ["*.o"]);
         assert_eq!(config.max_concurrent_transfers, Some(Value { value: 2, line: 8 }));
+        assert_eq!(config.history_days, Some(Value { value: 7, line: 9 }));
+        assert_eq!(config.history_share, Some(Value { value: 5, line: 10 }));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use node::DeleteLimit;
+use node::history::Limits;
 
 use crate::{
     check,
@@ -31,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) max_concurrent_transfers: usize,
     pub(crate) max_deletes: DeleteLimit,
     pub(crate) accept_deletes: bool,
+    pub(crate) history: Limits,
 }
 
 impl Settings {
@@ -84,6 +86,22 @@ impl Settings {
             pick("--max-deletes", flag, "max_deletes", config, config.max_deletes.as_ref());
         let max_deletes = max_deletes
             .map_or(Ok(DeleteLimit::default()), |limit| check::max_deletes(&what, &limit))?;
+        let (what, days) = pick(
+            "--history-days",
+            args.history_days.as_ref(),
+            "history_days",
+            config,
+            config.history_days.as_ref(),
+        );
+        let days = check::history_days(&what, days)?;
+        let (what, share) = pick(
+            "--history-share",
+            args.history_share.as_ref(),
+            "history_share",
+            config,
+            config.history_share.as_ref(),
+        );
+        let share = check::history_share(&what, share)?;
 
         let no_discovery = if args.no_discovery || args.discovery {
             args.no_discovery
@@ -103,6 +121,7 @@ impl Settings {
             max_concurrent_transfers,
             max_deletes,
             accept_deletes: args.accept_deletes,
+            history: Limits { days, share },
         })
     }
 }
@@ -141,7 +160,8 @@ mod tests {
     }
 
     const FULL: &str = "path = '/from/config'\nport = 7000\nname = 'config'\npeer = 'config:1'\n\
-        no_discovery = true\nexclude = ['*.config']\ntopic = 'config'\nmax_concurrent_transfers = 7\nmax_deletes = '70%'\n";
+        no_discovery = true\nexclude = ['*.config']\ntopic = 'config'\nmax_concurrent_transfers = 7\nmax_deletes = '70%'\n\
+        history_days = 7\nhistory_share = 7\n";
 
     fn resolve(config: &str, flags: &[&str]) -> Result<Settings, CommandError> {
         let args = Wrapper::try_parse_from([&["kin"], flags].concat()).expect("parses").args;
@@ -162,6 +182,7 @@ mod tests {
             max_concurrent_transfers: 4,
             max_deletes: DeleteLimit { files: 9, percent: 50 },
             accept_deletes: false,
+            history: Limits { days: 30, share: 10 },
         }
     }
 
@@ -178,6 +199,7 @@ mod tests {
             max_concurrent_transfers: 7,
             max_deletes: DeleteLimit { files: 9, percent: 70 },
             accept_deletes: false,
+            history: Limits { days: 7, share: 7 },
         }
     }
 
@@ -190,7 +212,7 @@ mod tests {
     #[test]
     fn each_flag_overrides_its_key_and_no_other() {
         type Change = fn(&mut Settings);
-        let cases: [(&[&str], Change); 13] = [
+        let cases: [(&[&str], Change); 15] = [
             (&["/flag"], |s| s.dir = "/flag".into()),
             (&["-d", "/flag"], |s| s.dir = "/flag".into()),
             (&["--path", "/flag"], |s| s.dir = "/flag".into()),
@@ -208,6 +230,8 @@ mod tests {
                 s.max_deletes = DeleteLimit { files: 1000, percent: 0 };
             }),
             (&["--accept-deletes"], |s| s.accept_deletes = true),
+            (&["--history-days", "0"], |s| s.history.days = 0),
+            (&["--history-share", "100"], |s| s.history.share = 100),
         ];
         for (flags, change) in cases {
             let mut expected = from_config();
@@ -256,6 +280,9 @@ mod tests {
             assert!(said.starts_with("--max-deletes"), "{said}");
         }
         assert!(message("max_deletes = 'x'", &["/d"]).contains("line 1: max_deletes"));
+        assert!(message("history_days = 40000", &["/d"]).contains("line 1: history_days: 40000"));
+        assert!(message("", &["/d", "--history-share", "0"]).starts_with("--history-share: 0"));
+        assert!(message("", &["/d", "--history-share", "101"]).contains("out of range"));
         assert!(message("topic = \"\\u001b\"", &["/d"]).contains("U+001B"));
     }
 }

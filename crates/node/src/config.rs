@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use folder::history;
 use identity::Secret;
 
 use crate::DeleteLimit;
@@ -45,4 +46,6 @@ pub struct SyncConfig {
     pub max_deletes: DeleteLimit,
     /// True if a person agrees beforehand to all deletions up to the first agreement with a peer.
     pub accept_deletes: bool,
+    /// How much of what was replaced and deleted is kept.
+    pub history: history::Limits,
 }

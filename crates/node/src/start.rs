@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use folder::{
     PeerId,
     engine::Options,
+    history::Limits,
     index::{IndexError, SqliteIndex, set_aside},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -101,6 +102,7 @@ struct Wishes {
     max_concurrent_transfers: usize,
     max_deletes: DeleteLimit,
     accept_deletes: bool,
+    history: Limits,
 }
 
 /// A running device. Dropping it does not stop it.
@@ -152,6 +154,7 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         max_concurrent_transfers,
         max_deletes,
         accept_deletes,
+        history,
     } = config;
     // The port first: a folder is not touched for a run that cannot begin.
     let scope = scope(&topic);
@@ -159,7 +162,7 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         SessionConfig { name, port, port_is_required, peers, discovery, topic, admission };
     let (session, from_session) = session::start(session).await?;
     let (events, receiver) = mpsc::channel(EVENTS);
-    let wishes = Wishes { max_concurrent_transfers, max_deletes, accept_deletes };
+    let wishes = Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history };
     let opened = open(dir, excludes, &session, scope, &wishes, &events);
     let host = match opened {
         Ok(host) => host,
@@ -221,6 +224,7 @@ fn open(
         binding: binding(&root),
         brake: wishes.max_deletes,
         accept_deletes: wishes.accept_deletes,
+        history: wishes.history,
     };
     let authority =
         SessionAuthority { key: Arc::clone(session.key()), members: session.members(), scope };

@@ -13,7 +13,9 @@ mod fold;
 mod handle;
 mod held;
 mod meter;
+mod own;
 mod power;
+mod space;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -24,7 +26,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tree::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
+use tree::{Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
 use wire::{RelPath, path::STATE_DIR};
 
 use crate::rng::Rng;
@@ -34,11 +36,11 @@ use handle::Handle;
 pub use held::Held;
 pub use meter::Failing;
 use meter::{Call, Meter};
+use own::history_dir;
 pub(crate) use power::MachineCopy;
+use space::{Space, Used};
 pub use user::Node;
 
-/// Free space that is reported, in bytes.
-const FREE_SPACE: u64 = 1 << 40;
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
 /// A regular file's inode. Open handles share it, so that they see later writes and outlive its name.
@@ -48,6 +50,7 @@ struct FileNode {
     stat: Stat,
     /// What was durable of it before the writes that were not synced yet, if there are any.
     durable: Option<Arc<Vec<u8>>>,
+    used: Used,
 }
 
 type SharedFile = Arc<Mutex<FileNode>>;
@@ -138,6 +141,7 @@ fn full_path(at: &Place) -> io::Result<String> {
         Place::Swap(number) => format!("kin/swap/{number:016x}"),
         Place::History(path) if path.is_root() => return Err(invalid("history needs a path")),
         Place::History(path) => format!("kin/history/{}", path.as_str()),
+        Place::Restore(number) => format!("kin/restore/{number:016x}"),
     })
 }
 
@@ -321,20 +325,19 @@ impl Disk for VirtualDisk {
         }
     }
 
+    fn list_history(&self, dir: &RelPath) -> io::Result<Listing> {
+        self.list_at(history_dir(dir))
+    }
+
+    fn remove_history_dir(&self, dir: &RelPath) -> io::Result<()> {
+        if dir.is_root() {
+            return Err(invalid("the history itself"));
+        }
+        self.remove_empty(history_dir(dir))
+    }
+
     fn list(&self, dir: &RelPath) -> io::Result<Listing> {
-        let top = self.look(Call::Open)?;
-        let entry = find(&top, &self.real(&top, full_path(&Place::Tree(dir.clone()))?))?;
-        if entry.stat().kind == FileKind::MountPoint {
-            return Err(io::ErrorKind::CrossesDevices.into());
-        }
-        let names = entry.names()?;
-        if entry.stat().mode & 0o400 == 0 {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        let entries = names
-            .iter()
-            .map(|(name, entry)| DirEntry { name: name.to_string(), stat: entry.stat() });
-        Ok(Listing { entries: entries.collect(), ..Listing::default() })
+        self.list_at(full_path(&Place::Tree(dir.clone()))?)
     }
 
     fn open(&self, at: &Place) -> io::Result<Box<dyn ReadFile>> {
@@ -402,15 +405,7 @@ impl Disk for VirtualDisk {
         if at.is_root() {
             return Err(invalid("the folder itself"));
         }
-        let mut top = self.change(Call::Change)?;
-        let path = self.real(&top, full_path(&Place::Tree(at.clone()))?);
-        let (names, name) = holder(&mut top, &path, self.meter.now())?;
-        let entry = names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        if !entry.names()?.is_empty() {
-            return Err(io::ErrorKind::DirectoryNotEmpty.into());
-        }
-        names.remove(name);
-        Ok(())
+        self.remove_empty(full_path(&Place::Tree(at.clone()))?)
     }
 
     fn rename_new(&self, from: &Place, to: &Place) -> io::Result<()> {
@@ -542,28 +537,14 @@ impl Disk for VirtualDisk {
     }
 
     fn own_files(&self) -> io::Result<Vec<(Place, Stat)>> {
-        let top = self.look(Call::Open)?;
-        let mut found = Vec::new();
-        if let Ok(swap) = find(&top, "kin/swap") {
-            for (name, entry) in swap.names()? {
-                let number = u64::from_str_radix(name, 16).map_err(|_| invalid("not ours"))?;
-                found.push((Place::Swap(number), entry.stat()));
-            }
-        }
-        if let Ok(partial) = find(&top, "kin/partial") {
-            for (name, entry) in partial.names()? {
-                let mut hash = [0; 32];
-                for (byte, at) in hash.iter_mut().zip((0..name.len()).step_by(2)) {
-                    let digits = name.get(at..at + 2).unwrap_or_default();
-                    *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid("not ours"))?;
-                }
-                found.push((Place::Partial(wire::Hash(hash)), entry.stat()));
-            }
-        }
-        Ok(found)
+        self.all_own()
     }
 
     fn free_space(&self) -> io::Result<u64> {
-        Ok(FREE_SPACE)
+        Ok(self.meter.space.free())
+    }
+
+    fn total_space(&self) -> io::Result<u64> {
+        Ok(self.meter.space.capacity())
     }
 }

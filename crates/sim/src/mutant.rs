@@ -285,11 +285,23 @@ impl Disk for MutantDisk<'_> {
         self.disk.sync_all()
     }
 
+    fn list_history(&self, dir: &RelPath) -> io::Result<Listing> {
+        self.disk.list_history(dir)
+    }
+
+    fn remove_history_dir(&self, dir: &RelPath) -> io::Result<()> {
+        self.disk.remove_history_dir(dir)
+    }
+
     fn own_files(&self) -> io::Result<Vec<(Place, Stat)>> {
         self.disk.own_files()
     }
 
     fn free_space(&self) -> io::Result<u64> {
         self.disk.free_space()
+    }
+
+    fn total_space(&self) -> io::Result<u64> {
+        self.disk.total_space()
     }
 }

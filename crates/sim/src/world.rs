@@ -11,6 +11,7 @@ use folder::{
     Engine, Now, PeerId,
     brake::Limit,
     engine::{AppliedKind, Effect, Event, Input, Options},
+    history::Limits,
     ignore::Ignore,
     index::{MemIndex, MemStore},
     jobs::{self, Done, Job},
@@ -379,6 +380,7 @@ impl World {
             binding: self.devices[number].binding.clone(),
             brake: self.devices[number].brake,
             accept_deletes: self.devices[number].accept_deletes,
+            history: Limits::default(),
         };
         self.devices[number].disk.restore_power();
         let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);

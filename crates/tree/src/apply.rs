@@ -6,11 +6,13 @@
 
 mod error;
 mod guard;
+mod history;
 mod names;
 
 pub use error::ApplyError;
 pub use guard::Writable;
-pub use names::{conflict_name, history_name};
+pub use history::{HistoryName, Why};
+pub use names::conflict_name;
 
 use std::io;
 

@@ -41,6 +41,7 @@ pub const CASES: &[Case] = &[
     ("a listing is sorted, whole and without .kin", listing),
     ("own files keep their contents and make their parents", own_files),
     ("nothing of the user's is written, linked or unlinked directly", only_ours),
+    ("history is listed and its empty directories go", history),
     ("rename_new never replaces", rename_new),
     ("exchange swaps two files", exchange),
     ("only regular files are opened", only_regular),
@@ -179,6 +180,43 @@ fn only_ours(s: &dyn Subject) {
     }
     assert_eq!(kind(disk.list(&rel(".kin"))), io::ErrorKind::InvalidInput);
     assert_eq!(s.read("f").expect("still there"), b"mine");
+}
+
+fn history(s: &dyn Subject) {
+    let disk = s.disk();
+    assert_eq!(kind(disk.list_history(&rel(""))), io::ErrorKind::NotFound);
+    s.write("f", b"mine");
+    stage(s, &Place::History(rel("d/e/x")), b"old", 5);
+    disk.rename_new(&tree("f"), &Place::History(rel("d/f"))).expect("to history");
+    let names = |dir: &str| {
+        let entries = disk.list_history(&rel(dir)).expect("list").entries;
+        entries.into_iter().map(|e| (e.name, e.stat.size)).collect::<Vec<_>>()
+    };
+    let size_of_dir = 0;
+    assert_eq!(names(""), [("d".to_owned(), size_of_dir)]);
+    assert_eq!(names("d"), [("e".to_owned(), size_of_dir), ("f".to_owned(), 4)]);
+    assert_eq!(kind(disk.list_history(&rel("gone"))), io::ErrorKind::NotFound);
+    assert_eq!(kind(disk.list_history(&rel("d/f"))), io::ErrorKind::NotADirectory);
+    assert_eq!(kind(disk.remove_history_dir(&rel("d/e"))), io::ErrorKind::DirectoryNotEmpty);
+    assert_eq!(kind(disk.remove_history_dir(&rel(""))), io::ErrorKind::InvalidInput);
+    assert_eq!(kind(disk.remove_history_dir(&rel("d/f"))), io::ErrorKind::NotADirectory);
+    disk.unlink_own(&Place::History(rel("d/e/x"))).expect("unlink");
+    disk.remove_history_dir(&rel("d/e")).expect("is empty");
+    assert_eq!(names("d"), [("f".to_owned(), 4)]);
+    // An exchange brings something back and takes something in.
+    s.write("g", b"newer");
+    disk.rename_new(&Place::History(rel("d/f")), &Place::Restore(9)).expect("within .kin");
+    disk.rename_new(&Place::Restore(9), &Place::History(rel("d/g"))).expect("within .kin");
+    if s.exchanges() {
+        disk.exchange(&tree("g"), &Place::History(rel("d/g"))).expect("exchange");
+        assert_eq!(s.read("g").expect("is there"), b"mine");
+        assert_eq!(contents(s, &Place::History(rel("d/g"))), b"newer");
+    }
+    stage(s, &Place::Restore(9), b"copy", 5);
+    let own: Vec<_> = disk.own_files().expect("own files");
+    assert!(own.iter().any(|(place, _)| *place == Place::Restore(9)), "{own:?}");
+    let (free, total) = (disk.free_space().expect("free"), disk.total_space().expect("total"));
+    assert!(free <= total, "{free} of {total} bytes are free");
 }
 
 fn rename_new(s: &dyn Subject) {

@@ -82,6 +82,9 @@ pub enum Place {
     Swap(u64),
     /// `.kin/history/<path>`: what sync replaced or deleted. The last name already carries the time.
     History(RelPath),
+    /// `.kin/restore/<16 hex>`: a copy from history that is being made, by whatever process: never the
+    /// only one.
+    Restore(u64),
 }
 
 /// A regular file opened for reading.
@@ -220,7 +223,19 @@ pub trait Disk: Send + Sync {
     /// As the system call.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// What lies in `.kin/swap` and `.kin/partial`, with the stat of each.
+    /// Reads a directory of `.kin/history`; the root is `.kin/history` itself. As [`Disk::list`].
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there, `NotADirectory`, or what the system calls say.
+    fn list_history(&self, dir: &RelPath) -> io::Result<Listing>;
+
+    /// Removes an empty directory from `.kin/history`.
+    ///
+    /// # Errors
+    /// `DirectoryNotEmpty`, `NotFound`, or as the system call.
+    fn remove_history_dir(&self, dir: &RelPath) -> io::Result<()>;
+
+    /// What lies in `.kin/swap`, `.kin/partial` and `.kin/restore`, with the stat of each.
     ///
     /// # Errors
     /// As the system calls.
@@ -231,4 +246,10 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// As the system call.
     fn free_space(&self) -> io::Result<u64>;
+
+    /// Size of the folder's file system, in bytes.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn total_space(&self) -> io::Result<u64>;
 }

@@ -50,6 +50,15 @@ pub enum OpenError {
         /// The outer folder.
         outer: PathBuf,
     },
+    /// It has no `.kin`, and a directory above does.
+    #[error("it lies inside the folder {}", .outer.display())]
+    Inside {
+        /// The folder.
+        outer: PathBuf,
+    },
+    /// It has no `.kin`: nobody ever synced it.
+    #[error("{} has no .kin: it was never synced", .0.display())]
+    NoState(PathBuf),
     /// Another process has the folder open (rule E18).
     #[error("the folder is in use by another process{}", .pid.map(|p| format!(" ({p})")).unwrap_or_default())]
     Locked {
@@ -144,10 +153,42 @@ impl Root {
             path,
             top,
             kin,
-            _lock: lock,
+            _lock: Some(lock),
             dev: raw.dev,
             inode: raw.inode,
             kin_inode,
+            caps,
+            detours: AtomicU64::new(0),
+        })
+    }
+
+    /// Opens a folder beside whatever process may hold its lock, to look at its history or to make one
+    /// change as any other program does. Nothing is created, and `.kin` must be there.
+    ///
+    /// # Errors
+    /// `NoState` or `Inside` if the directory has no `.kin`; otherwise as [`Root::open`].
+    pub fn open_beside(dir: &Path) -> Result<Self, OpenError> {
+        let path = dir.canonicalize().map_err(|source| classify(dir, source))?;
+        let fail = |error: Errno| classify(&path, error.into());
+        let top = rustix::fs::openat(CWD, &path, sys::dir_handle(), Mode::empty()).map_err(fail)?;
+        let raw = sys::lstat_handle(top.as_fd()).map_err(fail)?;
+        let caps = Caps::probe(top.as_fd());
+        let state = path.join(STATE_DIR);
+        if !has_state(top.as_fd()) {
+            return Err(match refuse_nested(&path) {
+                Err(OpenError::Nested { outer }) => OpenError::Inside { outer },
+                _ => OpenError::NoState(path),
+            });
+        }
+        let (kin, kin_raw) = open_own_state(caps, top.as_fd(), raw.dev, &state)?;
+        Ok(Self {
+            path,
+            top,
+            kin,
+            _lock: None,
+            dev: raw.dev,
+            inode: raw.inode,
+            kin_inode: kin_raw.inode,
             caps,
             detours: AtomicU64::new(0),
         })
@@ -270,18 +311,7 @@ fn open_state(
 ) -> Result<(OwnedFd, u64, OwnedFd), OpenError> {
     let foreign = |why| OpenError::ForeignState { path: state.to_owned(), why };
     let fail = |error: Errno| classify(state, error.into());
-    let kin =
-        sys::open_beneath(caps, top, dev, STATE_DIR, sys::dir_reader()).map_err(
-            |error| match error.kind() {
-                io::ErrorKind::NotADirectory => foreign("is not a directory"),
-                io::ErrorKind::CrossesDevices => foreign("is on another file system"),
-                _ => classify(state, error),
-            },
-        )?;
-    let raw = sys::lstat_handle(kin.as_fd()).map_err(fail)?;
-    if raw.owner != rustix::process::geteuid().as_raw() {
-        return Err(foreign("belongs to another user"));
-    }
+    let (kin, raw) = open_own_state(caps, top, dev, state)?;
     if raw.mode & 0o777 != 0o700 {
         rustix::fs::fchmod(&kin, sys::mode_bits(0o700)).map_err(fail)?;
     }
@@ -306,6 +336,30 @@ fn open_state(
         .and_then(|()| sys::write_full(lock.as_fd(), pid.as_bytes(), 0));
     written.map_err(|error| classify(state, error))?;
     Ok((kin, raw.inode, lock))
+}
+
+/// Opens `.kin`, which must be a directory of this user's on the same file system.
+fn open_own_state(
+    caps: Caps,
+    top: BorrowedFd<'_>,
+    dev: u64,
+    state: &Path,
+) -> Result<(OwnedFd, sys::RawStat), OpenError> {
+    let foreign = |why| OpenError::ForeignState { path: state.to_owned(), why };
+    let fail = |error: Errno| classify(state, error.into());
+    let kin =
+        sys::open_beneath(caps, top, dev, STATE_DIR, sys::dir_reader()).map_err(
+            |error| match error.kind() {
+                io::ErrorKind::NotADirectory => foreign("is not a directory"),
+                io::ErrorKind::CrossesDevices => foreign("is on another file system"),
+                _ => classify(state, error),
+            },
+        )?;
+    let raw = sys::lstat_handle(kin.as_fd()).map_err(fail)?;
+    if raw.owner != rustix::process::geteuid().as_raw() {
+        return Err(foreign("belongs to another user"));
+    }
+    Ok((kin, raw))
 }
 
 fn read_pid(lock: BorrowedFd<'_>) -> Option<u32> {

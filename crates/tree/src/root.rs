@@ -29,6 +29,8 @@ const PARTIAL: &str = "partial";
 const SWAP: &str = "swap";
 /// Directory of what sync replaced or deleted in `.kin`.
 const HISTORY: &str = "history";
+/// Directory of copies from history that are being made, in `.kin`.
+const RESTORE: &str = "restore";
 
 /// A folder on a real disk, held open and locked until it is dropped.
 #[derive(Debug)]
@@ -37,8 +39,8 @@ pub struct Root {
     pub(crate) path: PathBuf,
     pub(crate) top: OwnedFd,
     pub(crate) kin: OwnedFd,
-    /// Held for its flock (rule E18).
-    pub(crate) _lock: OwnedFd,
+    /// Held for its flock (rule E18); `None` beside a process that holds it.
+    pub(crate) _lock: Option<OwnedFd>,
     pub(crate) dev: u64,
     pub(crate) inode: u64,
     pub(crate) kin_inode: u64,
@@ -86,6 +88,7 @@ fn own_path(place: &Place) -> io::Result<String> {
         Place::Swap(number) => Ok(format!("{SWAP}/{number:016x}")),
         Place::History(path) if path.is_root() => Err(invalid("history needs a path")),
         Place::History(path) => Ok(format!("{HISTORY}/{}", path.as_str())),
+        Place::Restore(number) => Ok(format!("{RESTORE}/{number:016x}")),
     }
 }
 
@@ -168,6 +171,36 @@ impl Root {
         Ok(Opened { fd, dev: self.dev })
     }
 
+    /// All names of an open directory but those that `leave_out` picks.
+    fn list_open(
+        &self,
+        dir: BorrowedFd<'_>,
+        leave_out: impl Fn(&str, &sys::RawStat) -> bool,
+    ) -> io::Result<Listing> {
+        let mut listing = Listing::default();
+        sys::names(dir, |raw| {
+            let Ok(name) = std::str::from_utf8(raw) else {
+                listing.odd_names.push(raw.escape_ascii().to_string());
+                return;
+            };
+            match sys::lstat(dir, raw) {
+                Ok(stat) if leave_out(name, &stat) => {}
+                Ok(stat) => {
+                    let stat = stat.seen_from(self.dev);
+                    listing.entries.push(DirEntry { name: name.to_owned(), stat });
+                }
+                Err(Errno::NOENT) => {}
+                Err(error) => {
+                    let error = io::Error::from(error);
+                    listing.unreadable.push((name.to_owned(), error.kind(), error.to_string()));
+                }
+            }
+        })?;
+        listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        listing.odd_names.sort_unstable();
+        Ok(listing)
+    }
+
     fn read_own_dir(&self, name: &str, found: &mut Vec<(Place, Stat)>) -> io::Result<()> {
         let dir = match self.beneath(self.kin.as_fd(), name, sys::dir_reader()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -188,14 +221,28 @@ impl Root {
     }
 }
 
-/// The place that a name in `.kin/partial` or `.kin/swap` stands for; `None` if it is not ours.
+/// Where a directory of history is, relative to `.kin`.
+fn history_dir(dir: &RelPath) -> String {
+    if dir.is_root() { HISTORY.to_owned() } else { format!("{HISTORY}/{}", dir.as_str()) }
+}
+
+fn remove_empty(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        // The kernel may say EXIST instead of NOTEMPTY (POSIX allows both).
+        Err(Errno::EXIST) => Err(Errno::NOTEMPTY.into()),
+        other => other.map_err(sys::typed),
+    }
+}
+
+/// The place that a name in `.kin/partial`, `.kin/swap` or `.kin/restore` stands for; `None` if it is not ours.
 fn parse_own(dir: &str, name: &str) -> Option<Place> {
     let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
     if !name.bytes().all(hex) {
         return None;
     }
-    if dir == SWAP {
-        return (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok().map(Place::Swap))?;
+    if dir == SWAP || dir == RESTORE {
+        let number = u64::from_str_radix(name, 16).ok().filter(|_| name.len() == 16)?;
+        return Some(if dir == SWAP { Place::Swap(number) } else { Place::Restore(number) });
     }
     if name.len() != 64 {
         return None;
@@ -236,32 +283,27 @@ impl Disk for Root {
     fn list(&self, dir: &RelPath) -> io::Result<Listing> {
         refuse_state(dir)?;
         let fd = self.beneath(self.top.as_fd(), dir, sys::dir_reader())?;
-        let mut listing = Listing::default();
-        sys::names(fd.as_fd(), |raw| {
-            let Ok(name) = std::str::from_utf8(raw) else {
-                listing.odd_names.push(raw.escape_ascii().to_string());
-                return;
-            };
-            match sys::lstat(fd.as_fd(), raw) {
-                Ok(stat) => {
-                    let state = dir.is_root()
-                        && name.eq_ignore_ascii_case(STATE_DIR)
-                        && (name == STATE_DIR || stat.inode == self.kin_inode);
-                    if !state {
-                        let stat = stat.seen_from(self.dev);
-                        listing.entries.push(DirEntry { name: name.to_owned(), stat });
-                    }
-                }
-                Err(Errno::NOENT) => {}
-                Err(error) => {
-                    let error = io::Error::from(error);
-                    listing.unreadable.push((name.to_owned(), error.kind(), error.to_string()));
-                }
-            }
-        })?;
-        listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        listing.odd_names.sort_unstable();
-        Ok(listing)
+        let state = |name: &str, stat: &sys::RawStat| {
+            dir.is_root()
+                && name.eq_ignore_ascii_case(STATE_DIR)
+                && (name == STATE_DIR || stat.inode == self.kin_inode)
+        };
+        self.list_open(fd.as_fd(), state)
+    }
+
+    fn list_history(&self, dir: &RelPath) -> io::Result<Listing> {
+        let fd = self.beneath(self.kin.as_fd(), &history_dir(dir), sys::dir_reader())?;
+        self.list_open(fd.as_fd(), |_, _| false)
+    }
+
+    fn remove_history_dir(&self, dir: &RelPath) -> io::Result<()> {
+        if dir.is_root() {
+            return Err(invalid("the history itself"));
+        }
+        let path = history_dir(dir);
+        let (parent, name) = split(&path);
+        let parent = self.parent_in(self.kin.as_fd(), parent)?;
+        remove_empty(parent.fd(), name)
     }
 
     fn open(&self, at: &Place) -> io::Result<Box<dyn ReadFile>> {
@@ -327,11 +369,7 @@ impl Disk for Root {
 
     fn remove_dir(&self, at: &RelPath) -> io::Result<()> {
         let (parent, name) = self.locate(&Place::Tree(at.clone()))?;
-        // The kernel may say EXIST instead of NOTEMPTY (POSIX allows both).
-        match rustix::fs::unlinkat(parent.fd(), &name, AtFlags::REMOVEDIR) {
-            Err(Errno::EXIST) => Err(Errno::NOTEMPTY.into()),
-            other => other.map_err(sys::typed),
-        }
+        remove_empty(parent.fd(), &name)
     }
 
     fn rename_new(&self, from: &Place, to: &Place) -> io::Result<()> {
@@ -420,12 +458,18 @@ impl Disk for Root {
         let mut found = Vec::new();
         self.read_own_dir(SWAP, &mut found)?;
         self.read_own_dir(PARTIAL, &mut found)?;
+        self.read_own_dir(RESTORE, &mut found)?;
         Ok(found)
     }
 
     fn free_space(&self) -> io::Result<u64> {
         let space = rustix::fs::fstatvfs(&self.kin)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn total_space(&self) -> io::Result<u64> {
+        let space = rustix::fs::fstatvfs(&self.kin)?;
+        Ok(space.f_blocks.saturating_mul(space.f_frsize))
     }
 }
 

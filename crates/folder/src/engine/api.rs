@@ -5,6 +5,7 @@ use wire::{Hash, RelPath, record::BatchScope, sync::Message};
 
 use crate::{
     brake::Limit,
+    history::Limits,
     ignore::Ignore,
     index::IndexError,
     jobs::{Done, Job},
@@ -220,6 +221,8 @@ pub struct Options {
     pub brake: Limit,
     /// True if a person agrees beforehand to all deletions up to the first agreement with a peer.
     pub accept_deletes: bool,
+    /// How much of what was replaced and deleted is kept (rule E17).
+    pub history: Limits,
 }
 
 /// Why the engine cannot go on. Nothing is lost: files are as the index last durably said, or newer.

@@ -22,7 +22,7 @@ use crate::{
     compress,
     content::Chunk,
     index::{Here, Index, Row},
-    jobs::{CopyItem, Job},
+    jobs::{CopyItem, Failure, Job},
 };
 
 /// Contents wanted at once; beyond it no further paths are decided.
@@ -494,11 +494,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// This device cannot take a content now: its disk is full, say.
-    pub(super) fn fail(&mut self, content: Hash, reason: &str) {
+    pub(super) fn fail(&mut self, content: Hash, failure: &Failure) {
         let Some(want) = self.fetch.drop_want(&content) else { return };
         for path in want.paths.into_keys() {
-            self.skip(path.to_string(), Trouble::Apply, reason);
             self.learn.block(&path, self.now.ms);
+            if failure.no_space {
+                self.space_lacks(&path, want.size);
+            } else {
+                self.skip(path.to_string(), Trouble::Apply, failure.reason.as_str());
+            }
         }
     }
 }

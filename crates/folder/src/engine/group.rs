@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tree::apply::ApplyError;
+use tree::apply::{ApplyError, HistoryName, Why};
 use wire::{
     Hash, RelPath,
     record::{Body, SignedRecord},
@@ -23,7 +23,7 @@ use super::{
     report::{Trouble, remedy},
 };
 use crate::{
-    decide::{Decision, body_here, decide},
+    decide::{Decision, Keep, body_here, decide},
     index::{Here, Index, Intent, IntentKind, Row},
     jobs::{Change, Changed, Expected, Job, Making, Room, StagedFrom, What},
 };
@@ -125,14 +125,30 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let content = body_here(here).content();
         let making = match copy {
             Some((copy, _)) => Making::Copy(copy.clone()),
-            None => Making::History(self.history(path, &content)),
+            // A copy that would be made but for its name, which has a record already, is a loser still.
+            None if self.has_lost(path, here) => {
+                Making::History(self.history(path, &content, Why::Conflict))
+            }
+            None => Making::History(self.history(path, &content, Why::Replaced)),
         };
         Some(Room { expected: expected(here), making })
     }
 
-    fn history(&self, path: &RelPath, content: &Hash) -> RelPath {
+    /// True if what is here is an edit that lost, or nobody can tell: then it is never cleared away (rule
+    /// E17).
+    fn has_lost(&mut self, path: &RelPath, here: &Here) -> bool {
+        let siblings = self.row(path).and_then(|row| Self::siblings(&row));
+        let below = self.has_live_children(path);
+        let (Ok(siblings), Ok(below)) = (siblings, below) else { return true };
+        matches!(
+            decide(&siblings, Some(here), below),
+            Decision::Place { keep: Keep::Copy(_) } | Decision::MakeDir { keep: Keep::Copy(_), .. }
+        )
+    }
+
+    fn history(&self, path: &RelPath, content: &Hash, why: Why) -> HistoryName {
         let time = u64::try_from(self.now.wall / 1_000_000).unwrap_or(0);
-        tree::apply::history_name(path, time, content.head())
+        HistoryName::new(path, time, content.head(), why)
     }
 
     pub(super) fn apply_place(&mut self, path: RelPath, pending: Pending, source: Source) {
@@ -255,7 +271,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Decision::Remove => {
                     let swap = self.group.draw_swap();
                     let content = body_here(here).content();
-                    let history = self.history(&path, &content);
+                    let history = self.history(&path, &content, Why::Deleted);
                     let what = What::Remove { swap, expected: expected(here), history };
                     let change = Change { path, what };
                     let intent = Some((IntentKind::Delete, Hash::default()));
@@ -406,6 +422,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 if !self.learn.block_for_race(path, self.now.ms) {
                     self.skip(path.to_string(), Trouble::Apply, remedy(error));
                 }
+            }
+            ApplyError::NoSpace { .. } => {
+                self.learn.block(path, self.now.ms);
+                let bytes = self.size_to_come(path);
+                self.space_lacks(path, bytes);
             }
             other => {
                 self.learn.block(path, self.now.ms);

@@ -11,8 +11,7 @@ use wire::{
 };
 
 use super::{
-    Authority, Engine, EngineError, PathSet, Paths, PeerId, Queue, copy_path, known_of,
-    report::Trouble,
+    Authority, Engine, EngineError, PathSet, Paths, PeerId, Queue, known_of, report::Trouble,
 };
 use crate::{
     decide::{Decision, Keep, decide},
@@ -154,9 +153,20 @@ impl Learn {
         self.inline.get(content).cloned()
     }
 
+    /// True if a path is still to be decided, now or later.
+    pub(super) fn is_undecided(&self, path: &RelPath) -> bool {
+        self.queued.contains(path) || self.blocked.contains_key(path)
+    }
+
     pub(super) fn is_queued(&self, path: &RelPath) -> bool {
         self.queued.contains(path)
     }
+}
+
+/// Where a losing edit's contents are kept: a function of path, contents and author, so that all devices
+/// make the same copy.
+pub(super) fn copy_path(path: &RelPath, loser: &SignedRecord) -> RelPath {
+    tree::apply::conflict_name(path, loser.record.dot.replica.0, loser.record.body.content().head())
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {

@@ -31,6 +31,7 @@ mod brake;
 mod counters;
 mod fetch;
 mod group;
+mod keeping;
 mod learn;
 mod local;
 mod peer;
@@ -102,6 +103,7 @@ pub struct Engine<I, A> {
     fetch: fetch::Fetch,
     group: group::Groups,
     swaps: swapped::Swaps,
+    keeping: keeping::Keeping,
     requests: u32,
     /// No new group is begun any more.
     stopping: bool,
@@ -178,6 +180,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             fetch: fetch::Fetch::default(),
             group: group::Groups::new(entropy.draw()),
             swaps: swapped::Swaps::default(),
+            keeping: keeping::Keeping::default(),
             entropy,
             requests: 0,
             stopping: false,
@@ -225,7 +228,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub fn next_wake(&self) -> u64 {
         let next =
             self.scan.next_wake(self.now.ms).min(self.learn.next_wake()).min(self.next_debt());
-        let next = next.min(self.swaps.next_wake());
+        let next = next.min(self.swaps.next_wake()).min(self.keeping.next_wake());
         let next = next.min(self.reports.next_wake());
         let next = next.min(self.brake.next_wake(self.now.ms, !self.learn.deletes.is_empty()));
         if self.has_more_to_do() { self.now.ms } else { next }
@@ -302,6 +305,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.looked_again(seen);
                 Ok(())
             }
+            Done::HistoryTidied { tidied } => {
+                self.history_tidied(tidied);
+                Ok(())
+            }
             Done::Recovered { skipped, emptied } => {
                 self.recovered(skipped, emptied);
                 Ok(())
@@ -313,6 +320,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn go_on(&mut self) -> Result<(), EngineError> {
         self.read_again();
         self.scan_on()?;
+        self.keep_history();
         self.reconcile_on()?;
         self.fetch_on();
         self.brake_on()?;
@@ -339,6 +347,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             && self.deletions_rest()
             && self.fetch.is_quiet()
             && self.group.is_quiet()
+            && self.keeping.is_quiet()
             && self.outbox.is_empty()
             && !self.has_backlog()
     }
@@ -524,7 +533,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     fn copy_is_known(&mut self, path: &RelPath, loser: &SignedRecord) -> Result<bool, EngineError> {
-        let copy = copy_path(path, loser);
+        let copy = learn::copy_path(path, loser);
         Ok(self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty()))
     }
 
@@ -585,12 +594,6 @@ struct Change {
 fn known_of(siblings: &Siblings) -> Vec<Known> {
     let records = siblings.records().iter();
     records.map(|record| Known { bytes: record.bytes.clone(), hash: record.hash }).collect()
-}
-
-/// Where a losing edit's contents are kept: a function of path, contents and author, so that all devices
-/// make the same copy.
-fn copy_path(path: &RelPath, loser: &SignedRecord) -> RelPath {
-    tree::apply::conflict_name(path, loser.record.dot.replica.0, loser.record.body.content().head())
 }
 
 /// Queues that are worked off a bit at a time.

@@ -6,7 +6,10 @@ use tree::apply::ApplyError;
 use wire::RelPath;
 
 use super::{Authority, Effect, Engine, Event};
-use crate::{index::Index, jobs::why};
+use crate::{
+    index::Index,
+    jobs::{DISK_FULL, why},
+};
 
 /// Most paths remembered as reported.
 const MAX_REPORTED: usize = 100_000;
@@ -191,9 +194,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 /// Why a change could not be made, and what to do about it.
 pub(super) fn remedy(error: &ApplyError) -> String {
     match error {
-        ApplyError::NoSpace { .. } => {
-            "the disk is full; make room and it goes on by itself".to_owned()
-        }
+        ApplyError::NoSpace { .. } => DISK_FULL.to_owned(),
         ApplyError::ReadOnly { .. } => {
             "the disk is read-only; make it writable and it goes on by itself".to_owned()
         }

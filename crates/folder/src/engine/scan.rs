@@ -10,7 +10,7 @@ use tree::{FileKind, Listing, Stat};
 use wire::RelPath;
 
 use super::{
-    Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS, copy_path,
+    Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS,
     report::{Trouble, cannot_look},
 };
 use crate::{
@@ -173,7 +173,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let copy = match decide(&siblings, row.here.as_ref(), below) {
             Decision::Place { keep: Keep::Copy(loser) }
             | Decision::MakeDir { keep: Keep::Copy(loser), .. } => {
-                Some(copy_path(&intent.path, &loser))
+                Some(super::learn::copy_path(&intent.path, &loser))
             }
             _ => None,
         };
@@ -191,6 +191,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub(super) fn recovered(&mut self, skipped: Vec<(String, String)>, emptied: Vec<RelPath>) {
         self.scan.recovering = false;
         self.scan.emptied.extend(emptied);
+        self.begin_to_keep_history();
         for (path, reason) in skipped {
             self.skip(path, Trouble::Apply, reason);
         }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     content::{Chunk, ChunkList},
     index::Index,
-    jobs::{ChunkPlan, Job, WriteOutcome, WritePiece},
+    jobs::{ChunkPlan, Failure, Job, WriteOutcome, WritePiece},
 };
 
 /// Bytes of one large content asked for and not yet written.
@@ -229,7 +229,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         &mut self,
         content: Hash,
         number: u32,
-        result: Result<Vec<bool>, String>,
+        result: Result<Vec<bool>, Failure>,
     ) -> Result<(), EngineError> {
         let transfer = self.fetch.transfers.get_mut(&content);
         let Some(transfer) = transfer.filter(|transfer| transfer.number == number) else {
@@ -238,8 +238,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let Stage::Assembling { list } = &transfer.stage else { return Ok(()) };
         let here = match result {
             Ok(here) => here,
-            Err(reason) => {
-                self.fail(content, &reason);
+            Err(failure) => {
+                self.fail(content, &failure);
                 return Ok(());
             }
         };
@@ -358,8 +358,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             transfer.bad_chunks += 1;
             chunks.missing.push_back(bad);
         }
-        if let Some(reason) = outcome.error {
-            self.fail(content, &reason);
+        if let Some(failure) = outcome.error {
+            self.fail(content, &failure);
             return Ok(());
         }
         if transfer.bad_chunks > MAX_BAD_CHUNKS

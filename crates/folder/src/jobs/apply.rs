@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io};
 
 use tree::{
     Disk, Place, Stat,
-    apply::{self, ApplyError},
+    apply::{self, ApplyError, HistoryName, Why},
 };
 use wire::RelPath;
 
@@ -267,11 +267,14 @@ fn keep(
     let history = match making {
         Making::History(history) => history.clone(),
         Making::Copy(_) => {
-            let inode = disk.stat(out).ok().flatten().map_or(0, |stat| stat.inode);
-            apply::history_name(path, 0, inode << 32)
+            // Its ctime is that of its way out of the tree, a moment ago.
+            let stat = disk.stat(out).ok().flatten();
+            let (time, inode) = stat.map_or((0, 0), |stat| (stat.ctime / 1_000_000, stat.inode));
+            let time = u64::try_from(time).unwrap_or(0);
+            HistoryName::new(path, time, inode << 32, Why::Conflict)
         }
     };
-    match to_history(disk, out, path, &history) {
+    match to_history(disk, out, &history) {
         Ok(place) => (None, Some(place)),
         Err(error) => {
             tracing::warn!(%error, "old contents stay in .kin/swap until the next start");
@@ -280,23 +283,19 @@ fn keep(
     }
 }
 
-/// Moves something of the user's from `.kin/swap` to history, under another name if that one is taken,
-/// and returns where it is.
+/// Moves something of the user's from `.kin/swap` to history, a moment later if its name is taken, and
+/// returns where it is.
 pub(super) fn to_history(
     disk: &dyn Disk,
     out: &Place,
-    path: &RelPath,
-    history: &RelPath,
+    history: &HistoryName,
 ) -> Result<Place, ApplyError> {
-    let mut name = history.clone();
-    for attempt in 1..100u32 {
-        let place = Place::History(name.clone());
+    let path = &history.path;
+    for later in 0..100 {
+        let name = HistoryName { time: history.time + later, ..history.clone() };
+        let place = Place::History(name.place());
         match disk.rename_new(out, &place) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let next = format!("{}.{attempt}", history.name());
-                let parent = history.parent().unwrap_or_default();
-                name = parent.join(&next).unwrap_or_else(|_| name.clone());
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Ok(()) => return Ok(place),
             Err(error) => return Err(ApplyError::io("keep the old", path, error)),
         }

@@ -5,7 +5,7 @@ use std::io;
 use tree::{Disk, Place};
 use wire::{Hash, RelPath};
 
-use super::{ChunkPlan, WriteOutcome, WritePiece, why};
+use super::{ChunkPlan, Failure, WriteOutcome, WritePiece};
 use crate::compress;
 
 pub(super) fn assemble(
@@ -57,7 +57,7 @@ pub(super) fn write_chunks(
     let partial = match disk.open_own(&Place::Partial(content)) {
         Ok(partial) => Some(partial),
         Err(error) => {
-            outcome.error = Some(why(&error));
+            outcome.error = Some(Failure::of(&error));
             None
         }
     };
@@ -74,7 +74,7 @@ pub(super) fn write_chunks(
         for offset in places {
             match partial.write_at(&bytes, offset) {
                 Ok(()) => outcome.written += u64::from(chunk.len),
-                Err(error) => outcome.error = Some(why(&error)),
+                Err(error) => outcome.error = Some(Failure::of(&error)),
             }
         }
     }

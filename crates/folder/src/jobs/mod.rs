@@ -6,7 +6,10 @@
 use std::io;
 
 use bytes::Bytes;
-use tree::{Disk, Listing, Place, Stat, apply::ApplyError};
+use tree::{
+    Disk, Listing, Place, Stat,
+    apply::{ApplyError, HistoryName},
+};
 use wire::{
     Hash, RelPath,
     sync::{PieceAnswer, PieceData},
@@ -15,6 +18,7 @@ use wire::{
 use crate::{
     content::{Chunk, ChunkList, ContentReader},
     engine::PeerId,
+    history::{self, Limits, Moment, Tidied},
     index::Intent,
 };
 
@@ -99,6 +103,13 @@ pub enum Job {
         /// This replica's id, for the names of copies.
         replica: u64,
     },
+    /// Clear away what of history may go (rule E17). Not while an [`Job::Apply`] runs.
+    TidyHistory {
+        /// How much is kept.
+        limits: Limits,
+        /// When, and what lacks.
+        moment: Moment,
+    },
 }
 
 /// What came of a [`Job`].
@@ -151,7 +162,7 @@ pub enum Done {
         /// The number of the transfer.
         transfer: u32,
         /// For each chunk, true if it is in the download now; or why there can be no download.
-        result: Result<Vec<bool>, String>,
+        result: Result<Vec<bool>, Failure>,
     },
     /// Of [`Job::Write`].
     Written {
@@ -171,6 +182,11 @@ pub enum Done {
     LookedAgain {
         /// What was seen of each, in the order of the job.
         seen: Vec<Seen>,
+    },
+    /// Of [`Job::TidyHistory`].
+    HistoryTidied {
+        /// What is gone.
+        tidied: Tidied,
     },
 }
 
@@ -278,7 +294,23 @@ pub struct WriteOutcome {
     /// Chunks whose bytes are not what their hash says.
     pub wrong: Vec<(Chunk, Vec<u64>)>,
     /// Why nothing more can be written.
-    pub error: Option<String>,
+    pub error: Option<Failure>,
+}
+
+/// Why a download cannot go on.
+#[derive(Debug)]
+pub struct Failure {
+    /// In words, with what to do.
+    pub reason: String,
+    /// True if it is for want of space.
+    pub no_space: bool,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        Self { reason: why(error), no_space: full.contains(&error.kind()) }
+    }
 }
 
 /// A change of the tree.
@@ -331,7 +363,7 @@ pub enum What {
         /// What is there.
         expected: Expected,
         /// Where it goes.
-        history: RelPath,
+        history: HistoryName,
     },
     /// The directory there is removed if it is empty.
     RemoveDir,
@@ -358,8 +390,8 @@ pub struct Room {
 /// What becomes of a file or link that makes room.
 #[derive(Debug)]
 pub enum Making {
-    /// It goes to this place in history.
-    History(RelPath),
+    /// It goes to history under this name.
+    History(HistoryName),
     /// It becomes a conflict copy at this path.
     Copy(RelPath),
 }
@@ -469,7 +501,7 @@ pub fn run(disk: &dyn Disk, job: Job) -> Done {
         }
         Job::Assemble { content, transfer, size, plan } => {
             let result =
-                download::assemble(disk, content, size, &plan).map_err(|error| why(&error));
+                download::assemble(disk, content, size, &plan).map_err(|error| Failure::of(&error));
             Done::Assembled { content, transfer, result }
         }
         Job::Write { content, transfer, pieces } => Done::Written {
@@ -482,19 +514,22 @@ pub fn run(disk: &dyn Disk, job: Job) -> Done {
             let look = |item: &LookAgain| again::look_again(disk, item, replica);
             Done::LookedAgain { seen: items.iter().map(look).collect() }
         }
+        Job::TidyHistory { limits, moment } => {
+            Done::HistoryTidied { tidied: history::tidy(disk, limits, moment) }
+        }
     }
 }
 
 /// Too many open files in the system, and in this process, as Unix numbers them.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
+/// What to do when there is no room, in words.
+pub(crate) const DISK_FULL: &str = "the disk is full; make room and it goes on by itself";
 
 /// An error of the disk in words that a person can act on.
 pub(crate) fn why(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full; make room and it goes on by itself".to_owned()
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DISK_FULL.to_owned(),
         io::ErrorKind::PermissionDenied => {
             "permission denied; change its mode or owner and it goes on by itself".to_owned()
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use tree::{
     Disk, FileKind, Place, Stat,
-    apply::{self, ApplyError},
+    apply::{self, ApplyError, HistoryName, Why},
 };
 use wire::{RelPath, record::Body};
 
@@ -56,16 +56,17 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
     };
     for (place, stat) in own {
         let Place::Swap(number) = &place else {
-            let abandoned = now.saturating_sub(stat.mtime) > KEEP_PARTIAL_NS;
+            // A copy from history bears the mtime of the original: its ctime tells that it is new.
+            let abandoned = now.saturating_sub(stat.mtime.max(stat.ctime)) > KEEP_PARTIAL_NS;
             if abandoned && let Err(error) = disk.unlink_own(&place) {
-                tracing::warn!(%error, "an abandoned download stays in .kin/partial");
+                tracing::warn!(%error, "an abandoned download or copy stays in .kin");
             }
             continue;
         };
         let item = items.iter().find(|item| holds(item, &place));
         let result = match item {
             Some(item) => {
-                let result = settle(disk, &place, &stat, item);
+                let result = settle(disk, &place, &stat, item, now);
                 if result.is_err() {
                     recovered.emptied.push(item.intent.path.clone());
                 }
@@ -73,7 +74,7 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
             }
             None => {
                 let path = RelPath::parse("recovered").unwrap_or_default();
-                into_history(disk, &place, &stat, &path, *number)
+                into_history(disk, &place, &path, *number, (now, Why::Recovered))
             }
         };
         if let Err(error) = result {
@@ -99,6 +100,7 @@ fn settle(
     place: &Place,
     stat: &Stat,
     item: &RecoverItem,
+    now: i64,
 ) -> Result<(), ApplyError> {
     let path = &item.intent.path;
     let found = what_it_is(disk, place, stat, item);
@@ -122,7 +124,7 @@ fn settle(
     if copy.is_some_and(|copy| disk.rename_new(place, &Place::Tree(copy)).is_ok()) {
         return Ok(());
     }
-    into_history(disk, place, stat, path, item.intent.swap)
+    into_history(disk, place, path, item.intent.swap, (now, why_kept(found, item)))
 }
 
 /// True for a place that old contents reach only in one step with the new ones, so that an empty path is
@@ -131,15 +133,27 @@ fn is_exchanged(place: &Place, item: &RecoverItem) -> bool {
     *place == Place::Swap(item.intent.swap) && !item.intent.makes_dir()
 }
 
+/// Why something is kept. Only what the index knew, and what was replaced or deleted by somebody who had seen
+/// it, may ever be cleared away (rule E17).
+fn why_kept(found: Found, item: &RecoverItem) -> Why {
+    match (found, item.intent.kind) {
+        (Found::Edit, _) => Why::Conflict,
+        (Found::Old, _) if item.copy.is_some() => Why::Conflict,
+        (Found::Old, IntentKind::Delete) => Why::Deleted,
+        (Found::Old, IntentKind::Replace) => Why::Replaced,
+        _ => Why::Recovered,
+    }
+}
+
 fn into_history(
     disk: &dyn Disk,
     place: &Place,
-    stat: &Stat,
     path: &RelPath,
     number: u64,
+    (now, why): (i64, Why),
 ) -> Result<(), ApplyError> {
-    let time = u64::try_from(stat.mtime / 1_000_000).unwrap_or(0);
-    to_history(disk, place, path, &apply::history_name(path, time, number)).map(drop)
+    let time = u64::try_from(now / 1_000_000).unwrap_or(0);
+    to_history(disk, place, &HistoryName::new(path, time, number, why)).map(drop)
 }
 
 /// A directory that was opened for an apply gets its mode back (rule E10).

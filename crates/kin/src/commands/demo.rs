@@ -178,6 +178,7 @@ impl Device {
             max_concurrent_transfers: DEFAULT_TRANSFERS,
             max_deletes: node::DeleteLimit::OFF,
             accept_deletes: false,
+            history: node::history::Limits::default(),
         };
         let (handle, mut events) = start::start(config).await?;
         let mut output: Box<dyn Output> = if args.json {

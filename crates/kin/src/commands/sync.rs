@@ -77,6 +77,14 @@ pub(crate) struct SyncArgs {
     #[arg(long)]
     pub(crate) accept_deletes: bool,
 
+    /// Days that replaced and deleted files are kept; 0: whatever their age [default: 30]
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) history_days: Option<u64>,
+
+    /// Percent of the disk that replaced and deleted files may take, 1 to 100 [default: 10]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) history_share: Option<u64>,
+
     /// Exit 0 as soon as this device and every connected peer agree
     #[arg(long)]
     pub(crate) once: bool,
@@ -175,6 +183,7 @@ fn sync_config(settings: Settings, admission: Admission) -> SyncConfig {
         max_concurrent_transfers: settings.max_concurrent_transfers,
         max_deletes: settings.max_deletes,
         accept_deletes: settings.accept_deletes,
+        history: settings.history,
     }
 }
 

@@ -55,7 +55,10 @@ impl Pool {
 
     pub(super) fn run(&self, job: Job) {
         let to = match &job {
-            Job::Apply { .. } | Job::LookAgain { .. } | Job::Recover { .. } => &self.apply,
+            Job::Apply { .. }
+            | Job::LookAgain { .. }
+            | Job::Recover { .. }
+            | Job::TidyHistory { .. } => &self.apply,
             _ => &self.work,
         };
         // The threads live as long as the pool.

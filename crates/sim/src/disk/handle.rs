@@ -7,13 +7,14 @@ use std::{
 
 use tree::{ReadFile, Stat, WriteFile};
 
-use super::{Call, FREE_SPACE, FileNode, Meter, SharedFile, lock, power};
+use super::{Call, FileNode, Meter, SharedFile, lock, power};
 
 impl FileNode {
     /// After the contents changed.
     pub(super) fn touch(&mut self, now: i64) {
         self.stat.size = self.contents.len() as u64;
         (self.stat.mtime, self.stat.ctime) = (now, now);
+        self.used.set(self.stat.size);
     }
 }
 
@@ -52,10 +53,8 @@ impl WriteFile for Handle {
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         let start = length(offset)?;
         let end = start.checked_add(data.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-        if end as u64 > FREE_SPACE {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
         let mut file = self.pass(Call::Write)?;
+        file.used.check(file.stat.size.max(end as u64))?;
         power::before_write(&self.meter, &mut file);
         let contents = Arc::make_mut(&mut file.contents);
         if contents.len() < end {
@@ -68,8 +67,9 @@ impl WriteFile for Handle {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut file = self.pass(Call::Write)?;
+        file.used.check(len)?;
         power::before_write(&self.meter, &mut file);
-        Arc::make_mut(&mut file.contents).resize(length(len.min(FREE_SPACE))?, 0);
+        Arc::make_mut(&mut file.contents).resize(length(len)?, 0);
         file.touch(self.meter.now());
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::{
 
 use tree::{FileKind, Stat};
 
-use super::{Entry, FileNode, lock};
+use super::{Entry, FileNode, Space, Used, lock};
 use crate::rng::Rng;
 
 /// What a call wants of the disk, as far as errors differ.
@@ -97,6 +97,8 @@ pub(super) struct Meter {
     failing: Mutex<Option<(Failing, u64, Rng)>>,
     /// True if what is not synced does not outlive a loss of power.
     pub(super) volatile: AtomicBool,
+    /// How much the disk holds, whether it fails or not.
+    pub(super) space: Arc<Space>,
 }
 
 /// What happens before the change or call of this number.
@@ -139,6 +141,7 @@ impl Meter {
             is_failing: AtomicBool::new(false),
             failing: Mutex::new(None),
             volatile: AtomicBool::new(false),
+            space: Arc::default(),
         }
     }
 
@@ -170,8 +173,9 @@ impl Meter {
     pub(super) fn file(&self, contents: &[u8], mode: u32) -> Entry {
         let mut stat = self.stat(FileKind::File, mode);
         stat.size = contents.len() as u64;
+        let used = Used::new(&self.space, stat.size);
         let contents = Arc::new(contents.to_vec());
-        Entry::File(Arc::new(Mutex::new(FileNode { contents, stat, durable: None })))
+        Entry::File(Arc::new(Mutex::new(FileNode { contents, stat, durable: None, used })))
     }
 
     pub(super) fn set_trap(&self, nth: u64, then: Box<dyn FnOnce() + Send>) {

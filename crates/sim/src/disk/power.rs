@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use super::{Entry, Meter, VirtualDisk, lock};
+use super::{Entry, Meter, Space, Used, VirtualDisk, lock};
 use crate::rng::Rng;
 
 impl VirtualDisk {
@@ -33,13 +33,14 @@ impl VirtualDisk {
 
     /// A copy of everything, as a snapshot of the machine has it.
     pub(crate) fn snapshot_of_machine(&self) -> MachineCopy {
-        MachineCopy(copy(&lock(&self.state)))
+        // It lies elsewhere, and takes no space here.
+        MachineCopy(copy(&lock(&self.state), &Arc::default()))
     }
 
     /// Sets everything back.
     pub(crate) fn roll_back(&self, to: &MachineCopy) {
         lock(&self.past).clear();
-        *lock(&self.state) = copy(&to.0);
+        *lock(&self.state) = copy(&to.0, &self.meter.space);
     }
 
     /// Everything done so far is durable, but for contents.
@@ -68,16 +69,17 @@ impl VirtualDisk {
 #[derive(Debug)]
 pub(crate) struct MachineCopy(Entry);
 
-fn copy(entry: &Entry) -> Entry {
+fn copy(entry: &Entry, space: &Arc<Space>) -> Entry {
     match entry {
         Entry::Dir { stat, names } => {
-            let names = names.iter().map(|(name, entry)| (name.clone(), copy(entry)));
+            let names = names.iter().map(|(name, entry)| (name.clone(), copy(entry, space)));
             Entry::Dir { stat: *stat, names: names.collect() }
         }
         Entry::File(file) => {
             let file = lock(file);
             let contents = Arc::clone(&file.contents);
-            let node = super::FileNode { contents, stat: file.stat, durable: None };
+            let used = Used::new(space, file.stat.size);
+            let node = super::FileNode { contents, stat: file.stat, durable: None, used };
             Entry::File(Arc::new(Mutex::new(node)))
         }
         other => other.clone(),
@@ -107,7 +109,9 @@ fn tear(entry: &Entry, rng: &mut Rng) {
                     Arc::make_mut(&mut file.contents).truncate(half);
                 }
             }
-            file.stat.size = file.contents.len() as u64;
+            let size = file.contents.len() as u64;
+            file.stat.size = size;
+            file.used.set(size);
         }
         Entry::Symlink { .. } | Entry::Other(_) => {}
     }

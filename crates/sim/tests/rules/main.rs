@@ -6,6 +6,7 @@ mod conflicts;
 mod disk;
 mod hostile;
 mod ignored;
+mod keeping;
 mod memory;
 mod mutations;
 mod recover;

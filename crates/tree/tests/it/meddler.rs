@@ -142,10 +142,19 @@ impl<'a> Disk for Meddler<'a> {
     fn sync_all(&self) -> io::Result<()> {
         self.call("sync_all", <dyn Disk + 'a>::sync_all)
     }
+    fn list_history(&self, dir: &RelPath) -> io::Result<Listing> {
+        self.call("list_history", |disk| disk.list_history(dir))
+    }
+    fn remove_history_dir(&self, dir: &RelPath) -> io::Result<()> {
+        self.call("remove_history_dir", |disk| disk.remove_history_dir(dir))
+    }
     fn own_files(&self) -> io::Result<Vec<(Place, Stat)>> {
         self.call("own_files", <dyn Disk + 'a>::own_files)
     }
     fn free_space(&self) -> io::Result<u64> {
         self.call("free_space", <dyn Disk + 'a>::free_space)
+    }
+    fn total_space(&self) -> io::Result<u64> {
+        self.call("total_space", <dyn Disk + 'a>::total_space)
     }
 }

@@ -7,6 +7,7 @@ use folder::{
     Engine, Now, PeerId,
     brake::Limit,
     engine::{Authority, Effect, Event, Input, Options},
+    history::Limits,
     ignore::Ignore,
     index::{Index as _, MemIndex, MemStore},
     jobs,
@@ -82,6 +83,7 @@ impl Lone {
             binding: vec![1],
             brake: Limit::OFF,
             accept_deletes: false,
+            history: Limits::default(),
         };
         let engine =
             Engine::open(MemIndex::open(&MemStore::new()), Members, options).expect("open");
