@@ -8,7 +8,7 @@ use clap::{
 };
 
 use crate::{
-    commands::{demo, id, sync, torture},
+    commands::{demo, history, id, restore, sync, torture},
     error::CommandError,
     logging,
     output::{Output as _, json::Json, screen::Screen, terminal::show_error},
@@ -28,6 +28,8 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Sync(Box<sync::SyncArgs>),
+    History(history::HistoryArgs),
+    Restore(restore::RestoreArgs),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
     Torture(torture::TortureArgs),
@@ -47,6 +49,8 @@ pub(crate) fn main() -> ExitCode {
     };
     let (json, verbose) = match &command {
         Command::Sync(args) => (args.json, args.verbose),
+        Command::History(args) => (args.json, args.verbose),
+        Command::Restore(args) => (args.json, args.verbose),
         Command::Demo(args) => (args.json, args.verbose),
         Command::Id(args) => (args.json, 0),
         Command::Torture(args) => (args.json, args.verbose),
@@ -83,6 +87,8 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Demo(args) => demo::run(screen, &args).await,
             Command::Id(args) => id::run(&args),
             Command::Torture(args) => torture::run(screen, &args).await,
+            Command::History(args) => history::run(screen, &args),
+            Command::Restore(args) => restore::run(screen, &args),
         }
     });
     // What still blocks (a read of standard input) must not keep the process.
@@ -133,6 +139,8 @@ mod tests {
             "topic",
             "max_concurrent_transfers",
             "max_deletes",
+            "history_days",
+            "history_share",
         ] {
             assert!(REFERENCE.contains(&format!("| `{key}` |")), "{key} is missing");
         }
@@ -151,6 +159,8 @@ mod tests {
             "brake",
             "skipped",
             "mended",
+            "history",
+            "restored",
             "error",
             "torture",
             "tortured",

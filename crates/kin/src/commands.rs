@@ -1,6 +1,8 @@
 //! One file a command.
 
 pub(crate) mod demo;
+pub(crate) mod history;
 pub(crate) mod id;
+pub(crate) mod restore;
 pub(crate) mod sync;
 pub(crate) mod torture;

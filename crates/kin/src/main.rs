@@ -12,11 +12,13 @@ mod logging;
 mod once;
 mod output;
 mod passphrase;
+mod past;
 mod prompt;
 mod session;
 mod settings;
 mod signals;
 mod start;
+mod when;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -321,6 +321,16 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
+    /// True if anything is known at the path of the conflict copy of a losing edit.
+    pub(super) fn copy_is_known(
+        &mut self,
+        path: &RelPath,
+        loser: &SignedRecord,
+    ) -> Result<bool, EngineError> {
+        let copy = copy_path(path, loser);
+        Ok(self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty()))
+    }
+
     /// The path of the conflict copy that a losing edit needs, and the edit; `None` if history will do.
     fn copy_for(
         &mut self,
@@ -328,9 +338,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         keep: &Keep,
     ) -> Result<Option<(RelPath, SignedRecord)>, EngineError> {
         let Keep::Copy(loser) = keep else { return Ok(None) };
-        let copy = copy_path(path, loser);
-        let known = self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty());
-        Ok((!known).then(|| (copy, (**loser).clone())))
+        let known = self.copy_is_known(path, loser)?;
+        Ok((!known).then(|| (copy_path(path, loser), (**loser).clone())))
     }
 
     /// True if the directory of a path is here or about to be. If it is not, it is decided first and the

@@ -532,11 +532,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(seen)
     }
 
-    fn copy_is_known(&mut self, path: &RelPath, loser: &SignedRecord) -> Result<bool, EngineError> {
-        let copy = learn::copy_path(path, loser);
-        Ok(self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty()))
-    }
-
     /// Puts records into batches under this device's signature. Signing what others wrote adopts it: in
     /// a session every member may write (rules E6 and T15).
     fn sign(&self, records: Vec<SignedRecord>) -> Batch {

@@ -3,9 +3,16 @@
 
 use std::io::{self, Write};
 
-use node::{AppliedKind, Event, QuestionId};
+use node::{
+    AppliedKind, Event, QuestionId,
+    history::{
+        Entry,
+        restore::{Before, Restored},
+    },
+};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
+use wire::{RelPath, path::STATE_DIR};
 
 use crate::{
     commands::torture::Report,
@@ -13,6 +20,7 @@ use crate::{
     escape::is_unsafe,
     output::Output,
     prompt::{Deletions, Question},
+    when,
 };
 
 /// Prints events as JSON lines.
@@ -117,6 +125,22 @@ enum Line<'a> {
     Mended {
         path: &'a str,
     },
+    History {
+        path: &'a str,
+        time: String,
+        size: u64,
+        why: &'static str,
+        file: String,
+    },
+    Restored {
+        path: &'a str,
+        time: String,
+        size: u64,
+        why: &'static str,
+        changed: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
+    },
     Error {
         kind: &'a str,
         message: &'a str,
@@ -163,6 +187,38 @@ impl<W: Write> Json<W> {
     pub(crate) fn tortured(&mut self, report: &Report<'_>) -> io::Result<()> {
         let Report { seed, edits, kills, paths, copies, problems } = *report;
         self.print(Line::Tortured { seed, edits, kills, paths, copies, problems })
+    }
+
+    /// An entry of history.
+    pub(crate) fn history(&mut self, entry: &Entry) -> io::Result<()> {
+        self.print(Line::History {
+            path: &entry.name.path,
+            time: when::rfc3339(entry.name.time),
+            size: entry.stat.size,
+            why: entry.name.why.word(),
+            file: in_history(&entry.place),
+        })
+    }
+
+    /// Something was brought back from history.
+    pub(crate) fn restored(&mut self, restored: &Restored) -> io::Result<()> {
+        let kept = match &restored.before {
+            Before::Replaced(place) => Some(in_history(place)),
+            Before::Nothing | Before::Same => None,
+        };
+        self.print(Line::Restored {
+            path: &restored.path,
+            time: when::rfc3339(restored.entry.name.time),
+            size: restored.entry.stat.size,
+            why: restored.entry.name.why.word(),
+            changed: restored.before != Before::Same,
+            kept,
+        })
+    }
+
+    /// Something was not.
+    pub(crate) fn skipped(&mut self, path: &str, reason: &str) -> io::Result<()> {
+        self.print(Line::Skipped { path, reason })
     }
 
     fn print(&mut self, line: Line<'_>) -> io::Result<()> {
@@ -238,6 +294,10 @@ impl<W: Write> Output for Json<W> {
             name: None,
         });
     }
+}
+
+fn in_history(place: &RelPath) -> String {
+    format!("{STATE_DIR}/history/{}", place.as_str())
 }
 
 /// The line for an event; `None` for those that programs are not told of.

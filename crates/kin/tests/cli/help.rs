@@ -36,6 +36,26 @@ fn help_of_torture() {
 }
 
 #[test]
+fn help_of_history() {
+    let home = Home::new();
+    home.kin()
+        .args(["history", "--help"])
+        .assert()
+        .success()
+        .stdout_eq(file!["snapshots/history.txt"]);
+}
+
+#[test]
+fn help_of_restore() {
+    let home = Home::new();
+    home.kin()
+        .args(["restore", "--help"])
+        .assert()
+        .success()
+        .stdout_eq(file!["snapshots/restore.txt"]);
+}
+
+#[test]
 fn version() {
     let home = Home::new();
     home.kin().arg("--version").assert().success().stdout_eq("kin [VERSION]\n");

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod help;
+mod history;
 mod identity;
 mod runs;
 mod terminal;

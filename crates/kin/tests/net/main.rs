@@ -27,6 +27,7 @@ mod links;
 mod many;
 mod meet;
 mod memory;
+mod past;
 mod stranger;
 mod trouble;
 
@@ -119,6 +120,9 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan e19_a_mass_deletion_is_asked_about_on_both_sides
             Lan e19_once_fails_while_deletions_are_held_and_accept_deletes_goes_on
             Lan attack_31_a_folder_that_is_taken_away_is_no_deletion
+        }
+        past {
+            Lan what_another_device_deleted_is_brought_back_everywhere
         }
         crash {
             Shaping the_receiver_is_killed_during_a_transfer

@@ -1,0 +1,128 @@
+//! What `kin history` and `kin restore` share: opening a folder beside whoever syncs it, and paths in it.
+
+use std::{io, path::Path};
+
+use tree::{OpenError, Root};
+use wire::RelPath;
+
+use crate::error::CommandError;
+
+/// Opens a folder that has been synced. Nothing is created and no lock is needed.
+///
+/// # Errors
+/// If it is no directory, or was never synced.
+pub(crate) fn open(dir: &Path) -> Result<Root, CommandError> {
+    crate::start::check_dir(dir)?;
+    Root::open_beside(dir).map_err(|error| {
+        let message = error.to_string();
+        let shown = dir.display();
+        match error {
+            OpenError::NoState(_) => CommandError::usage(
+                "no_state",
+                &format!("{shown} has no .kin: it was never synced"),
+            )
+            .hint("give the folder itself, as it was given to kin sync"),
+            OpenError::Inside { outer } => {
+                CommandError::usage("no_state", &format!("{shown}: {message}"))
+                    .hint(&format!("give {} and the path in it", outer.display()))
+            }
+            OpenError::Denied(_) => CommandError::usage("permission", &message)
+                .hint("only the owner of a folder can see its history"),
+            _ => CommandError::failed("io", &message),
+        }
+    })
+}
+
+/// A path as a person writes it, relative to the folder; `.` is the folder itself.
+///
+/// # Errors
+/// If it is absolute, leads out of the folder, or is kin's own.
+pub(crate) fn path(what: &str, text: &str) -> Result<RelPath, CommandError> {
+    let bad = |why: &str| {
+        Err(CommandError::usage("path", &format!("{what}: \"{text}\" {why}"))
+            .hint("write it relative to the folder, as kin history lists it"))
+    };
+    if text.starts_with('/') {
+        return bad("is an absolute path");
+    }
+    let mut inner = text;
+    while let Some(rest) = inner.strip_prefix("./") {
+        inner = rest.trim_start_matches('/');
+    }
+    let inner = inner.trim_end_matches('/');
+    if inner == "." || (inner.is_empty() && !text.is_empty()) {
+        return Ok(RelPath::root());
+    }
+    if inner.split('/').any(|name| name == "..") {
+        return bad("leads out of the folder");
+    }
+    match RelPath::parse(inner) {
+        Ok(path) if path.is_reserved() => bad("is kin's own"),
+        Ok(path) => Ok(path),
+        Err(error) => bad(&error.to_string()),
+    }
+}
+
+/// What standard output's closing means: that nobody wants more.
+///
+/// # Errors
+/// What else can go wrong with it.
+pub(crate) fn written(result: io::Result<()>) -> Result<(), CommandError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| {
+            CommandError::failed("output", &format!("cannot write to standard output: {error}"))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    #[test]
+    fn paths() {
+        for (text, path) in [
+            ("a", "a"),
+            ("a/b.txt", "a/b.txt"),
+            ("a/b/", "a/b"),
+            ("./a", "a"),
+            ("././/a", "a"),
+            (".", ""),
+            ("./", ""),
+            ("a b\n", "a b\n"),
+            ("...", "..."),
+        ] {
+            assert_eq!(super::path("PATH", text).expect("is right").as_str(), path, "{text}");
+        }
+        for bad in [
+            "",
+            "/a",
+            "/",
+            "..",
+            "a/../b",
+            "../a",
+            "a/..",
+            "a//b",
+            "a/./b",
+            ".kin",
+            ".kin/lock",
+            ".KIN/x",
+            "x\0",
+        ] {
+            let error = super::path("PATH", bad).expect_err(bad);
+            assert_eq!((error.kind, error.exit.code(), error.hints.len()), ("path", 2, 1), "{bad}");
+        }
+        assert!(super::path("PATH", &"x".repeat(300)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_leads_out(text in "[./a ~\\\\]{0,12}") {
+            if let Ok(path) = super::path("PATH", &text) {
+                prop_assert!(!path.split('/').any(|name| name == ".." || name == "."));
+                prop_assert!(!path.starts_with('/'));
+            }
+        }
+    }
+}
