@@ -62,6 +62,7 @@ impl StartError {
                 OpenError::Denied(_) | OpenError::ReadOnly(_) => "permission",
                 OpenError::Nested { .. } => "nested",
                 OpenError::Locked { .. } => "in_use",
+                OpenError::FoldsNames(_) => "folds_names",
                 _ => "io",
             },
             Self::Ignore(_) => "bad_exclude",
@@ -88,6 +89,9 @@ impl StartError {
             "in_use" => "another kin runs on this folder: stop it first",
             "port_in_use" => "give another port with --port, or none to have one chosen",
             "bad_exclude" => "mend the pattern",
+            "folds_names" => {
+                "give a folder on a file system that tells them apart, such as ext4, XFS or Btrfs"
+            }
             "index" => {
                 "the files are untouched; if it stays, move .kin/index.db away and start again"
             }

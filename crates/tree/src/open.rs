@@ -23,6 +23,8 @@ use crate::{
 
 /// The file in `.kin` whose flock keeps other processes out.
 const LOCK: &str = "lock";
+/// Nobody makes this one: where it is there, it is the lock itself, and the disk folds names.
+const LOCK_IN_CAPITALS: &str = "LOCK";
 /// The index, in `.kin`.
 const INDEX: &str = "index.db";
 /// Most bytes read of a lock file: it holds a process id.
@@ -68,6 +70,10 @@ pub enum OpenError {
     /// The file system has no locks, so two processes could not be kept apart.
     #[error("the file system of {} has no file locks", .0.display())]
     NoLocks(PathBuf),
+    /// The file system takes names that differ in case for the same, so that a look at one name would find
+    /// another file, and what is not listed would count as deleted (rule E9).
+    #[error("the file system of {} takes names that differ in case for the same", .0.display())]
+    FoldsNames(PathBuf),
     /// What is called `.kin` there is not ours.
     #[error("{}: {why}", .path.display())]
     ForeignState {
@@ -320,6 +326,9 @@ fn open_state(
     let lock = rustix::fs::openat(&kin, LOCK, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
     if sys::lstat_handle(lock.as_fd()).map_err(fail)?.file_type != FileType::RegularFile {
         return Err(foreign("has a lock that is not a file"));
+    }
+    if sys::lstat(kin.as_fd(), LOCK_IN_CAPITALS).is_ok() {
+        return Err(OpenError::FoldsNames(state.parent().unwrap_or(state).to_owned()));
     }
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}

@@ -18,7 +18,7 @@ use super::{Authority, Effect, Engine, EngineError, Event, Paths};
 use crate::{
     brake::Window,
     decide::body_here,
-    index::{Index, Row},
+    index::{Here, Index, Row},
     jobs::Job,
     siblings::Siblings,
 };
@@ -32,6 +32,9 @@ const LULL_MAX_MS: u64 = 10_000;
 /// Deletions are held for the end of a scan, unless they are few and it takes longer than this, in
 /// milliseconds.
 const SCAN_MS: u64 = 10_000;
+/// What was last written less than this long before it went, in milliseconds, counts while it goes, and not
+/// for the rest of the day: programs make and remove files all the time.
+const SHORT_LIVED_MS: i64 = 60 * 60 * 1000;
 /// What is held is counted again at most this often, in milliseconds.
 const RECOUNT_MS: u64 = 1_000;
 
@@ -63,6 +66,21 @@ pub(super) struct Brake {
     allowed: u64,
     /// A person has agreed beforehand to all deletions up to the first agreement with another device.
     accepting: bool,
+}
+
+/// Files whose contents are at no path that stays.
+#[derive(Clone, Copy, Default)]
+struct Deleted {
+    files: u64,
+    /// Those of them that were not written just before.
+    lasting: u64,
+}
+
+impl Deleted {
+    fn add(&mut self, lasting: bool) {
+        self.files += 1;
+        self.lasting += u64::from(lasting);
+    }
 }
 
 /// What a person was told.
@@ -377,7 +395,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.look_at_root();
             return Ok(());
         }
-        let new = self.count(found, incoming)?;
+        let Deleted { files: new, lasting } = self.count(found, incoming)?;
         let allowed = new.min(self.brake.allowed);
         let before = self.brake.window.count(self.wall_ms());
         let deletes = before.saturating_add(new - allowed);
@@ -397,7 +415,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.brake.window.clear();
         } else {
             let now = self.wall_ms();
-            self.brake.window.add(now, new - allowed);
+            self.brake.window.add(now, lasting.saturating_sub(allowed));
         }
         self.keep_window()?;
         if let Some(held) = self.brake.held.take() {
@@ -461,8 +479,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// Files that are deleted and whose contents are at no path that stays.
-    fn count(&mut self, found: bool, incoming: bool) -> Result<u64, EngineError> {
-        let mut contents = HashMap::new();
+    fn count(&mut self, found: bool, incoming: bool) -> Result<Deleted, EngineError> {
+        let mut contents: HashMap<Hash, Deleted> = HashMap::new();
         let mut counted = BTreeSet::new();
         if found {
             for path in self.brake.found.clone() {
@@ -478,31 +496,40 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if incoming {
             for path in self.learn.deletes.clone() {
                 if !(found && self.brake.holds(&path))
-                    && let Some(content) = self.row(&path)?.here.and_then(|here| here.content)
+                    && let Some(here) = self.row(&path)?.here
+                    && let Some(content) = here.content
                 {
-                    *contents.entry(content).or_default() += 1;
+                    contents.entry(content).or_default().add(self.is_lasting(&here));
                 }
             }
         }
-        let mut deletes = 0;
-        for (content, paths) in contents {
-            if !self.index.has_more_than(&content, paths)? {
-                deletes += paths;
+        let mut all = Deleted::default();
+        for (content, deleted) in contents {
+            if !self.index.has_more_than(&content, deleted.files)? {
+                all.files += deleted.files;
+                all.lasting += deleted.lasting;
             }
         }
-        Ok(deletes)
+        Ok(all)
+    }
+
+    /// True if a file was not written within the last hour.
+    fn is_lasting(&self, here: &Here) -> bool {
+        let age = self.wall_ms().saturating_sub(here.stat.mtime / 1_000_000);
+        !(0..SHORT_LIVED_MS).contains(&age)
     }
 
     fn count_below(
         &mut self,
         path: &RelPath,
         row: &Row,
-        contents: &mut HashMap<Hash, u64>,
+        contents: &mut HashMap<Hash, Deleted>,
     ) -> Result<(), EngineError> {
-        if let Some(content) = row.here.as_ref().and_then(|here| here.content)
+        if let Some(here) = &row.here
+            && let Some(content) = here.content
             && self.is_news(path, row)?
         {
-            *contents.entry(content).or_default() += 1;
+            contents.entry(content).or_default().add(self.is_lasting(here));
         }
         if self.index.has_children(path)? {
             for (name, child) in self.index.children(path)? {

@@ -5,7 +5,8 @@ use sim::{history::Edit, scenario::Scenario};
 
 use crate::{SEEDS, assert_alike};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Devices that brake as they do when nobody says otherwise, all with a hundred files in `d`.
 fn with_files(seed: u64, devices: usize) -> Scenario {
@@ -21,6 +22,8 @@ fn with_files(seed: u64, devices: usize) -> Scenario {
         scenario.write(0, &format!("d/{number}"), format!("contents {number}").as_bytes());
     }
     scenario.settle();
+    // So that they are not short-lived.
+    scenario.run(HOUR_MS);
     scenario
 }
 
@@ -397,5 +400,30 @@ fn e18_a_root_that_cannot_be_looked_at_for_a_while_is_not_gone() {
         scenario.run(60_000);
         scenario.settle();
         assert_eq!((files(&scenario, 0), files(&scenario, 1)), (99, 99));
+    }
+}
+
+#[test]
+fn e19_files_that_come_and_go_all_day_are_no_mass_deletion() {
+    for seed in SEEDS {
+        let mut scenario = with_files(seed, 2);
+        for number in 0..150 {
+            scenario.write(0, "d/.draft.swp", format!("state {number}").as_bytes());
+            scenario.run(1_000);
+            scenario.remove(0, "d/.draft.swp");
+            scenario.run(1_000);
+        }
+        scenario.settle();
+        assert_eq!((brakes(&scenario, 0), brakes(&scenario, 1)), (vec![], vec![]));
+        // What goes at once counts, however young it is.
+        for number in 0..150 {
+            scenario.write(0, &format!("d/new {number}"), format!("new {number}").as_bytes());
+        }
+        scenario.settle();
+        for number in 0..150 {
+            scenario.remove(0, &format!("d/new {number}"));
+        }
+        scenario.settle();
+        assert_eq!(brakes(&scenario, 0), [(150, 250, true)]);
     }
 }

@@ -121,3 +121,16 @@ fn e1_identity_of_machine_and_index() {
         assert!(!id.to_hex().contains(raw.trim()));
     }
 }
+
+/// The file that a folding disk would find under the other name is put there by hand.
+#[test]
+fn attack_26_a_disk_that_folds_names_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    fs::create_dir(dir.path().join(".kin")).expect("mkdir");
+    fs::write(dir.path().join(".kin/LOCK"), "").expect("write");
+    let refused = Root::open(dir.path());
+    assert!(
+        matches!(&refused, Err(OpenError::FoldsNames(at)) if at.ends_with(dir.path().file_name().expect("has one"))),
+        "{refused:?}"
+    );
+}
