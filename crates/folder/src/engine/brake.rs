@@ -359,6 +359,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         !self.learn.deletes.is_empty()
             && !self.brake.is_on()
             && !self.brake.root_asked
+            // As long as the root cannot be looked at, nothing is counted.
+            && (self.brake.found.is_empty() || self.now.ms >= self.brake.root_again)
             && self.now.ms >= wait
             && self.may_delete()
     }
