@@ -299,7 +299,8 @@ fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
 
 /// True if an engine has said that this, or what it lies in, cannot come.
 fn is_skipped(world: &World, path: &str) -> bool {
-    world.skipped.iter().any(|it| is_within(path, it))
+    // A directory may be there, or not, only for the sake of a file below it that nobody has any more.
+    world.skipped.iter().any(|it| is_within(path, it) || is_within(it, path))
 }
 
 /// True if one path is another, or lies below it.
