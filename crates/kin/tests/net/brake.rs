@@ -90,8 +90,8 @@ pub(crate) fn attack_31_a_folder_that_is_taken_away_is_no_deletion() {
         event["event"] == "error"
             && event["hint"].as_str().is_some_and(|h| h.contains("put the folder back"))
     });
-    assert_eq!(left(&lan, 1), FILES);
-    a.stop();
+    pump_until(&mut [&mut a], SHORT, "a has ended", |kins| kins[0].has_ended());
+    assert_eq!((a.exit_code(), left(&lan, 1)), (Some(1), FILES));
     fs::remove_dir(&shared).expect("nothing was put there");
     fs::rename(&aside, &shared).expect("they are in one directory");
     let mut a = listening(open(lan.host(0)));
