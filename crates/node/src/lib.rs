@@ -4,6 +4,7 @@
 //! It prints nothing and asks nobody: what happens comes out as [`Event`]s, and questions are answered
 //! through the [`Handle`]. [`Home`] is the identity that outlives a run.
 
+pub mod api;
 mod config;
 mod event;
 mod home;
