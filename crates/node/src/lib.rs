@@ -10,6 +10,7 @@ mod event;
 mod home;
 mod host;
 mod ignores;
+mod line;
 mod session;
 mod start;
 

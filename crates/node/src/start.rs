@@ -14,7 +14,7 @@ use wire::{Hash, record::BatchScope};
 
 use crate::{
     DeleteLimit, Event, QuestionId, SyncConfig,
-    host::{Host, SessionAuthority},
+    host::{FolderAuthority, FolderLink, FolderSender, Host},
     ignores,
     session::{self, SessionConfig, SessionEvent, SessionHandle},
 };
@@ -230,8 +230,12 @@ fn open(
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,
     };
-    let authority =
-        SessionAuthority { key: Arc::clone(session.key()), members: session.members(), scope };
+    let members = session.members();
+    let authority = FolderAuthority {
+        key: Arc::clone(session.key()),
+        writers: Box::new(move |author| members.borrow().contains_key(author)),
+        scope,
+    };
     let questions = session.questions().clone();
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }
@@ -284,7 +288,8 @@ async fn pump(mut session: mpsc::Receiver<SessionEvent>, host: Host, events: mps
                 if let Some(before) = peers.insert(link.device, PeerId(last)) {
                     host.peer_down(before);
                 }
-                host.peer_up(PeerId(last), link);
+                let out = FolderSender { link: link.out, slot: 0 };
+                host.peer_up(PeerId(last), FolderLink { name: link.name, out, input: link.input });
             }
             SessionEvent::PeerDown { device, .. } => {
                 if let Some(peer) = peers.remove(&device) {

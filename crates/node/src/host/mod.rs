@@ -5,6 +5,8 @@
 //! bounded by the engine's windows, and what it wants done goes to the pool. What comes in is bounded at
 //! its source: messages by each link's budget, results by the jobs under way, hints by the watcher.
 
+mod authority;
+mod channel;
 mod pool;
 
 use std::{
@@ -19,22 +21,18 @@ use std::{
 
 use folder::{
     Engine, EngineError, Now, PeerId,
-    engine::{self, Authority, Effect, Input, Options},
+    engine::{self, Effect, Input, Options},
     ignore::Ignore,
     index::SqliteIndex,
     jobs::Done,
 };
-use identity::{DeviceId, DeviceKey};
-use tokio::sync::{mpsc as events, oneshot, watch};
+use tokio::sync::{mpsc as events, oneshot};
 use tree::{Disk, Hint, Root, RootGone, WatchError, Watcher};
-use wire::{Hash, RelPath, frame::Channel, record::BatchScope, session::Farewell, sync::Message};
+use wire::{RelPath, session::Farewell, sync::Message};
 
-use crate::{
-    Event, QuestionId,
-    event::QuestionIds,
-    ignores,
-    session::{FrameSender, Incoming, Members, PeerLink},
-};
+use crate::{Event, QuestionId, event::QuestionIds, ignores, line::Incoming};
+pub(crate) use authority::FolderAuthority;
+pub(crate) use channel::{FolderLink, FolderSender};
 use pool::Pool;
 
 /// Inputs dealt with between two looks at the clock.
@@ -42,38 +40,12 @@ const AT_ONCE: usize = 256;
 /// Where changes cannot be watched, the folder is looked through this often.
 const UNWATCHED_RESCAN: Duration = Duration::from_secs(10);
 
-/// Signs for this run and accepts what members of the session signed (rules E6 and T15).
-#[derive(Debug)]
-pub(crate) struct SessionAuthority {
-    pub(crate) key: Arc<DeviceKey>,
-    pub(crate) members: watch::Receiver<Arc<Members>>,
-    pub(crate) scope: BatchScope,
-}
-
-impl Authority for SessionAuthority {
-    fn device(&self) -> DeviceId {
-        self.key.id()
-    }
-
-    fn scope(&self) -> BatchScope {
-        self.scope
-    }
-
-    fn sign(&self, digest: &Hash) -> [u8; 64] {
-        self.key.sign(&digest.0)
-    }
-
-    fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
-        self.members.borrow().contains_key(author) && author.verify(&digest.0, signature)
-    }
-}
-
 /// What the engine's thread is told.
 enum ToHost {
     PeerUp {
         peer: PeerId,
         name: String,
-        out: FrameSender,
+        out: FolderSender,
     },
     PeerDown {
         peer: PeerId,
@@ -106,7 +78,7 @@ impl Host {
     pub(crate) fn start(
         root: Root,
         index: SqliteIndex,
-        authority: SessionAuthority,
+        authority: FolderAuthority,
         options: Options,
         (excludes, questions): (Vec<String>, QuestionIds),
         events: events::Sender<Event>,
@@ -147,8 +119,8 @@ impl Host {
     }
 
     /// A member's link is up: its messages go to the engine from now on.
-    pub(crate) fn peer_up(&self, peer: PeerId, link: PeerLink) {
-        let PeerLink { name, out, mut input, .. } = link;
+    pub(crate) fn peer_up(&self, peer: PeerId, link: FolderLink) {
+        let FolderLink { name, out, mut input } = link;
         let wake = self.to.clone();
         out.on_low_water(move || {
             let _ = wake.send(ToHost::Wake);
@@ -184,7 +156,7 @@ impl Host {
 }
 
 struct Running {
-    engine: Engine<SqliteIndex, SessionAuthority>,
+    engine: Engine<SqliteIndex, FolderAuthority>,
     root: Arc<Root>,
     excludes: Vec<String>,
     questions: QuestionIds,
@@ -193,7 +165,7 @@ struct Running {
     events: events::Sender<Event>,
     from: Receiver<ToHost>,
     to: Sender<ToHost>,
-    links: HashMap<PeerId, FrameSender>,
+    links: HashMap<PeerId, FolderSender>,
     pool: Option<Pool>,
     watcher: Option<Watcher>,
     /// When the folder is next looked through because it cannot be watched.
@@ -385,7 +357,7 @@ impl Running {
             Effect::Send { peer, message } => {
                 if let Some(link) = self.links.get(&peer) {
                     // A link that is gone says so by its end.
-                    link.send(Channel::Folder, message.encode());
+                    link.send(message.encode());
                 }
             }
             Effect::Disconnect { peer, reason } => self.hang_up(peer, &reason),

@@ -16,7 +16,7 @@ const RESOLVING: Duration = Duration::from_secs(10);
 
 /// Why a target could not be reached.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     #[error("{0}")]
     Resolve(io::Error),
     #[error("the name leads to no address")]
@@ -26,7 +26,7 @@ pub(super) enum DialError {
 }
 
 /// Dials in the background and tells the session what came of it.
-pub(super) fn spawn(
+pub(crate) fn spawn(
     endpoint: Arc<Endpoint>,
     key: Key,
     addrs: Vec<SocketAddr>,

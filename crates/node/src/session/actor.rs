@@ -18,14 +18,17 @@ use tokio::{
 };
 use wire::session::{Farewell, MAX_MEMBERS, Message, Mode, Name, Refusal};
 
-use super::{
-    Command, ConnId, EVENTS, Internal, Members, STOPPING, SessionEvent,
-    conn::Conn,
-    dialling::{self, DialError},
-    inbox::ReadEnd,
-    targets::{self, Targets},
+use super::{Command, EVENTS, Members, STOPPING, SessionEvent, conn::Conn};
+use crate::{
+    Admission, Event, QuestionId,
+    event::QuestionIds,
+    line::{
+        ConnId, Internal,
+        dialling::{self, DialError},
+        inbox::ReadEnd,
+        targets::{self, Targets},
+    },
 };
-use crate::{Admission, Event, QuestionId, event::QuestionIds};
 
 /// Links at a time that lead to nobody accepted.
 const MAX_STRANGERS: usize = 64;
