@@ -96,6 +96,11 @@ impl Home {
         self.device.id()
     }
 
+    /// The keys themselves, for the device that runs.
+    pub(crate) fn into_keys(self) -> (DeviceKey, InboxKey) {
+        (self.device, self.inbox)
+    }
+
     /// The public half of the key that sealed envelopes are addressed to.
     #[must_use]
     pub fn inbox(&self) -> identity::InboxId {

@@ -6,6 +6,7 @@
 
 pub mod api;
 mod config;
+pub mod device;
 mod event;
 mod home;
 mod host;

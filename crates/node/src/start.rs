@@ -14,6 +14,7 @@ use wire::{Hash, record::BatchScope};
 
 use crate::{
     DeleteLimit, Event, QuestionId, SyncConfig,
+    event::QuestionIds,
     host::{FolderAuthority, FolderLink, FolderSender, Host},
     ignores,
     session::{self, SessionConfig, SessionEvent, SessionHandle},
@@ -102,11 +103,12 @@ impl StartError {
 }
 
 /// What a person wishes of the engine.
-struct Wishes {
-    max_concurrent_transfers: usize,
-    max_deletes: DeleteLimit,
-    accept_deletes: bool,
-    history: Limits,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wishes {
+    pub(crate) max_concurrent_transfers: usize,
+    pub(crate) max_deletes: DeleteLimit,
+    pub(crate) accept_deletes: bool,
+    pub(crate) history: Limits,
 }
 
 /// A running device. Dropping it does not stop it.
@@ -167,7 +169,13 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
     let (session, from_session) = session::start(session).await?;
     let (events, receiver) = mpsc::channel(EVENTS);
     let wishes = Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history };
-    let opened = open(dir, excludes, &session, scope, &wishes, &events);
+    let members = session.members();
+    let authority = FolderAuthority {
+        key: Arc::clone(session.key()),
+        writers: Box::new(move |author| members.borrow().contains_key(author)),
+        scope,
+    };
+    let opened = open(dir, excludes, authority, session.questions().clone(), &wishes, &events);
     let host = match opened {
         Ok(host) => host,
         Err(error) => {
@@ -189,11 +197,12 @@ fn scope(topic: &str) -> BatchScope {
     }
 }
 
-fn open(
+/// Opens a folder and starts its threads. Takes as long as the disk does.
+pub(crate) fn open(
     dir: PathBuf,
     excludes: Vec<String>,
-    session: &SessionHandle,
-    scope: BatchScope,
+    authority: FolderAuthority,
+    questions: QuestionIds,
     wishes: &Wishes,
     events: &mpsc::Sender<Event>,
 ) -> Result<Host, StartError> {
@@ -230,13 +239,6 @@ fn open(
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,
     };
-    let members = session.members();
-    let authority = FolderAuthority {
-        key: Arc::clone(session.key()),
-        writers: Box::new(move |author| members.borrow().contains_key(author)),
-        scope,
-    };
-    let questions = session.questions().clone();
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }
 

@@ -24,5 +24,5 @@ pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFi
 pub use files::{FileError, read_config, read_secret_file};
 pub use open::{OpenError, RootGone, file_identity, machine_id};
 pub use root::Root;
-pub use state::{StateDir, StateError};
+pub use state::{StateDir, StateError, StateLock};
 pub use watch::{Hint, WatchError, Watcher};

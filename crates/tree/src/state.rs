@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{AtFlags, CWD, FileType, Mode, OFlags},
+    fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 
@@ -43,13 +43,21 @@ pub enum StateError {
         /// What they must be.
         wanted: u32,
     },
+    /// Another process holds the lock.
+    #[error("another kin uses {}{}", .path.display(), .process.map(|id| format!(" (process {id})")).unwrap_or_default())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Its process id, if it could be read.
+        process: Option<u32>,
+    },
     /// A link, directory, device or the like where a file belongs, or one that is far too large.
     #[error("{} is not a file of ours", .0.display())]
     NotAFile(PathBuf),
     /// Anything else.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// "open", "read" or "write".
+        /// "open", "read", "write", "remove" or "lock".
         doing: &'static str,
         /// Which.
         path: PathBuf,
@@ -154,19 +162,99 @@ impl StateDir {
         }
     }
 
+    /// Puts a file (0600) in the place of what is there, whole and durable.
+    ///
+    /// # Errors
+    /// As the system calls; what was there is there still.
+    pub fn replace(&self, name: &str, contents: &[u8]) -> Result<(), StateError> {
+        let fail = |source| StateError::Io { doing: "write", path: self.path.join(name), source };
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let draft = format!(".new-{name}-{}-{number}", std::process::id());
+        let placed = self.draft(&draft, contents).and_then(|()| {
+            rustix::fs::renameat(&self.dir, draft.as_str(), &self.dir, name)?;
+            Ok(rustix::fs::fsync(&self.dir)?)
+        });
+        if placed.is_err() {
+            let _ = rustix::fs::unlinkat(&self.dir, draft.as_str(), AtFlags::empty());
+        }
+        placed.map_err(fail)
+    }
+
+    /// Removes a file, durably; nothing if it is not there.
+    ///
+    /// # Errors
+    /// As the system calls.
+    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+        let fail = |source| StateError::Io { doing: "remove", path: self.path.join(name), source };
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) => rustix::fs::fsync(&self.dir).map_err(|error| fail(error.into())),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(fail(error.into())),
+        }
+    }
+
+    /// Keeps other processes out until the lock is dropped; its file is never removed.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`] if another process has it; else as the system calls.
+    pub fn lock(&self, name: &str) -> Result<StateLock, StateError> {
+        let path = self.path.join(name);
+        let fail = |error: Errno| StateError::Io {
+            doing: "lock",
+            path: path.clone(),
+            source: error.into(),
+        };
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd =
+            rustix::fs::openat(&self.dir, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+        if sys::lstat_handle(fd.as_fd()).map_err(fail)?.file_type != FileType::RegularFile {
+            return Err(StateError::NotAFile(path));
+        }
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = [0; 16];
+                let read = sys::read_full(fd.as_fd(), &mut holder, 0).unwrap_or(0);
+                let process = std::str::from_utf8(&holder[..read]).ok();
+                let process = process.and_then(|text| text.trim().parse().ok());
+                return Err(StateError::InUse { path: self.path.clone(), process });
+            }
+            Err(error) => return Err(fail(error)),
+        }
+        rustix::fs::ftruncate(&fd, 0).map_err(fail)?;
+        let id = std::process::id().to_string();
+        sys::write_full(fd.as_fd(), id.as_bytes(), 0).map_err(|source| StateError::Io {
+            doing: "lock",
+            path: path.clone(),
+            source,
+        })?;
+        Ok(StateLock { _fd: fd })
+    }
+
     fn place(&self, draft: &str, name: &str, contents: &[u8]) -> io::Result<()> {
+        self.draft(draft, contents)?;
+        let (from, to) = ((self.dir.as_fd(), draft), (self.dir.as_fd(), name));
+        // Nobody is kept out by a lock here.
+        sys::rename_new(self.caps, from, to, false)?;
+        Ok(rustix::fs::fsync(&self.dir)?)
+    }
+
+    fn draft(&self, draft: &str, contents: &[u8]) -> io::Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.dir, draft, flags, Mode::from_raw_mode(0o600))?;
         // What a process of the same number left before may have had other rights.
         rustix::fs::fchmod(&fd, sys::mode_bits(0o600))?;
         sys::write_full(fd.as_fd(), contents, 0)?;
-        rustix::fs::fsync(&fd)?;
-        let (from, to) = ((self.dir.as_fd(), draft), (self.dir.as_fd(), name));
-        // Nobody is kept out by a lock here.
-        sys::rename_new(self.caps, from, to, false)?;
-        Ok(rustix::fs::fsync(&self.dir)?)
+        Ok(rustix::fs::fsync(&fd)?)
     }
+}
+
+/// Held by the one process that uses a state directory.
+#[derive(Debug)]
+pub struct StateLock {
+    _fd: OwnedFd,
 }
 
 /// `mkdir -p`, each new directory 0700.

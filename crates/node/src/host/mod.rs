@@ -12,7 +12,7 @@ mod pool;
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
@@ -23,7 +23,7 @@ use folder::{
     Engine, EngineError, Now, PeerId,
     engine::{self, Effect, Input, Options},
     ignore::Ignore,
-    index::SqliteIndex,
+    index::{Index as _, SqliteIndex},
     jobs::Done,
 };
 use tokio::sync::{mpsc as events, oneshot};
@@ -59,6 +59,7 @@ enum ToHost {
         question: QuestionId,
         yes: bool,
     },
+    AcceptDeletes,
     /// The watcher has hints, or a link has room again.
     Wake,
     Stop(oneshot::Sender<()>),
@@ -68,6 +69,18 @@ enum ToHost {
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     to: Sender<ToHost>,
+    glance: Arc<Mutex<Glance>>,
+}
+
+/// How a folder is doing, as of the last time that nothing waited to be dealt with.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Glance {
+    /// Files, links and directories on this disk.
+    pub(crate) files: u64,
+    /// Their size in bytes.
+    pub(crate) bytes: u64,
+    /// True if everything known is applied, and the disk has been looked at.
+    pub(crate) settled: bool,
 }
 
 impl Host {
@@ -86,8 +99,10 @@ impl Host {
         let (to, from) = mpsc::channel();
         let root = Arc::new(root);
         let engine = Engine::open(index, authority, options)?;
+        let glance = Arc::new(Mutex::new(Glance::default()));
         let mut running = Running {
             engine,
+            glance: Arc::clone(&glance),
             root,
             excludes,
             questions,
@@ -115,7 +130,7 @@ impl Host {
         if let Err(error) = spawned {
             return Err(folder::index::IndexError::Disk(format!("no thread: {error}")).into());
         }
-        Ok(Self { to })
+        Ok(Self { to, glance })
     }
 
     /// A member's link is up: its messages go to the engine from now on.
@@ -134,6 +149,16 @@ impl Host {
                 }
             }
         });
+    }
+
+    /// How the folder is doing.
+    pub(crate) fn glance(&self) -> Glance {
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Agrees to the deletions that are held, if some are.
+    pub(crate) fn accept_deletes(&self) {
+        let _ = self.to.send(ToHost::AcceptDeletes);
     }
 
     /// The link is gone.
@@ -157,6 +182,7 @@ impl Host {
 
 struct Running {
     engine: Engine<SqliteIndex, FolderAuthority>,
+    glance: Arc<Mutex<Glance>>,
     root: Arc<Root>,
     excludes: Vec<String>,
     questions: QuestionIds,
@@ -228,6 +254,10 @@ impl Running {
             self.unwatched = Some(Instant::now() + UNWATCHED_RESCAN);
             self.input(Input::Overflow);
         }
+        let totals = self.engine.index().totals();
+        let (files, settled) = (totals.files + totals.dirs, self.engine.is_settled());
+        let glance = Glance { files, bytes: totals.bytes, settled };
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = glance;
     }
 
     fn patience(&self) -> Duration {
@@ -277,6 +307,11 @@ impl Running {
                 // After a no they stay held, and files that come back or another start lift that.
                 let asked = self.brake.take_if(|(open, _)| yes && *open == question);
                 if let Some((_, id)) = asked {
+                    self.input(Input::AcceptDeletes { id });
+                }
+            }
+            ToHost::AcceptDeletes => {
+                if let Some((_, id)) = self.brake.take() {
                     self.input(Input::AcceptDeletes { id });
                 }
             }

@@ -33,15 +33,21 @@ pub(crate) fn spawn(
     session: mpsc::Sender<Internal>,
 ) {
     tokio::spawn(async move {
-        let result = match &key {
-            Key::Manual(place) => match resolve(place).await {
-                Ok(addrs) => first(&endpoint, addrs).await,
-                Err(error) => Err(error),
-            },
-            Key::Advert(_) | Key::Member(_) => first(&endpoint, addrs).await,
-        };
+        let result = dial(&endpoint, &key, addrs).await;
         let _ = session.send(Internal::Dialled { key, result: Box::new(result) }).await;
     });
+}
+
+/// Dials one target: the name of a manual one is resolved first.
+pub(crate) async fn dial(
+    endpoint: &Arc<Endpoint>,
+    key: &Key,
+    addrs: Vec<SocketAddr>,
+) -> Result<Link, DialError> {
+    match key {
+        Key::Manual(place) => first(endpoint, resolve(place).await?).await,
+        Key::Advert(_) | Key::Member(_) => first(endpoint, addrs).await,
+    }
 }
 
 async fn resolve(place: &str) -> Result<Vec<SocketAddr>, DialError> {

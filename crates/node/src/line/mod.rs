@@ -6,7 +6,11 @@ pub(crate) mod inbox;
 pub(crate) mod outbox;
 pub(crate) mod targets;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use identity::DeviceId;
 use link::Link;
@@ -88,5 +92,16 @@ impl Drop for Line {
     fn drop(&mut self) {
         // Does nothing to a link that was closed with other last words.
         self.out.close_with(None);
+    }
+}
+
+/// What counts as one source, as in crate `link`: an IPv4 address, an IPv6 network of 64 bits, or one
+/// link-local address.
+pub(crate) fn source(addr: SocketAddr) -> IpAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
+            Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        ip => ip,
     }
 }

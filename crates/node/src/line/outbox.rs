@@ -113,6 +113,11 @@ impl FrameSender {
         self.send(Channel::Session, message.encode())
     }
 
+    /// True if nothing is taken in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.0.state.borrow() != State::Open
+    }
+
     /// Bytes that are queued or being written, headers included.
     #[must_use]
     pub(crate) fn queued_bytes(&self) -> u64 {

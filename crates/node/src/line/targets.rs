@@ -83,6 +83,11 @@ impl Targets {
         self.targets.remove(key);
     }
 
+    /// Keeps only targets that lead to devices for which `wanted` is true, as far as that is known.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&DeviceId) -> bool) {
+        self.targets.retain(|_, target| target.device.as_ref().is_none_or(&wanted));
+    }
+
     /// Takes out what is to be dialled now: targets that are due, except those that lead to a device
     /// that is linked.
     pub(crate) fn due(
