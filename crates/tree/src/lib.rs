@@ -16,6 +16,7 @@ mod files;
 mod open;
 mod root;
 mod state;
+mod state_lock;
 mod sys;
 mod watch;
 
@@ -25,4 +26,5 @@ pub use files::{FileError, read_config, read_secret_file};
 pub use open::{OpenError, RootGone, file_identity, machine_id};
 pub use root::Root;
 pub use state::{StateDir, StateError};
+pub use state_lock::{Socket, StateLock, fits_socket, is_private_dir, own_user};
 pub use watch::{Hint, WatchError, Watcher};

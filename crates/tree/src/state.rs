@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, CWD, FileType, Mode, OFlags},
     io::Errno,
 };
@@ -46,16 +46,28 @@ pub enum StateError {
     /// A link, directory, device or the like where a file belongs, or one that is far too large.
     #[error("{} is not a file of ours", .0.display())]
     NotAFile(PathBuf),
+    /// Another process has its lock.
+    #[error("another kin is using this device's state in {}{}", .path.display(), process(*.pid))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process, if it could be read.
+        pid: Option<u32>,
+    },
     /// Anything else.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// "open", "read" or "write".
+        /// "open", "read", "write" and the like.
         doing: &'static str,
         /// Which.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
 /// A directory of this user's, held open.
@@ -97,6 +109,10 @@ impl StateDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// Reads a file of at most 64 KiB; `None` if it is not there. The caller wraps secrets in a type that
