@@ -17,6 +17,9 @@ const MAX_PATTERN: usize = 4096;
 /// Most addresses and most patterns that one run takes.
 const MAX_LIST: usize = 1024;
 
+/// What a device may do in a group (design.md, section 1).
+pub(crate) const ROLES: [&str; 4] = ["admin", "writer", "reader", "keeper"];
+
 /// A device name: 1 to 64 bytes, nothing invisible, not only spaces.
 pub(crate) fn name(what: &str, name: &str) -> Result<(), CommandError> {
     if name.trim().is_empty() {

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod demo;
+pub(crate) mod devices;
 pub(crate) mod history;
 pub(crate) mod id;
 pub(crate) mod restore;

@@ -1,10 +1,12 @@
 //! `kin`: the command line. It reads arguments, prints, asks and exits; what a device does is crate
 //! `node`'s part.
 
+mod answers;
 mod check;
 mod cli;
 mod commands;
 mod config;
+mod device;
 mod error;
 mod escape;
 mod input;

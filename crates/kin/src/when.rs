@@ -158,7 +158,7 @@ mod tests {
             "2026-11-20 11:00[Europe/Berlin]",
         ] {
             let error = parse("--at", text, NOW, &berlin()).expect_err(text);
-            assert_eq!((error.kind, error.exit.code(), error.hints.len()), ("time", 2, 1));
+            assert_eq!((&*error.kind, error.exit.code(), error.hints.len()), ("time", 2, 1));
             assert!(error.message.starts_with("--at: "), "{}", error.message);
         }
     }

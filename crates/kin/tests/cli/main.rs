@@ -7,6 +7,8 @@
 )]
 
 mod bad_input;
+mod device;
+mod devices;
 mod help;
 mod history;
 mod identity;
