@@ -2,6 +2,7 @@
 //! `node`'s part.
 
 mod answers;
+mod ceremony;
 mod check;
 mod cli;
 mod commands;
@@ -9,6 +10,8 @@ mod config;
 mod device;
 mod error;
 mod escape;
+mod given;
+mod handover;
 mod input;
 mod logging;
 mod once;

@@ -12,7 +12,6 @@ use tree::StateDir;
 
 use crate::Home;
 
-#[expect(dead_code, reason = "kin pair is still to come")]
 /// What happens when a request comes.
 pub(crate) enum Reply {
     Value(Value),

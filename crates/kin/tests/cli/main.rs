@@ -12,6 +12,7 @@ mod devices;
 mod help;
 mod history;
 mod identity;
+mod pair;
 mod runs;
 mod terminal;
 mod torture;
