@@ -40,6 +40,7 @@ impl HomeError {
             Self::State(StateError::NotADirectory(_)) => "not_a_directory",
             Self::State(StateError::Foreign(_) | StateError::OpenToOthers { .. }) => "permission",
             Self::State(StateError::NotAFile(_)) | Self::Key { .. } => "bad_key",
+            Self::State(StateError::Locked { .. }) => "in_use",
             _ => "io",
         }
     }
@@ -54,6 +55,9 @@ impl HomeError {
             )),
             Self::State(StateError::Foreign(_) | StateError::NotADirectory(_)) => {
                 Some("set KIN_HOME to a directory of yours".to_owned())
+            }
+            Self::State(StateError::Locked { .. }) => {
+                Some("wait until it has ended, or stop it".to_owned())
             }
             Self::State(StateError::NotAFile(path)) | Self::Key { path, .. } => Some(format!(
                 "restore it from a backup; without one, move {} away: a new key is a new device",

@@ -10,8 +10,8 @@ use std::{
 };
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
-    fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags},
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -43,27 +43,31 @@ pub enum StateError {
         /// What they must be.
         wanted: u32,
     },
-    /// Another process holds the lock.
-    #[error("another kin uses {}{}", .path.display(), .process.map(|id| format!(" (process {id})")).unwrap_or_default())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-        /// Its process id, if it could be read.
-        process: Option<u32>,
-    },
     /// A link, directory, device or the like where a file belongs, or one that is far too large.
     #[error("{} is not a file of ours", .0.display())]
     NotAFile(PathBuf),
+    /// Another process has its lock.
+    #[error("another kin is using this device's state in {}{}", .path.display(), process(*.pid))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process, if it could be read.
+        pid: Option<u32>,
+    },
     /// Anything else.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// "open", "read", "write", "remove" or "lock".
+        /// "open", "read", "write" and the like.
         doing: &'static str,
         /// Which.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
 /// A directory of this user's, held open.
@@ -84,7 +88,7 @@ impl StateDir {
             Some(Errno::NOTDIR | Errno::EXIST) => StateError::NotADirectory(path.to_owned()),
             _ => StateError::Io { doing: "open", path: path.to_owned(), source },
         };
-        make_dirs(path).map_err(fail)?;
+        make_dirs(path, Mode::from_raw_mode(0o700)).map_err(fail)?;
         // A link to a directory is a user's way to keep it elsewhere.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir =
@@ -105,6 +109,10 @@ impl StateDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// Reads a file of at most 64 KiB; `None` if it is not there. The caller wraps secrets in a type that
@@ -193,45 +201,6 @@ impl StateDir {
         }
     }
 
-    /// Keeps other processes out until the lock is dropped; its file is never removed.
-    ///
-    /// # Errors
-    /// [`StateError::InUse`] if another process has it; else as the system calls.
-    pub fn lock(&self, name: &str) -> Result<StateLock, StateError> {
-        let path = self.path.join(name);
-        let fail = |error: Errno| StateError::Io {
-            doing: "lock",
-            path: path.clone(),
-            source: error.into(),
-        };
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd =
-            rustix::fs::openat(&self.dir, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-        if sys::lstat_handle(fd.as_fd()).map_err(fail)?.file_type != FileType::RegularFile {
-            return Err(StateError::NotAFile(path));
-        }
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut holder = [0; 16];
-                let read = sys::read_full(fd.as_fd(), &mut holder, 0).unwrap_or(0);
-                let process = std::str::from_utf8(&holder[..read]).ok();
-                let process = process.and_then(|text| text.trim().parse().ok());
-                return Err(StateError::InUse { path: self.path.clone(), process });
-            }
-            Err(error) => return Err(fail(error)),
-        }
-        rustix::fs::ftruncate(&fd, 0).map_err(fail)?;
-        let id = std::process::id().to_string();
-        sys::write_full(fd.as_fd(), id.as_bytes(), 0).map_err(|source| StateError::Io {
-            doing: "lock",
-            path: path.clone(),
-            source,
-        })?;
-        Ok(StateLock { _fd: fd })
-    }
-
     fn place(&self, draft: &str, name: &str, contents: &[u8]) -> io::Result<()> {
         self.draft(draft, contents)?;
         let (from, to) = ((self.dir.as_fd(), draft), (self.dir.as_fd(), name));
@@ -251,24 +220,27 @@ impl StateDir {
     }
 }
 
-/// Held by the one process that uses a state directory.
-#[derive(Debug)]
-pub struct StateLock {
-    _fd: OwnedFd,
+/// Makes a directory for a folder that comes here, and those it lies in, as the umask allows; nothing if it is
+/// there.
+///
+/// # Errors
+/// As the system calls.
+pub fn make_folder_dir(path: &Path) -> io::Result<()> {
+    make_dirs(path, Mode::from_raw_mode(0o777))
 }
 
-/// `mkdir -p`, each new directory 0700.
-fn make_dirs(path: &Path) -> io::Result<()> {
+/// `mkdir -p`.
+fn make_dirs(path: &Path, mode: Mode) -> io::Result<()> {
     let mut missing = Vec::new();
     for dir in path.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
-        match rustix::fs::mkdirat(CWD, dir, Mode::from_raw_mode(0o700)) {
+        match rustix::fs::mkdirat(CWD, dir, mode) {
             Ok(()) | Err(Errno::EXIST) => break,
             Err(Errno::NOENT) => missing.push(dir),
             Err(error) => return Err(error.into()),
         }
     }
     for dir in missing.into_iter().rev() {
-        match rustix::fs::mkdirat(CWD, dir, Mode::from_raw_mode(0o700)) {
+        match rustix::fs::mkdirat(CWD, dir, mode) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }

@@ -120,19 +120,6 @@ fn a_directory_behind_a_link_is_followed() {
 }
 
 #[test]
-fn a_lock_keeps_others_out_and_says_who_has_it() {
-    let top = tempdir().expect("there is room");
-    let state = StateDir::open(top.path()).expect("can be made");
-    let lock = state.lock("lock").expect("is free");
-    let other = StateDir::open(top.path()).expect("can be opened");
-    let error = other.lock("lock").expect_err("is held").to_string();
-    let id = std::process::id();
-    assert_eq!(error, format!("another kin uses {} (process {id})", top.path().display()));
-    drop(lock);
-    other.lock("lock").expect("is free again");
-}
-
-#[test]
 fn a_file_is_replaced_whole_and_removed() {
     let top = tempdir().expect("there is room");
     let state = StateDir::open(top.path()).expect("can be made");

@@ -1,15 +1,21 @@
 //! What can be asked of a device, and what it answers: the words of the local API (docs/api.md), used by
 //! every command whether the device runs in the background or within the command itself.
 
+mod at;
+mod client;
 mod event;
 mod reply;
 mod request;
+mod server;
 
+pub use at::socket_path;
+pub use client::Client;
 pub use event::ApiEvent;
 pub use reply::{
     DeviceLine, FolderLine, FolderState, GroupLine, JoinLine, Plan, StatusReply, Trouble,
 };
 pub use request::{FolderMode, PairLan, PairToken, Request, Which};
+pub use server::{MAX_BODY, MAX_CONNECTIONS, Server};
 
 use std::{future::Future, pin::Pin};
 
@@ -47,6 +53,7 @@ pub struct Failure {
 impl Failure {
     /// It was tried and did not work.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "callers have texts and errors alike")]
     pub fn failed(kind: &str, message: impl ToString) -> Self {
         Self { kind: kind.to_owned(), message: message.to_string(), hint: String::new(), exit: 1 }
     }
@@ -70,3 +77,6 @@ impl Failure {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

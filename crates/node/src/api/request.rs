@@ -3,6 +3,12 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Failure;
+
+/// The field that holds a request's name where it is one object.
+const TAG: &str = "request";
 
 /// One request. Over the socket: `POST /v1/NAME`, the fields as a JSON object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,6 +37,9 @@ pub enum Request {
     PairJoin {
         /// The token or link.
         token: String,
+        /// The only device to be accepted, which is not asked about (rule T6).
+        #[serde(default)]
+        expect_device: Option<String>,
     },
     /// Closes the pairing window.
     PairCancel,
@@ -181,6 +190,85 @@ pub enum Request {
 }
 
 impl Request {
+    /// The names of all requests, in the order of their declaration.
+    pub const NAMES: [&str; 31] = [
+        "status",
+        "devices",
+        "folders",
+        "groups",
+        "events",
+        "pair",
+        "pair_token",
+        "pair_join",
+        "pair_cancel",
+        "pair_status",
+        "pair_abandon",
+        "answer",
+        "choose",
+        "rename_device",
+        "remove_device",
+        "set_role",
+        "rotate_key",
+        "create_group",
+        "use_group",
+        "leave_group",
+        "rescue_group",
+        "share",
+        "join_plan",
+        "join",
+        "pause",
+        "resume",
+        "forget",
+        "unshare",
+        "set_mode",
+        "locate",
+        "down",
+    ];
+
+    /// A request by its name and its fields, as they come over the socket.
+    ///
+    /// # Errors
+    /// `unknown_request` if there is none of this name, `bad_request` if a field is missing, wrong or unknown.
+    pub fn from_parts(name: &str, mut fields: Map<String, Value>) -> Result<Self, Failure> {
+        if !Self::NAMES.contains(&name) {
+            return Err(Failure::usage("unknown_request", format!("there is no request {name:?}"))
+                .hint("docs/api.md lists the requests; another version of kin may know it"));
+        }
+        let bad = |why: &str| {
+            Failure::usage("bad_request", format!("{name}: {why}"))
+                .hint("docs/api.md has the fields of each request")
+        };
+        if fields.insert(TAG.to_owned(), name.into()).is_some() {
+            return Err(bad("the name belongs into the path"));
+        }
+        let given: Vec<String> = fields.keys().cloned().collect();
+        let request: Self =
+            serde_json::from_value(fields.into()).map_err(|error| bad(&error.to_string()))?;
+        // Of a request without fields, serde takes any; a misspelt one must not be silently nothing.
+        let (_, known) = request.to_parts();
+        match given.iter().find(|key| *key != TAG && !known.contains_key(*key)) {
+            None => Ok(request),
+            Some(key) => Err(bad(&format!("unknown field `{key}`"))),
+        }
+    }
+
+    /// The name and the fields, as they go over the socket.
+    #[must_use]
+    pub fn to_parts(&self) -> (String, Map<String, Value>) {
+        // Every request is an object with its name in it: the declaration above says so, and a test.
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(self) else {
+            return Default::default();
+        };
+        let name = fields.remove(TAG).and_then(|name| name.as_str().map(str::to_owned));
+        (name.unwrap_or_default(), fields)
+    }
+
+    /// True if it only looks, at what GET may ask for.
+    #[must_use]
+    pub fn is_look(&self) -> bool {
+        matches!(self, Self::Status | Self::Devices { .. } | Self::Folders | Self::Groups)
+    }
+
     /// True if it is answered by a stream of events.
     #[must_use]
     pub fn is_stream(&self) -> bool {

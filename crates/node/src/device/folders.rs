@@ -1,7 +1,7 @@
 //! The folders that this device keeps in step: which there are, which run, and how they are doing.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::Arc,
 };
@@ -67,12 +67,14 @@ impl Run {
 pub(super) struct Folders {
     stored: Vec<StoredFolder>,
     runs: BTreeMap<FolderId, Run>,
+    /// Those that finish what is under way.
+    stopping: BTreeSet<FolderId>,
     openings: u64,
 }
 
 impl Folders {
     pub(super) fn new(stored: Vec<StoredFolder>) -> Self {
-        Self { stored, runs: BTreeMap::new(), openings: 0 }
+        Self { stored, runs: BTreeMap::new(), stopping: BTreeSet::new(), openings: 0 }
     }
 
     pub(super) fn stored(&self) -> &[StoredFolder] {
@@ -147,7 +149,8 @@ impl Hub {
         let Some(group) = self.groups.get(&stored.group) else { return };
         let manifest = group.watch();
         let running = self.folders.runs.get(&folder).is_some_and(|run| run.failed.is_none());
-        if self.net.is_none() || stored.paused || running {
+        let stopping = self.folders.stopping.contains(&folder);
+        if self.net.is_none() || self.stopping.is_some() || stored.paused || running || stopping {
             return;
         }
         if !manifest.borrow().may_read(&self.me, &folder) {
@@ -187,7 +190,15 @@ impl Hub {
         let Some(run) = present else {
             // It was paused or forgotten meanwhile.
             if let Some(Ok(host)) = opened {
-                tokio::spawn(async move { host.stop().await });
+                self.folders.stopping.insert(folder);
+                let handle = self.handle.clone();
+                tokio::spawn(async move {
+                    host.stop().await;
+                    handle.send(move |hub| {
+                        hub.folders.stopping.remove(&folder);
+                        hub.start_folder(folder);
+                    });
+                });
             }
             return;
         };
@@ -206,23 +217,22 @@ impl Hub {
         self.tell(ApiEvent::FolderChanged { folder: hex(&folder.0) });
     }
 
-    /// Stops a folder; what is under way is finished. The answer comes when its directory is free again.
-    pub(super) fn stop_folder(&mut self, folder: FolderId) -> tokio::sync::oneshot::Receiver<()> {
+    /// Stops a folder; what is under way is finished. If it is to run all the same, it starts anew then.
+    pub(super) fn stop_folder(&mut self, folder: FolderId) {
         self.shut_everywhere(folder);
-        let (done, stopped) = tokio::sync::oneshot::channel();
-        match self.folders.runs.remove(&folder).and_then(|run| run.host) {
-            Some(host) => {
-                tokio::spawn(async move {
-                    host.stop().await;
-                    let _ = done.send(());
+        if let Some(host) = self.folders.runs.remove(&folder).and_then(|run| run.host) {
+            self.folders.stopping.insert(folder);
+            let handle = self.handle.clone();
+            tokio::spawn(async move {
+                host.stop().await;
+                // Only now is its directory free again.
+                handle.send(move |hub| {
+                    hub.folders.stopping.remove(&folder);
+                    hub.start_folder(folder);
                 });
-            }
-            None => {
-                let _ = done.send(());
-            }
+            });
         }
         self.tell(ApiEvent::FolderChanged { folder: hex(&folder.0) });
-        stopped
     }
 
     /// Members, roles or folders of a group have changed: what may not run here any more stops.
@@ -240,8 +250,7 @@ impl Hub {
             if manifest.may_read(&self.me, &folder) {
                 self.start_folder(folder);
             } else if self.folders.runs.contains_key(&folder) {
-                // Nobody waits for it.
-                drop(self.stop_folder(folder));
+                self.stop_folder(folder);
             }
         }
         self.review_slots(group);
@@ -269,7 +278,6 @@ impl Hub {
                 run.brake = None;
                 Some(ApiEvent::InSync { folder: id })
             }
-            Event::Applied { .. } => None,
             Event::Conflict { .. } => {
                 run.conflicts += 1;
                 Some(ApiEvent::FolderChanged { folder: id })
@@ -468,7 +476,7 @@ impl Hub {
                 format!("no group of this device has a folder {text}"),
             )
             .hint("kin folders lists them; kin share DIR adds one")),
-            _ => Err(Failure::usage("no_folder", format!("several folders are called {text}"))
+            _ => Err(Failure::usage("ambiguous", format!("several folders are called {text}"))
                 .hint("give the beginning of its id: kin folders --json")),
         }
     }
@@ -482,6 +490,10 @@ async fn pump(
     opening: u64,
 ) {
     while let Some(event) = told.recv().await {
+        // Of these there may be very many, and nobody asks for them.
+        if matches!(event, Event::Applied { .. }) {
+            continue;
+        }
         if hub.with(move |hub| hub.folder_event(folder, opening, event)).await.is_none() {
             return;
         }

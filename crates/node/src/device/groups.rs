@@ -251,7 +251,7 @@ impl Groups {
             [one] => Ok(*one),
             [] => Err(Failure::usage("no_group", format!("there is no group {text} here"))
                 .hint("kin group list")),
-            _ => Err(Failure::usage("no_group", format!("several groups begin with {text}"))
+            _ => Err(Failure::usage("ambiguous", format!("several groups begin with {text}"))
                 .hint("give more of the id: kin group list")),
         }
     }
@@ -272,7 +272,7 @@ impl Groups {
             [one] => Ok(*one),
             [] => Err(Failure::usage("no_device", format!("the group has no device {text}"))
                 .hint("kin devices")),
-            _ => Err(Failure::usage("no_device", format!("the group has several devices {text}"))
+            _ => Err(Failure::usage("ambiguous", format!("the group has several devices {text}"))
                 .hint("give the beginning of its id: kin devices")),
         }
     }

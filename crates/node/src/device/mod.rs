@@ -24,7 +24,7 @@ use folder::history::Limits as HistoryLimits;
 use identity::DeviceId;
 use link::{Advert, Discovery, Endpoint, Limits, LinkError, Listener};
 use tokio::sync::{mpsc, oneshot};
-use tree::StateDir;
+use tree::{StateDir, StateError, StateLock};
 use wire::session::Name;
 
 use crate::{
@@ -38,8 +38,6 @@ use store::Store;
 
 /// The file of groups, folders and places.
 const DATABASE: &str = "state.db";
-/// The file whose lock keeps other processes out.
-const LOCK: &str = "lock";
 /// What adverts of running devices have in common. No session of `kin sync` can have it for a topic.
 const MEMBERS_TOPIC: &str = "\0kin up";
 /// In adverts of running devices, in place of a name (rule T2).
@@ -101,23 +99,23 @@ impl std::fmt::Debug for Device {
     }
 }
 
-/// Takes a state directory for this process alone, making what is missing, and reads what is in it.
+/// Takes a state directory for this process alone, making what is missing, and reads what is in it. The device
+/// holds the lock until it has stopped; the one that is given out is for its socket.
 ///
 /// # Errors
 /// If another process has it (`in_use`), or it cannot be used.
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn open(dir: &Path, settings: Settings) -> Result<Device, Failure> {
+pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failure> {
     let broken = |error: crate::HomeError| {
         let hint = error.hint().unwrap_or_default();
         Failure::failed(error.kind(), &error).hint(&hint)
     };
     let state = StateDir::open(dir).map_err(|error| broken(error.into()))?;
-    let lock = state.lock(LOCK).map_err(|error| match error {
-        tree::StateError::InUse { .. } => {
-            Failure::failed("in_use", &error).hint("stop it first: kin down")
-        }
+    let lock = state.lock().map_err(|error| match error {
+        StateError::Locked { .. } => Failure::failed("in_use", &error)
+            .hint("it does not listen: wait until it has ended, or stop it"),
         error => broken(error.into()),
     })?;
     let home = Home::open(dir).map_err(broken)?;
@@ -130,9 +128,16 @@ pub fn open(dir: &Path, settings: Settings) -> Result<Device, Failure> {
     let name = Name::new(called.as_deref().unwrap_or(&settings.name))
         .map_err(|error| Failure::usage("bad_name", error))?;
     let (key, inbox) = home.into_keys();
-    let parts =
-        Parts { lock, key: Arc::new(key), inbox: Arc::new(inbox), name, settings, store, groups };
-    Ok(Device { hub: hub::start(parts)? })
+    let parts = Parts {
+        lock: lock.clone(),
+        key: Arc::new(key),
+        inbox: Arc::new(inbox),
+        name,
+        settings,
+        store,
+        groups,
+    };
+    Ok((Device { hub: hub::start(parts)? }, lock))
 }
 
 fn gone() -> Failure {

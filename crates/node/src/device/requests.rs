@@ -6,7 +6,7 @@ use group::log;
 use identity::DeviceId;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tree::Root;
+use tree::{Root, make_folder_dir};
 use wire::{
     membership::{Action, FolderId, GroupId, Role},
     session::Name,
@@ -15,10 +15,14 @@ use wire::{
 use super::{
     groups::{hex, role, role_name},
     hub::{Hub, random},
+    links::Conn,
     store::StoredFolder,
 };
 use crate::{
-    api::{DeviceLine, Failure, FolderMode, GroupLine, JoinLine, Request, StatusReply, Trouble},
+    api::{
+        DeviceLine, Failure, FolderLine, FolderMode, GroupLine, JoinLine, Request, StatusReply,
+        Trouble,
+    },
     start::StartError,
 };
 
@@ -45,24 +49,21 @@ impl Hub {
             Request::Folders => answer(self.folder_lines()),
             Request::Groups => answer(self.group_lines()),
             Request::PairCancel => {
-                let Some(window) = &self.pairing else {
-                    return Err(Failure::failed("no_window", "no pairing window is open"));
-                };
-                window.cancel("it was cancelled");
-                Ok(json!({}))
+                if let Some(window) = &self.pairing {
+                    window.cancel("it was cancelled");
+                }
+                Ok(json!({ "closed": self.pairing.is_some() }))
             }
             Request::PairStatus => answer(self.join_lines()),
             Request::PairAbandon => {
+                let lines = self.join_lines();
                 let joins: Vec<DeviceId> = self.joins.iter().map(|join| join.device).collect();
                 for device in &joins {
                     self.forget_join(device);
                 }
-                Ok(json!({ "abandoned": joins.len() }))
+                answer(lines)
             }
-            Request::Answer { id, yes } => match self.questions.answer(id, yes) {
-                true => Ok(json!({})),
-                false => Err(Failure::usage("no_question", format!("question {id} is not open"))),
-            },
+            Request::Answer { id, yes } => Ok(json!({ "taken": self.questions.answer(id, yes) })),
             Request::Choose { number } => match &self.pairing {
                 Some(window) if window.choose(number) => Ok(json!({})),
                 _ => Err(Failure::usage("no_window", "no pairing waits for a choice")),
@@ -71,8 +72,9 @@ impl Hub {
             Request::RemoveDevice { device, group } => {
                 let group = self.group_or_used(group.as_deref())?;
                 let device = self.groups.find_device(&group, &device)?;
+                let line = self.device_line(&group, &device);
                 self.write(group, Action::Remove { device })?;
-                Ok(json!({ "device": device.to_string() }))
+                answer(line)
             }
             Request::SetRole { device, role: text, group } => {
                 let group = self.group_or_used(group.as_deref())?;
@@ -80,7 +82,7 @@ impl Hub {
                 let role = role(&text)?;
                 self.keep_an_admin(&group, &device, role)?;
                 self.write(group, Action::SetRole { device, role })?;
-                Ok(json!({ "device": device.to_string(), "role": text }))
+                answer(self.device_line(&group, &device))
             }
             Request::RotateKey => {
                 Err(Failure::failed("not_built", "a device's key cannot be rotated yet")
@@ -89,12 +91,12 @@ impl Hub {
             Request::CreateGroup { name } => {
                 let group = self.make_group(Some(&name))?;
                 self.use_group(&group)?;
-                Ok(json!({ "group": hex(&group.0), "name": self.label(&group) }))
+                answer(self.group_line(&group))
             }
             Request::UseGroup { group } => {
                 let group = self.groups.find(&group)?;
                 self.use_group(&group)?;
-                Ok(json!({ "group": hex(&group.0), "name": self.label(&group) }))
+                answer(self.group_line(&group))
             }
             Request::LeaveGroup { group, last_admin } => {
                 self.leave_group(group.as_deref(), last_admin)
@@ -111,38 +113,44 @@ impl Hub {
                     let message = format!("the folder is kept in {} already", stored.dir.display());
                     return Err(Failure::usage("joined", message).hint("kin folders"));
                 }
+                make_folder_dir(&dir).map_err(|error| {
+                    Failure::failed("io", format!("{}: {error}", dir.display()))
+                        .hint("give a directory that can be made, or make it first")
+                })?;
                 self.check_dir(&dir)?;
                 self.keep(StoredFolder { group, folder, dir, mode, paused: false })?;
                 self.start_folder(folder);
-                Ok(json!({ "folder": hex(&folder.0) }))
+                answer(self.line_of(&group, &folder))
             }
             Request::Pause { folder } => self.pause(&folder),
             Request::Resume { folder, accept_deletes } => self.resume(&folder, accept_deletes),
             Request::Forget { folder } => {
                 let (group, folder) = self.find_folder(&folder)?;
-                let stored = self.joined(&folder)?;
-                drop(self.stop_folder(folder));
+                self.joined(&folder)?;
+                let line = self.line_of(&group, &folder);
+                self.stop_folder(folder);
                 self.store.remove_folder(group, folder).map_err(lost)?;
                 self.folders.remove(&folder);
-                Ok(json!({ "folder": hex(&folder.0), "dir": stored.dir }))
+                answer(line)
             }
             Request::Unshare { folder } => {
                 let (group, folder) = self.find_folder(&folder)?;
+                let line = self.line_of(&group, &folder);
                 self.write(group, Action::FolderRemoved { folder })?;
-                Ok(json!({ "folder": hex(&folder.0) }))
+                answer(line)
             }
             Request::SetMode { folder, mode } => {
-                let (_, folder) = self.find_folder(&folder)?;
+                let (group, folder) = self.find_folder(&folder)?;
                 let stored = StoredFolder { mode, ..self.joined(&folder)? };
-                drop(self.stop_folder(folder));
                 self.keep(stored)?;
+                self.stop_folder(folder);
                 self.start_folder(folder);
-                Ok(json!({ "folder": hex(&folder.0) }))
+                answer(self.line_of(&group, &folder))
             }
             Request::Locate { folder } => {
-                let (_, folder) = self.find_folder(&folder)?;
-                let stored = self.joined(&folder)?;
-                Ok(json!({ "folder": hex(&folder.0), "dir": stored.dir }))
+                let (group, folder) = self.find_folder(&folder)?;
+                self.joined(&folder)?;
+                answer(self.line_of(&group, &folder))
             }
             Request::Down => {
                 self.stopping.get_or_insert_default();
@@ -246,7 +254,6 @@ impl Hub {
             return Err(Failure::usage("no_group", "there is no such group here"));
         };
         let manifest = held.manifest();
-        let label = held.label.clone();
         let others = manifest.members.len() > 1;
         if others && !last_admin {
             self.keep_an_admin(&group, &self.me, Role::Reader)?;
@@ -262,12 +269,13 @@ impl Hub {
             .map(|stored| stored.folder)
             .collect();
         for folder in kept {
-            drop(self.stop_folder(folder));
+            self.stop_folder(folder);
             self.folders.remove(&folder);
         }
+        let line = self.group_line(&group);
         self.groups.remove(&self.store, &group)?;
         self.look_for_members();
-        Ok(json!({ "group": hex(&group.0), "name": label }))
+        answer(line)
     }
 
     fn rescue_group(&mut self, group: Option<&str>, names: &[String]) -> Result<Value, Failure> {
@@ -310,13 +318,13 @@ impl Hub {
         let moved: Vec<StoredFolder> =
             self.folders.stored().iter().filter(|stored| stored.group == group).cloned().collect();
         for stored in moved {
-            drop(self.stop_folder(stored.folder));
+            self.stop_folder(stored.folder);
             self.store.remove_folder(group, stored.folder).map_err(lost)?;
             self.keep(StoredFolder { group: new, ..stored })?;
         }
         self.use_group(&new)?;
         self.review(new);
-        Ok(json!({ "group": hex(&new.0), "name": self.label(&new) }))
+        answer(self.group_line(&new))
     }
 
     fn rename_device(&mut self, device: Option<&str>, text: &str) -> Result<Value, Failure> {
@@ -329,14 +337,26 @@ impl Hub {
             true => self.groups.shared_with(&device),
             false => vec![self.used_group()?],
         };
-        for group in groups {
-            self.write(group, Action::Rename { device, name: new.clone() })?;
+        for group in &groups {
+            self.write(*group, Action::Rename { device, name: new.clone() })?;
         }
         if device == self.me {
             self.store.set("name", new.as_str().as_bytes()).map_err(lost)?;
             self.name = new;
         }
-        Ok(json!({ "device": device.to_string(), "name": text }))
+        match groups.first() {
+            Some(group) => answer(self.device_line(group, &device)),
+            // It belongs to no group yet.
+            None => answer(DeviceLine {
+                device: device.to_string(),
+                name: text.to_owned(),
+                role: "none".to_owned(),
+                group: String::new(),
+                online: false,
+                last_seen: None,
+                me: true,
+            }),
+        }
     }
 
     // Folders
@@ -413,22 +433,22 @@ impl Hub {
     }
 
     fn pause(&mut self, folder: &str) -> Result<Value, Failure> {
-        let (_, folder) = self.find_folder(folder)?;
+        let (group, folder) = self.find_folder(folder)?;
         let stored = self.joined(&folder)?;
         self.keep(StoredFolder { paused: true, ..stored })?;
-        drop(self.stop_folder(folder));
-        Ok(json!({ "folder": hex(&folder.0) }))
+        self.stop_folder(folder);
+        answer(self.line_of(&group, &folder))
     }
 
     fn resume(&mut self, folder: &str, accept_deletes: bool) -> Result<Value, Failure> {
-        let (_, folder) = self.find_folder(folder)?;
+        let (group, folder) = self.find_folder(folder)?;
         let stored = self.joined(&folder)?;
         self.keep(StoredFolder { paused: false, ..stored })?;
         if accept_deletes && let Some(host) = self.folders.host(&folder) {
             host.accept_deletes();
         }
         self.start_folder(folder);
-        Ok(json!({ "folder": hex(&folder.0) }))
+        answer(self.line_of(&group, &folder))
     }
 
     // Lines
@@ -458,59 +478,69 @@ impl Hub {
     }
 
     fn device_lines(&self, of: Option<&GroupId>) -> Vec<DeviceLine> {
-        let mut lines = Vec::new();
-        for (id, held) in self.groups.iter() {
-            if of.is_some_and(|of| of != id) {
-                continue;
-            }
-            for (device, member) in &held.manifest().members {
-                let online = self
-                    .conns
-                    .values()
-                    .any(|conn| conn.line.peer == *device && conn.shared.contains(id));
-                lines.push(DeviceLine {
-                    device: device.to_string(),
-                    name: member.name.as_str().to_owned(),
-                    role: role_name(member.role).to_owned(),
-                    group: held.label.clone(),
-                    online: online || (*device == self.me && self.net.is_some()),
-                    last_seen: self.places.get(device).and_then(|place| place.last_seen),
-                    me: *device == self.me,
-                });
-            }
-        }
-        lines
+        let groups = self.groups.iter().filter(|(id, _)| of.is_none_or(|of| of == *id));
+        let devices = groups.flat_map(|(id, held)| {
+            let members: Vec<DeviceId> = held.manifest().members.keys().copied().collect();
+            members.into_iter().filter_map(|device| self.device_line(id, &device))
+        });
+        devices.collect()
+    }
+
+    fn device_line(&self, group: &GroupId, device: &DeviceId) -> Option<DeviceLine> {
+        let held = self.groups.get(group)?;
+        let manifest = held.manifest();
+        let member = manifest.members.get(device)?;
+        let linked = |conn: &Conn| conn.line.peer == *device && conn.shared.contains(group);
+        let me = *device == self.me;
+        Some(DeviceLine {
+            device: device.to_string(),
+            name: member.name.as_str().to_owned(),
+            role: role_name(member.role).to_owned(),
+            group: held.label.clone(),
+            online: (me && self.net.is_some()) || self.conns.values().any(linked),
+            last_seen: self.places.get(device).and_then(|place| place.last_seen),
+            me,
+        })
+    }
+
+    fn line_of(&self, group: &GroupId, folder: &FolderId) -> Option<FolderLine> {
+        let id = hex(&folder.0);
+        let label = self.label(group);
+        let mut lines = self.folder_lines().into_iter();
+        lines.find(|line| line.folder == id && line.group == label)
     }
 
     fn group_lines(&self) -> Vec<GroupLine> {
-        let used = self.used_group().ok();
-        let lines = self.groups.iter().map(|(id, held)| {
-            let manifest = held.manifest();
-            let mut warnings = Vec::new();
-            if !manifest.has_admin() {
-                warnings.push("it has no admin left: kin group rescue makes a new one of it".to_owned());
-            }
-            for fork in &manifest.forks {
-                let name = self.name_of(&fork.device);
-                warnings.push(format!(
-                    "{name} wrote two things in one place: its key was copied, or it was restored from a backup"
-                ));
-            }
-            let role = manifest.members.get(&self.me).map(|member| role_name(member.role));
-            if role.is_none() {
-                warnings.push("this device was removed from it: kin leave forgets it".to_owned());
-            }
-            GroupLine {
-                group: hex(&id.0),
-                name: held.label.clone(),
-                used: used == Some(*id),
-                role: role.unwrap_or("removed").to_owned(),
-                devices: manifest.members.len() as u64,
-                folders: manifest.folders.len() as u64,
-                warnings,
-            }
-        });
-        lines.collect()
+        self.groups.iter().filter_map(|(id, _)| self.group_line(id)).collect()
+    }
+
+    fn group_line(&self, id: &GroupId) -> Option<GroupLine> {
+        let held = self.groups.get(id)?;
+        let manifest = held.manifest();
+        let mut warnings = Vec::new();
+        if !manifest.has_admin() {
+            warnings
+                .push("it has no admin left: kin group rescue makes a new one of it".to_owned());
+        }
+        for fork in &manifest.forks {
+            let name = self.name_of(&fork.device);
+            warnings.push(format!(
+                "{name} wrote two things in one place: its key was copied, or it was restored from a backup"
+            ));
+        }
+        let role = manifest.members.get(&self.me).map(|member| role_name(member.role));
+        if role.is_none() {
+            warnings.push("this device was removed from it: kin leave forgets it".to_owned());
+        }
+        Some(GroupLine {
+            group: hex(&id.0),
+            name: held.label.clone(),
+            used: self.used_group().ok().as_ref() == Some(id),
+            role: role.unwrap_or("removed").to_owned(),
+            devices: manifest.members.len() as u64,
+            folders: manifest.folders.len() as u64,
+            warnings,
+        })
     }
 
     fn join_lines(&self) -> Vec<JoinLine> {

@@ -26,7 +26,7 @@ struct Lab {
 impl Lab {
     async fn new(name: &'static str) -> Self {
         let top = tempfile::tempdir().unwrap();
-        let device = open(&top.path().join("state"), Settings::new(name)).unwrap();
+        let (device, _) = open(&top.path().join("state"), Settings::new(name)).unwrap();
         let port = go_online(&device).await;
         Self { top, name, device, port }
     }
@@ -34,7 +34,7 @@ impl Lab {
     /// Stops the device and starts it again on its state.
     async fn restart(mut self) -> Self {
         self.device.stop().await;
-        self.device = open(&self.top.path().join("state"), Settings::new(self.name)).unwrap();
+        (self.device, _) = open(&self.top.path().join("state"), Settings::new(self.name)).unwrap();
         let online = Online { port: self.port, port_is_required: true, discovery: false };
         self.port = self.device.go_online(online).await.unwrap();
         self
