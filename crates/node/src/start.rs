@@ -229,12 +229,14 @@ fn open(
         brake: wishes.max_deletes,
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,
+        mode: folder::engine::Mode::Both,
     };
     let members = session.members();
     let authority = FolderAuthority {
         key: Arc::clone(session.key()),
         writers: Box::new(move |author| members.borrow().contains_key(author)),
         scope,
+        lasts: false,
     };
     let questions = session.questions().clone();
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)

@@ -440,7 +440,9 @@ impl Running {
             }
             engine::Event::RootGone { reason } => return self.root_is_gone(&reason),
             engine::Event::Mended { path } => Event::Mended { path },
-            engine::Event::InSync { files, bytes, peers, skipped } => {
+            // A session's members all write: neither happens there.
+            engine::Event::LocalOnly(_) | engine::Event::Refused { .. } => return,
+            engine::Event::InSync { files, bytes, peers, skipped, .. } => {
                 Event::InSync { files, bytes, peers, skipped }
             }
             engine::Event::NewReplica { reason } => {
