@@ -240,6 +240,18 @@ impl Scenario {
         well(self.world.run_until(end));
     }
 
+    /// Much time passes at once: what is due meanwhile comes after it.
+    pub fn skip(&mut self, millis: u64) {
+        self.world.now += millis;
+    }
+
+    /// Puts all that a device has, which does not run, on another machine: the disk is the same, what its
+    /// index is bound to is not (rule E1).
+    pub fn move_machine(&mut self, device: usize) {
+        assert!(!self.is_running(device), "a running device cannot be moved");
+        self.world.devices[device].binding.push(1);
+    }
+
     /// Lets time pass until nothing happens any more.
     #[track_caller]
     pub fn settle(&mut self) {
