@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use folder::{
     PeerId,
-    engine::Options,
+    engine::{Mode, Options},
     history::Limits,
     index::{IndexError, SqliteIndex, set_aside},
 };
@@ -109,6 +109,7 @@ pub(crate) struct Wishes {
     pub(crate) max_deletes: DeleteLimit,
     pub(crate) accept_deletes: bool,
     pub(crate) history: Limits,
+    pub(crate) mode: Mode,
 }
 
 /// A running device. Dropping it does not stop it.
@@ -168,12 +169,14 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         SessionConfig { name, port, port_is_required, peers, discovery, topic, admission };
     let (session, from_session) = session::start(session).await?;
     let (events, receiver) = mpsc::channel(EVENTS);
-    let wishes = Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history };
+    let wishes =
+        Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history, mode: Mode::Both };
     let members = session.members();
     let authority = FolderAuthority {
         key: Arc::clone(session.key()),
         writers: Box::new(move |author| members.borrow().contains_key(author)),
         scope,
+        lasts: false,
     };
     let opened = open(dir, excludes, authority, session.questions().clone(), &wishes, &events);
     let host = match opened {
@@ -238,6 +241,7 @@ pub(crate) fn open(
         brake: wishes.max_deletes,
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,
+        mode: wishes.mode,
     };
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tree::{FileKind, Stat};
 use wire::{
     Hash, RelPath,
-    record::Body,
+    record::{Body, Record},
     version::{ReplicaId, VersionVector},
 };
 
@@ -240,7 +240,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         match (before, siblings.winner()) {
             (Some(before), winner) => {
                 let path = winner.map(|winner| winner.record.path.clone()).unwrap_or_default();
-                let shown = Row { known: row.known.clone(), here: Some(before.clone()) };
+                let shown = Row { here: Some(before.clone()), ..row.clone() };
                 self.seen_here(&path, &shown)
             }
             // Something new where a deletion was applied is made knowing of it. In the first scan of a
@@ -379,10 +379,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// After a new replica id: says again, under it and as concurrent, what the old one said after the
     /// counter `agreed` (rule E1).
     pub(super) fn reauthor(&mut self, old: ReplicaId, agreed: u64) -> Result<(), EngineError> {
+        self.reauthor_local(old, agreed)?;
+        if !self.publishes() {
+            return Ok(());
+        }
         let mut again = Vec::new();
         for bucket in 0..wire::sync::BUCKETS {
             for (path, known) in self.index.bucket(bucket)? {
-                let row = Row { known, here: None };
+                let row = Row { known, ..Row::default() };
                 let siblings = Self::siblings(&row)?;
                 let mine = siblings.records().iter().find(|known| {
                     let dot = known.record.dot;
@@ -397,29 +401,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let mut row = self.row(&path)?;
             // Under the old id it would seem to have seen what another life said with lower counters.
             row.known.retain(|known| known.hash != hash);
-            let entries = mine.version.entries().iter().copied();
-            let seen: Vec<_> = entries
-                .filter_map(|(id, counter)| {
-                    if id == old {
-                        (agreed > 0).then_some((id, agreed))
-                    } else {
-                        Some((id, counter))
-                    }
-                })
-                .collect();
-            let seen = VersionVector::from_entries(seen).unwrap_or_default();
-            // Whose contents were said before is known there: only its metadata is said again.
-            let content_dot = Some(mine.content_dot).filter(|dot| seen.has_seen(*dot));
-            let change = Change {
-                body: mine.body,
-                mode: mine.mode,
-                mtime: mine.mtime,
-                seen,
-                content_dot,
-                found: false,
-                inline: None,
-            };
-            self.author(&path, &mut row, change)?;
+            self.author(&path, &mut row, Change::again(mine, old, agreed))?;
         }
         Ok(())
     }
@@ -452,6 +434,25 @@ impl<I: Index, A: Authority> Engine<I, A> {
 }
 
 impl Change {
+    /// What a record said, without what its author's replica `old` said after the counter `agreed`.
+    pub(super) fn again(mine: Record, old: ReplicaId, agreed: u64) -> Self {
+        let entries = mine.version.entries().iter().copied();
+        let seen: Vec<_> = entries
+            .filter_map(|(id, counter)| {
+                if id == old {
+                    (agreed > 0).then_some((id, counter.min(agreed)))
+                } else {
+                    Some((id, counter))
+                }
+            })
+            .collect();
+        let seen = VersionVector::from_entries(seen).unwrap_or_default();
+        // Whose contents were said before is known there: only its metadata is said again.
+        let content_dot = Some(mine.content_dot).filter(|dot| seen.has_seen(*dot));
+        let (body, mode, mtime) = (mine.body, mine.mode, mine.mtime);
+        Self { body, mode, mtime, seen, content_dot, found: false, inline: None }
+    }
+
     fn metadata(
         body: Body,
         stat: Stat,

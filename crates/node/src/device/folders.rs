@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use folder::PeerId;
+use folder::{PeerId, engine::Mode};
 use tokio::sync::mpsc;
 use wire::{
     Hash,
@@ -17,9 +17,9 @@ use wire::{
 use super::{groups::hex, hub::Hub, store::StoredFolder};
 use crate::{
     Event, StartError,
-    api::{ApiEvent, FolderLine, FolderState, Trouble},
+    api::{ApiEvent, FolderLine, FolderMode, FolderState, Trouble},
     host::{FolderAuthority, Host},
-    start,
+    start::{self, Wishes},
 };
 
 /// Events of a folder that may wait for the hub.
@@ -44,6 +44,8 @@ pub(super) struct Run {
     conflicts: u64,
     skipped: VecDeque<(String, String)>,
     brake: Option<(u64, u64, String)>,
+    /// Changed here and not shared, since this device does not write to the folder.
+    local_only: BTreeSet<String>,
 }
 
 impl Run {
@@ -59,6 +61,7 @@ impl Run {
             conflicts: 0,
             skipped: VecDeque::new(),
             brake: None,
+            local_only: BTreeSet::new(),
         }
     }
 }
@@ -163,8 +166,12 @@ impl Hub {
             key: Arc::clone(&self.key),
             writers: Box::new(move |device| manifest.borrow().may_write(device, &folder)),
             scope: BatchScope { group: Hash(stored.group.0), folder: Hash(folder.0) },
+            lasts: true,
         };
-        let (questions, wishes) = (self.questions.ids().clone(), self.settings.wishes);
+        let (questions, wishes) = (
+            self.questions.ids().clone(),
+            Wishes { mode: engine_mode(stored.mode), ..self.settings.wishes },
+        );
         let (events, told) = mpsc::channel(EVENTS);
         let handle = self.handle.clone();
         tokio::spawn(async move {
@@ -249,6 +256,9 @@ impl Hub {
         for folder in of_group {
             if manifest.may_read(&self.me, &folder) {
                 self.start_folder(folder);
+                if let Some(host) = self.folders.host(&folder) {
+                    host.members_changed();
+                }
             } else if self.folders.runs.contains_key(&folder) {
                 self.stop_folder(folder);
             }
@@ -292,6 +302,12 @@ impl Hub {
             }
             Event::Mended { path } => {
                 run.skipped.retain(|(known, _)| *known != path);
+                Some(ApiEvent::FolderChanged { folder: id })
+            }
+            Event::LocalOnly { path } => {
+                if run.local_only.len() < MAX_SKIPPED {
+                    run.local_only.insert(path.to_string());
+                }
                 Some(ApiEvent::FolderChanged { folder: id })
             }
             Event::Brake { deletes, of, from, .. } => {
@@ -433,6 +449,15 @@ impl Hub {
                     "if they are meant: kin folders resume --accept-deletes".to_owned(),
                 );
             }
+            for path in &run.local_only {
+                add(
+                    "local_only",
+                    format!(
+                        "{path}: changed on this device only, which does not write to the folder"
+                    ),
+                    "kin folders revert puts back what the others have".to_owned(),
+                );
+            }
             for (path, reason) in &run.skipped {
                 add("skipped", format!("{path}: {reason}"), String::new());
             }
@@ -479,6 +504,14 @@ impl Hub {
             _ => Err(Failure::usage("ambiguous", format!("several folders are called {text}"))
                 .hint("give the beginning of its id: kin folders --json")),
         }
+    }
+}
+
+fn engine_mode(mode: FolderMode) -> Mode {
+    match mode {
+        FolderMode::Both => Mode::Both,
+        FolderMode::Receive => Mode::ReceiveOnly,
+        FolderMode::Send => Mode::SendOnly,
     }
 }
 

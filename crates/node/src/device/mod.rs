@@ -20,7 +20,7 @@ mod tests;
 
 use std::{path::Path, sync::Arc};
 
-use folder::history::Limits as HistoryLimits;
+use folder::{engine::Mode, history::Limits as HistoryLimits};
 use identity::DeviceId;
 use link::{Advert, Discovery, Endpoint, Limits, LinkError, Listener};
 use tokio::sync::{mpsc, oneshot};
@@ -66,7 +66,9 @@ impl Settings {
         let (max_concurrent_transfers, max_deletes, history) =
             (4, DeleteLimit::default(), HistoryLimits::default());
         let accept_deletes = false;
-        let wishes = Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history };
+        let mode = Mode::Both;
+        let wishes =
+            Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history, mode };
         Self { name: name.to_owned(), max_concurrent_transfers, max_deletes, history, wishes }
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct FolderAuthority {
     pub(crate) key: Arc<DeviceKey>,
     pub(crate) writers: Writers,
     pub(crate) scope: BatchScope,
+    /// True for a group, false for a session, in which this device always writes.
+    pub(crate) lasts: bool,
 }
 
 impl fmt::Debug for FolderAuthority {
@@ -37,5 +39,13 @@ impl Authority for FolderAuthority {
 
     fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
         (self.writers)(author) && author.verify(&digest.0, signature)
+    }
+
+    fn may_write(&self, device: &DeviceId) -> bool {
+        (self.writers)(device) || !self.lasts && *device == self.key.id()
+    }
+
+    fn lasts(&self) -> bool {
+        self.lasts
     }
 }

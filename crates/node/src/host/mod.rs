@@ -40,6 +40,11 @@ const AT_ONCE: usize = 256;
 /// Where changes cannot be watched, the folder is looked through this often.
 const UNWATCHED_RESCAN: Duration = Duration::from_secs(10);
 
+/// The engine of a folder.
+pub(crate) type FolderEngine = Engine<SqliteIndex, FolderAuthority>;
+/// Something that is asked of it on its thread.
+type Question = Box<dyn FnOnce(&mut FolderEngine) + Send>;
+
 /// What the engine's thread is told.
 enum ToHost {
     PeerUp {
@@ -60,6 +65,8 @@ enum ToHost {
         yes: bool,
     },
     AcceptDeletes,
+    Input(Box<Input>),
+    Ask(Question),
     /// The watcher has hints, or a link has room again.
     Wake,
     Stop(oneshot::Sender<()>),
@@ -156,6 +163,30 @@ impl Host {
         *self.glance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Members or roles have changed; the authority answers by the new ones already.
+    pub(crate) fn members_changed(&self) {
+        self.tell(Input::MembersChanged);
+    }
+
+    /// Tells the engine what a person wants of it.
+    pub(crate) fn tell(&self, input: Input) {
+        let _ = self.to.send(ToHost::Input(Box::new(input)));
+    }
+
+    /// Asks the engine, between two of its steps.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut FolderEngine) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (done, answer) = oneshot::channel();
+        let question: Question = Box::new(move |engine| {
+            // Whoever asked may have gone.
+            let _ = done.send(question(engine));
+        });
+        let _ = self.to.send(ToHost::Ask(question));
+        answer
+    }
+
     /// Agrees to the deletions that are held, if some are.
     pub(crate) fn accept_deletes(&self) {
         let _ = self.to.send(ToHost::AcceptDeletes);
@@ -181,7 +212,7 @@ impl Host {
 }
 
 struct Running {
-    engine: Engine<SqliteIndex, FolderAuthority>,
+    engine: FolderEngine,
     glance: Arc<Mutex<Glance>>,
     root: Arc<Root>,
     excludes: Vec<String>,
@@ -315,6 +346,9 @@ impl Running {
                     self.input(Input::AcceptDeletes { id });
                 }
             }
+            ToHost::Input(input) => self.input(*input),
+            ToHost::Ask(question) if !self.dead => question(&mut self.engine),
+            ToHost::Ask(_) => {}
             ToHost::Wake => self.take_hints(),
             ToHost::Stop(done) => {
                 self.engine.stop();
@@ -475,7 +509,17 @@ impl Running {
             }
             engine::Event::RootGone { reason } => return self.root_is_gone(&reason),
             engine::Event::Mended { path } => Event::Mended { path },
-            engine::Event::InSync { files, bytes, peers, skipped } => {
+            // A session's members all write: neither happens there.
+            engine::Event::LocalOnly(change) => Event::LocalOnly { path: change.path },
+            engine::Event::Refused { path, from, author } => {
+                let author = author.short();
+                let message = format!(
+                    "{path}: a change was not taken from {from}: it is signed by {author}, which may not write here"
+                );
+                let hint = "kin devices shows who may; its contents are kept where they were made";
+                Event::Error { kind: "role", message, hint: hint.to_owned() }
+            }
+            engine::Event::InSync { files, bytes, peers, skipped, .. } => {
                 Event::InSync { files, bytes, peers, skipped }
             }
             engine::Event::NewReplica { reason } => {
