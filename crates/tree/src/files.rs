@@ -105,6 +105,22 @@ pub fn read_inherited(fd: u32, limit: usize) -> io::Result<String> {
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
+/// Creates a file of this user's alone (0600) that holds a secret, durable when it returns.
+///
+/// # Errors
+/// If anything is there already, a link included, or as the system calls; no part of it is left then.
+pub fn create_secret_file(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?;
+    let written =
+        sys::write_full(fd.as_fd(), contents, 0).and_then(|()| Ok(rustix::fs::fsync(&fd)?));
+    if written.is_err() {
+        // It was made here a moment ago. If it cannot be removed either, the first error says more.
+        let _ = rustix::fs::unlink(path);
+    }
+    written
+}
+
 fn read(
     path: &Path,
     limit: usize,

@@ -22,7 +22,7 @@ mod watch;
 
 pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
-pub use files::{FileError, read_config, read_inherited, read_secret_file};
+pub use files::{FileError, create_secret_file, read_config, read_inherited, read_secret_file};
 pub use open::{OpenError, RootGone, file_identity, machine_id};
 pub use root::Root;
 pub use state::{StateDir, StateError, make_folder_dir};
