@@ -427,9 +427,7 @@ impl Hub {
         self.write(group, Action::FolderAdded { folder, name: called.clone() })?;
         self.keep(StoredFolder { group, folder, dir, mode, paused: false })?;
         self.start_folder(folder);
-        Ok(
-            json!({ "folder": hex(&folder.0), "name": called.as_str(), "group": self.label(&group) }),
-        )
+        answer(self.line_of(&group, &folder))
     }
 
     fn pause(&mut self, folder: &str) -> Result<Value, Failure> {
