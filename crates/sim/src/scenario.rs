@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use folder::{
     brake::Limit,
-    engine::{ConflictCopy, Event, Explanation, Input, LocalKind, Mode, UndoPlan},
+    engine::{ConflictCopy, Event, Explanation, Input, LocalKind, Mode, Plan, UndoPlan},
     ignore::Ignore,
     index::{Index as _, MemStore, Row},
 };
@@ -119,6 +119,11 @@ impl Scenario {
     pub fn why(&mut self, device: usize, path: &str) -> Option<Explanation> {
         let engine = self.world.devices[device].engine.as_mut()?;
         engine.why(&RelPath::parse(path).ok()?).ok()
+    }
+
+    /// What taking part would do on a running device that only looks.
+    pub fn plan(&mut self, device: usize) -> Option<Plan> {
+        self.world.devices[device].engine.as_mut()?.plan().ok()
     }
 
     /// Which of the versions in a running device's history another's changes since a time (by the wall clock,

@@ -147,7 +147,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             row.local = None;
             self.put(path, row)?;
         }
-        if self.options.mode != Mode::SendOnly || settled {
+        if !matches!(self.options.mode, Mode::SendOnly | Mode::Look) || settled {
             self.roles.held_back.remove(path);
             return Ok(decision);
         }

@@ -53,6 +53,9 @@ pub enum Mode {
     ReceiveOnly,
     /// What is changed elsewhere is known and passed on, but not applied here.
     SendOnly,
+    /// Neither: nothing leaves, and nothing is applied. Shows what taking part would do
+    /// ([`Engine::plan`](super::Engine::plan)).
+    Look,
 }
 
 /// What was changed here and is not shared.

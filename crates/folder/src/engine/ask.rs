@@ -8,8 +8,9 @@ use wire::{
     version::{Dot, ReplicaId},
 };
 
-use super::{Authority, Engine, EngineError, LocalKind, PeerId};
+use super::{Authority, Engine, EngineError, LocalChange, LocalKind, PeerId};
 use crate::{
+    decide::{Decision, Keep},
     history::{Entry, undo},
     index::{Index, Row},
 };
@@ -156,6 +157,19 @@ pub struct UndoPlan {
     pub unclear: Vec<RelPath>,
 }
 
+/// What taking part in a folder would do here; directories are not counted.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Plan {
+    /// Files that come here.
+    pub adds: u64,
+    /// Files that differ, so that one of the two becomes a conflict copy.
+    pub conflicts: u64,
+    /// Files that go from here to history, since they were deleted elsewhere.
+    pub deletes: u64,
+    /// Files that go to the others.
+    pub sends: u64,
+}
+
 /// A conflict copy in the tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConflictCopy {
@@ -270,6 +284,34 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 None => plan.unclear.push(entry.place.clone()),
                 Some(winner) if is_theirs(winner) && row.local.is_none() => plan.back.push(entry),
                 Some(_) => plan.changed_since.push(path),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What taking part would do here, by what is known now ([`Mode::Look`](super::Mode::Look)).
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn plan(&mut self) -> Result<Plan, EngineError> {
+        let mut plan = Plan::default();
+        let held: Vec<RelPath> = self.held_back().cloned().collect();
+        for path in &held {
+            let row = self.row(path)?;
+            match self.decision(path, &row)? {
+                Decision::Place { keep: Keep::Copy(_) }
+                | Decision::MakeDir { keep: Keep::Copy(_), .. } => plan.conflicts += 1,
+                Decision::Place { .. } => plan.adds += 1,
+                Decision::Remove => plan.deletes += 1,
+                // Directories, and what concerns permissions only.
+                _ => {}
+            }
+        }
+        for LocalChange { path, kind } in self.local_changes()? {
+            let row = self.row(&path)?;
+            let is_dir = row.here.is_some_and(|here| here.stat.kind == tree::FileKind::Dir);
+            if !is_dir && kind != LocalKind::Deleted && !held.contains(&path) {
+                plan.sends += 1;
             }
         }
         Ok(plan)

@@ -51,7 +51,7 @@ pub use api::{
     AppliedKind, Authority, Effect, EngineError, Event, Input, LocalChange, LocalKind, Mode, Now,
     Options, PeerId, Progress,
 };
-pub use ask::{Cause, ConflictCopy, Explanation, UndoPlan, Version};
+pub use ask::{Cause, ConflictCopy, Explanation, Plan, UndoPlan, Version};
 
 /// Counters are reserved on disk in blocks of this many (rule E1).
 const COUNTER_BLOCK: u64 = 4096;

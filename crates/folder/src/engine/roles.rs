@@ -61,7 +61,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// True if what is changed here is shared.
     pub(super) fn publishes(&self) -> bool {
-        self.options.mode != Mode::ReceiveOnly && self.may_sign()
+        !matches!(self.options.mode, Mode::ReceiveOnly | Mode::Look) && self.may_sign()
     }
 
     /// Merges what batches list, and remembers who signed. The others are told of.

@@ -11,6 +11,7 @@ mod server;
 pub use at::socket_path;
 pub use client::Client;
 pub use event::ApiEvent;
+pub use reply::{ConflictLine, LocalLine, UndoReply, VersionLine, WhyReply};
 pub use reply::{
     DeviceLine, FolderLine, FolderState, GroupLine, JoinLine, Plan, StatusReply, Trouble,
 };

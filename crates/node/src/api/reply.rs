@@ -121,6 +121,67 @@ pub struct Plan {
     pub known: bool,
 }
 
+/// Why a path is as it is here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WhyReply {
+    /// The path (unescaped).
+    pub path: String,
+    /// True if something is there on this device.
+    pub here: bool,
+    /// The last decision about it, in words.
+    pub decision: String,
+    /// The rule by which it was made.
+    pub rule: String,
+    /// What can be done about it; may be empty.
+    pub remedy: String,
+    /// What is known of it, what the devices show first.
+    pub versions: Vec<VersionLine>,
+}
+
+/// One version of a path that nobody has replaced.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VersionLine {
+    /// file, link, directory or deleted.
+    pub kind: String,
+    /// Bytes of a file.
+    pub size: u64,
+    /// When it was written, in nanoseconds since 1970; 0 if that says nothing.
+    pub mtime: i64,
+    /// Names of the devices that signed for it; this one's if it was made here.
+    pub devices: Vec<String>,
+    /// True if it is kept in a conflict copy.
+    pub conflict: bool,
+}
+
+/// A conflict copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConflictLine {
+    /// Where it is (unescaped).
+    pub copy: String,
+    /// The path at which it lost (unescaped).
+    pub path: String,
+}
+
+/// A change that is not shared.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LocalLine {
+    /// Where (unescaped).
+    pub path: String,
+    /// added, edited or deleted.
+    pub kind: String,
+}
+
+/// What was undone.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct UndoReply {
+    /// Paths whose earlier contents are back (unescaped).
+    pub restored: Vec<String>,
+    /// Paths that somebody else has changed since: they stay (unescaped).
+    pub changed_since: Vec<String>,
+    /// What could not be brought back, and why (unescaped).
+    pub failed: Vec<String>,
+}
+
 /// Something that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Trouble {

@@ -179,6 +179,48 @@ pub enum Request {
         /// The new mode.
         mode: FolderMode,
     },
+    /// Why a path is as it is here: the last decision about it.
+    Why {
+        /// The folder: name, id or directory.
+        folder: String,
+        /// The path in it.
+        path: String,
+    },
+    /// The conflict copies of a folder.
+    Conflicts {
+        /// The folder: name, id or directory.
+        folder: String,
+    },
+    /// Changes made here that are not shared, since this device does not write to the folder.
+    LocalChanges {
+        /// The folder: name, id or directory.
+        folder: String,
+    },
+    /// Puts back what the others have in place of such changes; what was here goes to history.
+    Revert {
+        /// The folder: name, id or directory.
+        folder: String,
+        /// Paths in it, with what is below; all if empty.
+        #[serde(default)]
+        paths: Vec<String>,
+    },
+    /// In a folder that only sends: what is here is to count.
+    Override {
+        /// The folder: name, id or directory.
+        folder: String,
+        /// Paths in it, with what is below; all if empty.
+        #[serde(default)]
+        paths: Vec<String>,
+    },
+    /// Puts back what a device's changes have replaced or deleted, as new changes.
+    Undo {
+        /// The folder: name, id or directory.
+        folder: String,
+        /// The device: name, id or the beginning of one.
+        from: String,
+        /// Changes since this time, in milliseconds since 1970.
+        since: u64,
+    },
     /// Where a folder is: for commands that read its history.
     Locate {
         /// The folder: name, id or directory.
@@ -191,7 +233,7 @@ pub enum Request {
 
 impl Request {
     /// The names of all requests, in the order of their declaration.
-    pub const NAMES: [&str; 31] = [
+    pub const NAMES: [&str; 37] = [
         "status",
         "devices",
         "folders",
@@ -221,6 +263,12 @@ impl Request {
         "forget",
         "unshare",
         "set_mode",
+        "why",
+        "conflicts",
+        "local_changes",
+        "revert",
+        "override",
+        "undo",
         "locate",
         "down",
     ];

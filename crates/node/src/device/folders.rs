@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use wire::{
 use super::{groups::hex, hub::Hub, store::StoredFolder};
 use crate::{
     Event, StartError,
-    api::{ApiEvent, FolderLine, FolderMode, FolderState, Trouble},
+    api::{ApiEvent, Failure, FolderLine, FolderMode, FolderState, Trouble},
     host::{FolderAuthority, Host},
     start::{self, Wishes},
 };
@@ -159,6 +159,43 @@ impl Hub {
         if !manifest.borrow().may_read(&self.me, &folder) {
             return;
         }
+        self.run_folder(&stored, engine_mode(stored.mode));
+    }
+
+    /// Looks at a folder as if it were kept here, without giving or taking anything.
+    pub(super) fn start_look(&mut self, group: GroupId, folder: FolderId, dir: &Path) {
+        let mode = FolderMode::Both;
+        let stored = StoredFolder { group, folder, dir: dir.to_owned(), mode, paused: false };
+        if !self.folders.runs.contains_key(&folder) && !self.folders.stopping.contains(&folder) {
+            self.run_folder(&stored, Mode::Look);
+        }
+    }
+
+    /// Ends such a look.
+    pub(super) fn end_look(&mut self, folder: FolderId) {
+        if self.folders.get(&folder).is_none() {
+            self.stop_folder(folder);
+        }
+    }
+
+    /// A folder's host while it runs, whether somebody who has it is linked, and whether all was compared.
+    pub(super) fn glance_at(
+        &self,
+        folder: &FolderId,
+    ) -> Result<(Option<Host>, bool, bool), Failure> {
+        let Some(run) = self.folders.runs.get(folder) else { return Ok((None, false, false)) };
+        if let Some((message, hint)) = &run.failed {
+            return Err(Failure::failed("folder", message).hint(hint));
+        }
+        let agreed = run.agreed && run.peers > 0;
+        Ok((run.host.clone(), run.peers > 0, agreed))
+    }
+
+    fn run_folder(&mut self, stored: &StoredFolder, mode: Mode) {
+        let Some(group) = self.groups.get(&stored.group) else { return };
+        let manifest = group.watch();
+        let (folder, dir) = (stored.folder, stored.dir.clone());
+        let of_group = stored.group;
         self.folders.openings += 1;
         let opening = self.folders.openings;
         self.folders.runs.insert(folder, Run::new(opening));
@@ -168,19 +205,19 @@ impl Hub {
             scope: BatchScope { group: Hash(stored.group.0), folder: Hash(folder.0) },
             lasts: true,
         };
-        let (questions, wishes) = (
-            self.questions.ids().clone(),
-            Wishes { mode: engine_mode(stored.mode), ..self.settings.wishes },
-        );
+        let (questions, wishes) =
+            (self.questions.ids().clone(), Wishes { mode, ..self.settings.wishes });
         let (events, told) = mpsc::channel(EVENTS);
         let handle = self.handle.clone();
         tokio::spawn(async move {
             let pump = tokio::spawn(pump(told, handle.clone(), folder, opening));
             let opened = tokio::task::spawn_blocking(move || {
-                start::open(stored.dir, Vec::new(), authority, questions, &wishes, &events)
+                start::open(dir, Vec::new(), authority, questions, &wishes, &events)
             });
             let opened = opened.await.ok();
-            let opened = handle.with(move |hub| hub.folder_opened(folder, opening, opened)).await;
+            let opened = handle
+                .with(move |hub| hub.folder_opened((of_group, folder), opening, opened))
+                .await;
             if opened.is_none() {
                 pump.abort();
             }
@@ -189,7 +226,7 @@ impl Hub {
 
     fn folder_opened(
         &mut self,
-        folder: FolderId,
+        (group, folder): (GroupId, FolderId),
         opening: u64,
         opened: Option<Result<Host, StartError>>,
     ) {
@@ -212,9 +249,7 @@ impl Hub {
         match opened {
             Some(Ok(host)) => {
                 run.host = Some(host);
-                if let Some(stored) = self.folders.get(&folder) {
-                    self.open_everywhere(stored.group, folder);
-                }
+                self.open_everywhere(group, folder);
             }
             Some(Err(error)) => {
                 run.failed = Some((error.to_string(), error.hint().unwrap_or_default()));
@@ -466,10 +501,7 @@ impl Hub {
     }
 
     /// A folder by what a person typed: its name, the beginning of its id, or its directory.
-    pub(super) fn find_folder(
-        &self,
-        text: &str,
-    ) -> Result<(GroupId, FolderId), crate::api::Failure> {
+    pub(super) fn find_folder(&self, text: &str) -> Result<(GroupId, FolderId), Failure> {
         let dir = PathBuf::from(text);
         if let Some(stored) = self.folders.stored.iter().find(|stored| stored.dir == dir) {
             return Ok((stored.group, stored.folder));
@@ -493,7 +525,6 @@ impl Hub {
                 found.retain(|(_, folder)| self.folders.get(folder).is_some());
             }
         }
-        use crate::api::Failure;
         match found[..] {
             [one] => Ok(one),
             [] => Err(Failure::usage(

@@ -4,6 +4,7 @@
 //! requests ([`crate::api::Service`]); [`Device::go_online`] makes it reachable and starts its folders, which is
 //! what runs in the background. A command that finds no device running opens it within itself, and closes it.
 
+mod asks;
 mod ceremony;
 mod folders;
 mod groups;
@@ -293,9 +294,12 @@ impl hub::Hub {
 
 impl Service for Device {
     fn request(&self, request: Request) -> Answer<'_, serde_json::Value> {
-        Box::pin(
-            async move { self.hub.with(move |hub| hub.request(request)).await.ok_or_else(gone)? },
-        )
+        Box::pin(async move {
+            if asks::is_for_engine(&request) {
+                return self.ask_engine(request).await;
+            }
+            self.hub.with(move |hub| hub.request(request)).await.ok_or_else(gone)?
+        })
     }
 
     fn stream(&self, request: Request) -> Answer<'_, mpsc::Receiver<ApiEvent>> {

@@ -362,7 +362,7 @@ impl Hub {
     // Folders
 
     /// The directory must be there, be ours to write, and hold or lie in no other folder.
-    fn check_dir(&self, dir: &Path) -> Result<(), Failure> {
+    pub(super) fn check_dir(&self, dir: &Path) -> Result<(), Failure> {
         let overlaps =
             |stored: &&StoredFolder| stored.dir.starts_with(dir) || dir.starts_with(&stored.dir);
         if let Some(other) = self.folders.stored().iter().find(overlaps) {

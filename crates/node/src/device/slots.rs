@@ -34,6 +34,11 @@ struct Slot {
 }
 
 impl Slots {
+    /// The peer of a folder's engine on this link, while frames flow.
+    pub(super) fn peer(&self, folder: &FolderId) -> Option<PeerId> {
+        self.open.get(folder).and_then(|slot| slot.peer)
+    }
+
     fn free(&self) -> Option<u8> {
         (0..=MAX_SLOT).find(|slot| !self.open.values().any(|other| other.mine == Some(*slot)))
     }

@@ -77,6 +77,7 @@ enum ToHost {
 pub(crate) struct Host {
     to: Sender<ToHost>,
     glance: Arc<Mutex<Glance>>,
+    root: Arc<Root>,
 }
 
 /// How a folder is doing, as of the last time that nothing waited to be dealt with.
@@ -105,6 +106,7 @@ impl Host {
     ) -> Result<Self, EngineError> {
         let (to, from) = mpsc::channel();
         let root = Arc::new(root);
+        let door = Arc::clone(&root);
         let engine = Engine::open(index, authority, options)?;
         let glance = Arc::new(Mutex::new(Glance::default()));
         let mut running = Running {
@@ -137,7 +139,7 @@ impl Host {
         if let Err(error) = spawned {
             return Err(folder::index::IndexError::Disk(format!("no thread: {error}")).into());
         }
-        Ok(Self { to, glance })
+        Ok(Self { to, glance, root: door })
     }
 
     /// A member's link is up: its messages go to the engine from now on.
@@ -185,6 +187,11 @@ impl Host {
         });
         let _ = self.to.send(ToHost::Ask(question));
         answer
+    }
+
+    /// The folder's door to the disk.
+    pub(crate) fn root(&self) -> &Arc<Root> {
+        &self.root
     }
 
     /// Agrees to the deletions that are held, if some are.

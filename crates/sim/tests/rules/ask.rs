@@ -21,6 +21,31 @@ fn cause(scenario: &mut Scenario, device: usize, path: &str) -> Cause {
 }
 
 #[test]
+fn looking_says_what_a_join_would_do_and_changes_nothing() {
+    let mut scenario = Scenario::group(4, 2, &[0, 1]);
+    scenario.cut(0, 1);
+    scenario.write(0, "only there", b"1");
+    scenario.write(0, "both alike", b"2");
+    scenario.write(0, "both otherwise", b"3");
+    scenario.write(0, "d/in a directory", b"4");
+    scenario.write(1, "both alike", b"2");
+    scenario.write(1, "both otherwise", b"not 3");
+    scenario.write(1, "only here", b"5");
+    scenario.mode(1, Mode::Look);
+    scenario.run(3_000);
+    scenario.link(0, 1);
+    scenario.settle();
+    let plan = scenario.plan(1).expect("it runs");
+    assert_eq!((plan.adds, plan.conflicts, plan.deletes, plan.sends), (2, 1, 0, 1), "{plan:?}");
+    assert!(scenario.text(0, "only here").is_none() && scenario.text(1, "only there").is_none());
+    // Whoever agrees gets just that.
+    scenario.mode(1, Mode::Both);
+    scenario.settle();
+    assert_alike(&scenario, 2);
+    assert!(scenario.text(0, "only here").is_some() && scenario.text(1, "only there").is_some());
+}
+
+#[test]
 fn why_a_path_is_as_it_is_is_told() {
     let mut scenario = Scenario::group(1, 3, &[0, 1]);
     scenario.write(0, "a", b"of the first");
