@@ -3,17 +3,13 @@
 
 use bytes::Bytes;
 use tree::{FileKind, Stat};
-use wire::{
-    Hash, RelPath,
-    record::Body,
-    version::{ReplicaId, VersionVector},
-};
+use wire::{Hash, RelPath, record::Body, version::VersionVector};
 
 use super::{Authority, Change, Engine, EngineError, report::Trouble, scan::VANISHED_MS};
 use crate::{
     content::CHUNKED_FROM,
     decide::body_here,
-    index::{Here, Index, Intent, IntentKind, Row},
+    index::{Here, Index, Intent, Row},
     jobs::HashedBody,
 };
 
@@ -205,26 +201,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.author(&path, &mut row, change)
     }
 
-    /// Rule E12: true if other metadata than before is that of an apply that was cut short, perhaps only
-    /// part of it. It is set again then, and not read as a change.
-    fn meta_was_cut_short(
-        &mut self,
-        path: &RelPath,
-        stat: &Stat,
-        row: &Row,
-        before: &Here,
-    ) -> Result<bool, EngineError> {
-        if !self.scan.open_intents.contains_key(path) {
-            return Ok(false);
-        }
-        let siblings = Self::siblings(row)?;
-        let mut known = siblings.records().iter().map(|known| &known.record);
-        Ok(known.any(|known| {
-            (stat.mode == known.mode || stat.mode == before.stat.mode)
-                && (stat.mtime == known.mtime || stat.mtime == before.stat.mtime)
-        }))
-    }
-
     /// Contents that are here under another name too were sent before: a rename or copy costs nothing.
     pub(super) fn worth_inlining(&mut self, body: &Body) -> Result<bool, EngineError> {
         Ok(self.index.by_content(&body.content())?.is_empty())
@@ -275,17 +251,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Some(deadline) if *deadline > self.now.ms => Ok(()),
             Some(_) => self.gone(&path, row),
         }
-    }
-
-    /// True if nothing is at a path because of an apply that a stop cut short. What is replaced or gets
-    /// other metadata is there all the time, or again since recovery: that it is not is a deletion, and
-    /// to say so is this device's part, which may have been the only one to have the contents.
-    fn was_emptied(&self, path: &RelPath) -> bool {
-        let intent = self.scan.open_intents.get(path);
-        intent.is_some_and(|intent| match intent.kind {
-            IntentKind::Create | IntentKind::Delete => true,
-            IntentKind::Replace | IntentKind::Meta => self.scan.emptied.contains(path),
-        })
     }
 
     /// Writes down that a path, and all that was below it, was deleted here.
@@ -372,54 +337,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // The record takes its metadata from the edit that lost; the file is to follow.
             here.shown = 0;
             self.put(path, &row)?;
-        }
-        Ok(())
-    }
-
-    /// After a new replica id: says again, under it and as concurrent, what the old one said after the
-    /// counter `agreed` (rule E1).
-    pub(super) fn reauthor(&mut self, old: ReplicaId, agreed: u64) -> Result<(), EngineError> {
-        let mut again = Vec::new();
-        for bucket in 0..wire::sync::BUCKETS {
-            for (path, known) in self.index.bucket(bucket)? {
-                let row = Row { known, here: None };
-                let siblings = Self::siblings(&row)?;
-                let mine = siblings.records().iter().find(|known| {
-                    let dot = known.record.dot;
-                    dot.replica == old && dot.counter > agreed
-                });
-                if let Some(mine) = mine {
-                    again.push((path, mine.hash, mine.record.clone()));
-                }
-            }
-        }
-        for (path, hash, mine) in again {
-            let mut row = self.row(&path)?;
-            // Under the old id it would seem to have seen what another life said with lower counters.
-            row.known.retain(|known| known.hash != hash);
-            let entries = mine.version.entries().iter().copied();
-            let seen: Vec<_> = entries
-                .filter_map(|(id, counter)| {
-                    if id == old {
-                        (agreed > 0).then_some((id, agreed))
-                    } else {
-                        Some((id, counter))
-                    }
-                })
-                .collect();
-            let seen = VersionVector::from_entries(seen).unwrap_or_default();
-            // Whose contents were said before is known there: only its metadata is said again.
-            let content_dot = Some(mine.content_dot).filter(|dot| seen.has_seen(*dot));
-            let change = Change {
-                body: mine.body,
-                mode: mine.mode,
-                mtime: mine.mtime,
-                seen,
-                content_dot,
-                found: false,
-                inline: None,
-            };
-            self.author(&path, &mut row, change)?;
         }
         Ok(())
     }

@@ -7,7 +7,8 @@
 //! bounded by windows (rule E22), and requests are served only while the link they came from drains.
 //!
 //! The parts: `scan` (what the disk says), `learn` (what peers say, and what follows), `peer` (comparing
-//! records), `fetch` (bringing contents), `serve` (giving them), `group` (applying).
+//! records), `fetch` (bringing contents), `serve` (giving them), `group` (applying), `recover` (after a
+//! stop in between), `replica` (who this is).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -36,6 +37,8 @@ mod learn;
 mod local;
 mod peer;
 mod push;
+mod recover;
+mod replica;
 mod report;
 mod scan;
 mod serve;
@@ -540,34 +543,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let root = merkle_root(&leaves);
         let digest = batch_digest(&self.authority.scope(), &author, leaves.len(), &root);
         Batch { author, signature: self.authority.sign(&digest), records, proof: None }
-    }
-
-    /// This replica's counter when it last agreed with anybody.
-    fn agreed(&mut self) -> Result<u64, EngineError> {
-        let agreed = self.index.meta("agreed")?;
-        Ok(agreed
-            .and_then(|bytes| Some(u64::from_le_bytes(bytes[..].try_into().ok()?)))
-            .unwrap_or(0))
-    }
-
-    /// Takes a new replica id (rule E1) and writes again, under it and as concurrent, what this one said
-    /// after `common`, or after it last agreed with anybody.
-    fn new_replica(&mut self, reason: &str, common: u64) -> Result<(), EngineError> {
-        let old = self.replica;
-        self.own.clear();
-        self.unused.clear();
-        self.index.put_meta("unused", &[])?;
-        self.replica = ReplicaId(self.entropy.draw());
-        self.counter = 0;
-        self.counter_reserved = COUNTER_BLOCK;
-        let said_since = self.agreed()?.max(common);
-        self.index.put_meta("agreed", &0u64.to_le_bytes())?;
-        self.index.put_meta("replica", &self.replica.0.to_le_bytes())?;
-        self.index.put_meta("counter", &self.counter_reserved.to_le_bytes())?;
-        self.uncommitted = true;
-        self.commit()?;
-        self.effects.push(Effect::Event(Event::NewReplica { reason: reason.to_owned() }));
-        self.reauthor(old, said_since)
     }
 }
 
