@@ -163,6 +163,9 @@ const SLOW_MS: u64 = 10_000;
 /// For so long nobody may say anything once all agree, in virtual milliseconds.
 const QUIET_MS: u64 = 60_000;
 
+/// Kinds of faults that hide something from a device, so that a history is judged otherwise.
+pub(crate) const JUDGED_BY: [Fault; 4] = [Fault::Watch, Fault::Disk, Fault::Races, Fault::Fold];
+
 /// What a seed came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -214,9 +217,8 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
         world.plan(plan.end, Action::Connect(*a, *b));
     }
     // What a watcher or a broken disk kept from a device is found by the next look at everything.
-    let hides = [Fault::Watch, Fault::Disk, Fault::Races, Fault::Fold];
     let mut time = plan.end + 100;
-    if hides.iter().any(|fault| plan.faults.has(*fault)) {
+    if JUDGED_BY.iter().any(|fault| plan.faults.has(*fault)) {
         time += LOOK_MS;
     }
     world.run_until(time)?;
