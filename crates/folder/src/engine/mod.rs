@@ -312,8 +312,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.history_tidied(tidied);
                 Ok(())
             }
-            Done::Recovered { skipped, emptied } => {
-                self.recovered(skipped, emptied);
+            Done::Recovered { skipped, emptied, whole } => {
+                self.recovered(skipped, emptied, whole);
                 Ok(())
             }
         }

@@ -2,7 +2,7 @@
 //! disk is believed, and what the apply has half done is not read as somebody's change (rules E12 and E14).
 
 use tree::{FileKind, Stat};
-use wire::RelPath;
+use wire::{Hash, RelPath};
 
 use super::{Authority, Effect, Engine, EngineError, report::Trouble};
 use crate::{
@@ -52,7 +52,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// What an interrupted run left in `.kin` is dealt with: now the disk can be believed.
-    pub(super) fn recovered(&mut self, skipped: Vec<(String, String)>, emptied: Vec<RelPath>) {
+    pub(super) fn recovered(
+        &mut self,
+        skipped: Vec<(String, String)>,
+        emptied: Vec<RelPath>,
+        whole: Vec<Hash>,
+    ) {
+        self.fetch.whole.extend(whole);
         self.scan.recovering = false;
         self.scan.emptied.extend(emptied);
         self.begin_to_keep_history();
