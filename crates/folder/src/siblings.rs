@@ -98,8 +98,10 @@ fn conflicting(winner: &SignedRecord, loser: &SignedRecord) -> bool {
     let (winner, loser) = (&winner.record, &loser.record);
     matches!(loser.body, Body::File { .. } | Body::Symlink { .. })
         && !loser.body.same_contents(&winner.body)
-        && !winner.version.has_seen(loser.content_dot)
-        && !loser.version.has_seen(winner.content_dot)
+        // One replica that said two things with one counter has had two lives (rule E1): neither saw the other.
+        && (winner.content_dot == loser.content_dot
+            || !winner.version.has_seen(loser.content_dot)
+                && !loser.version.has_seen(winner.content_dot))
 }
 
 /// The winner's order: a directory beats a file or link, which beat a deletion; then contents, replica
@@ -268,6 +270,17 @@ pub(crate) mod tests {
 
     #[test]
     fn e3_metadata_loses_to_contents_without_a_conflict() {
+    #[test]
+    fn e1_one_counter_for_two_contents_is_a_conflict() {
+        let one = file(1, &[(1, 1)], (1, 1));
+        let other = file(2, &[(1, 1)], (1, 1));
+        let siblings = Siblings::of(vec![one.clone(), other.clone()]);
+        assert_eq!(siblings.records().len(), 2);
+        let winner = siblings.winner().cloned();
+        let loser = if winner.as_ref() == Some(&one) { other } else { one };
+        assert!(siblings.is_conflict(&loser), "neither life saw the other's");
+    }
+
         let touched = file(9, &[(1, 1), (3, 1)], (1, 1));
         let edit = file(1, &[(1, 1), (2, 1)], (2, 1));
         let siblings = Siblings::of(vec![touched.clone(), edit.clone()]);
