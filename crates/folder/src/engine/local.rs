@@ -352,17 +352,20 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// True if anything live is known below a path.
     pub(super) fn has_live_children(&mut self, dir: &RelPath) -> Result<bool, EngineError> {
-        if !self.index.has_children(dir)? {
-            return Ok(false);
-        }
-        for (name, row) in self.index.children(dir)? {
+        for (_, row) in self.index.children(dir)? {
             if Self::siblings(&row)?.is_live() {
                 return Ok(true);
             }
-            let Ok(path) = dir.join(&name) else { continue };
-            if self.has_live_children(&path)? {
-                return Ok(true);
+        }
+        // Of what lies between, nothing may be known.
+        let mut last = None;
+        while let Some(below) = self.index.next_dir_below(dir, last.as_ref())? {
+            for (_, row) in self.index.children(&below)? {
+                if Self::siblings(&row)?.is_live() {
+                    return Ok(true);
+                }
             }
+            last = Some(below);
         }
         Ok(false)
     }
