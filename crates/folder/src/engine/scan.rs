@@ -173,7 +173,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// True if directories made by applies are to be listed now.
     pub(super) fn can_list_made(&self) -> bool {
-        !self.scan.made.is_empty() && self.group.is_quiet() && self.fetch.is_quiet()
+        !self.scan.recovering
+            && !self.scan.made.is_empty()
+            && self.group.is_quiet()
+            && self.fetch.is_quiet()
     }
 
     /// Starts what is due.
