@@ -345,7 +345,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub(super) fn shows_winner(row: &Row) -> Result<bool, EngineError> {
         let siblings = Self::siblings(row)?;
         Ok(match (siblings.winner(), &row.here) {
-            (Some(winner), Some(here)) => here.shown == winner.hash.head(),
+            (Some(winner), Some(here)) => here.shown == winner.hash.head() && !here.implied,
             _ => true,
         })
     }
