@@ -116,8 +116,9 @@ fn rank(record: &SignedRecord) -> (u8, [u8; 32], u64, u64, [u8; 32]) {
     (kind, record.record.body.content().0, dot.replica.0, dot.counter, record.hash.0)
 }
 
-/// Keeps what no other record has seen, and drops files found without any history whose contents are
-/// known to be old (rule E5).
+/// Keeps what no other record has seen, and drops what was found without any history and has contents that
+/// are known: to be old (rule E5), or that somebody who knew the history has put there, perhaps again. Whoever
+/// follows such a record drops it too, so that it does not matter which of them is met.
 fn reduce(mut records: Vec<SignedRecord>) -> Vec<SignedRecord> {
     records.sort_unstable_by_key(|record| record.hash);
     records.dedup_by_key(|record| record.hash);
@@ -135,7 +136,8 @@ fn reduce(mut records: Vec<SignedRecord>) -> Vec<SignedRecord> {
             record.record.found && record.record.body.is_live() && maximal.iter().any(|other| {
                 let other = &other.record;
                 !other.found
-                    && (other.superseded.contains(&content.short())
+                    && (other.body.same_contents(&record.record.body)
+                        || other.superseded.contains(&content.short())
                         || matches!(other.body, Body::Tombstone { deleted } if deleted == content))
             })
         };

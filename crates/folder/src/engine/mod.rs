@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 use wire::{
     Hash, RelPath,
-    record::{MAX_SUPERSEDED, Record, SignedRecord, batch_digest, merkle_root},
+    record::{Body, MAX_SUPERSEDED, Record, SignedRecord, batch_digest, merkle_root},
     sync::{Batch, Fingerprint, Message, Status},
     version::{Dot, ReplicaId, VersionVector},
 };
@@ -477,11 +477,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
         // The same replica never says two things with one counter, whatever it has seen.
         version.add(dot);
         let mut superseded: Vec<[u8; 16]> = Vec::new();
-        let new = change.body.content();
+        let new = change.body.is_live().then(|| change.body.content().short());
         for old in siblings.records().iter().filter(|old| version.covers(&old.record.version)) {
-            let contents = std::iter::once(old.record.body.content().short());
+            let content = match &old.record.body {
+                Body::Tombstone { deleted } => *deleted,
+                body => body.content(),
+            };
+            let contents = std::iter::once(content.short());
             for hash in contents.chain(old.record.superseded.iter().copied()) {
-                if hash != new.short() && hash != [0; 16] && !superseded.contains(&hash) {
+                if Some(hash) != new && !superseded.contains(&hash) {
                     superseded.push(hash);
                 }
             }
@@ -552,7 +556,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 /// A change made on this device.
 #[derive(Debug)]
 struct Change {
-    body: wire::record::Body,
+    body: Body,
     mode: u32,
     mtime: i64,
     /// Everything the change is made on top of.
