@@ -271,8 +271,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn e3_metadata_loses_to_contents_without_a_conflict() {
-    #[test]
     fn e1_one_counter_for_two_contents_is_a_conflict() {
         let one = file(1, &[(1, 1)], (1, 1));
         let other = file(2, &[(1, 1)], (1, 1));
@@ -283,6 +281,8 @@ pub(crate) mod tests {
         assert!(siblings.is_conflict(&loser), "neither life saw the other's");
     }
 
+    #[test]
+    fn e3_metadata_loses_to_contents_without_a_conflict() {
         let touched = file(9, &[(1, 1), (3, 1)], (1, 1));
         let edit = file(1, &[(1, 1), (2, 1)], (2, 1));
         let siblings = Siblings::of(vec![touched.clone(), edit.clone()]);

@@ -514,13 +514,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         siblings.learn(record.clone());
         row.known = known_of(&siblings);
+        if record.record.body.is_live() {
+            self.learn.is_live_at(path);
+        }
         self.put(path, row)?;
         self.outbox.push((record, change.inline));
         self.learn.reconcile(path.clone());
         Ok(())
-        if record.record.body.is_live() {
-            self.learn.is_live_at(path);
-        }
     }
 
     /// What the tree shows at a path, and what else may be taken as seen by whoever edits it now: all

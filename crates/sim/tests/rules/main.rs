@@ -3,6 +3,7 @@
 
 mod brake;
 mod conflicts;
+mod dirs;
 mod disk;
 mod hostile;
 mod ignored;
