@@ -21,7 +21,7 @@ pub(crate) fn frame(mut data: &[u8]) {
         let Some((payload, after)) = rest.split_at_checked(len) else { return };
         match channel {
             frame::Channel::Session => session(payload),
-            frame::Channel::Folder => sync(payload),
+            frame::Channel::Folder(_) => sync(payload),
         }
         data = after;
     }

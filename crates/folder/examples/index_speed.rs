@@ -52,7 +52,7 @@ fn row(number: u64, turn: u8) -> Row {
         bytes: Bytes::from(vec![turn; 250]),
         hash: Hash::of(&[&content.0[..], &[turn]].concat()),
     };
-    Row { known: vec![known], here: Some(here) }
+    Row { known: vec![known], here: Some(here), local: None }
 }
 
 fn timed(

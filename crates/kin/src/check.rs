@@ -17,6 +17,9 @@ const MAX_PATTERN: usize = 4096;
 /// Most addresses and most patterns that one run takes.
 const MAX_LIST: usize = 1024;
 
+/// What a device may do in a group (design.md, section 1).
+pub(crate) const ROLES: [&str; 4] = ["admin", "writer", "reader", "keeper"];
+
 /// A device name: 1 to 64 bytes, nothing invisible, not only spaces.
 pub(crate) fn name(what: &str, name: &str) -> Result<(), CommandError> {
     if name.trim().is_empty() {
@@ -81,6 +84,22 @@ pub(crate) fn peer(what: &str, peer: &str) -> Result<(), CommandError> {
         Ok(1..) if digits => Ok(()),
         _ => malformed("the port is not a number from 1 to 65535"),
     }
+}
+
+/// `HOST` or `HOST:PORT`; an IPv6 address needs brackets only before a port.
+pub(crate) fn host(what: &str, host: &str) -> Result<(), CommandError> {
+    let bare = host.split_once('%').map_or(host, |(address, _)| address);
+    let with_port = if bare.parse::<std::net::Ipv6Addr>().is_ok() {
+        format!("[{host}]:1")
+    } else if host.ends_with(']') || !host.contains(':') {
+        format!("{host}:1")
+    } else {
+        host.to_owned()
+    };
+    peer(what, &with_port).map_err(|_| {
+        CommandError::usage("address", &format!("{what}: \"{host}\" is not an address"))
+            .hint("write for example laptop.local, 192.168.1.7:9000 or [fe80::1]:9000")
+    })
 }
 
 fn is_host_char(c: char) -> bool {
@@ -245,6 +264,20 @@ mod tests {
             assert_eq!((error.hints.len(), error.exit.code()), (1, 2));
         }
         assert!(peer("--peer", &format!("{}:9000", "x".repeat(256))).is_err());
+    }
+
+    #[test]
+    fn hosts_with_and_without_a_port() {
+        for good in ["laptop", "laptop:9000", "10.0.0.7", "::1", "fe80::1%eth0", "[::1]", "[::1]:9"]
+        {
+            assert_eq!(host("HOST", good), Ok(()), "{good}");
+        }
+        for bad in ["", ":9", "a b", "laptop:0", "[::1", "::1]:9", "x\u{1b}", "fe80::1%a b", "a/b"]
+        {
+            let error = host("HOST", bad).expect_err(bad);
+            assert!(error.message.starts_with("HOST: "), "{}", error.message);
+            assert_eq!((error.hints.len(), error.exit.code()), (1, 2));
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use clap::{
 };
 
 use crate::{
-    commands::{demo, history, id, restore, sync, torture},
+    commands::{demo, devices, history, id, pair, restore, sync, torture},
     error::CommandError,
-    logging,
+    handover, logging,
     output::{Output as _, json::Json, screen::Screen, terminal::show_error},
 };
 
@@ -28,6 +28,8 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Sync(Box<sync::SyncArgs>),
+    Pair(Box<pair::PairArgs>),
+    Devices(devices::DevicesArgs),
     History(history::HistoryArgs),
     Restore(restore::RestoreArgs),
     Demo(demo::DemoArgs),
@@ -47,8 +49,15 @@ pub(crate) fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
+    if let Command::Pair(args) = &command
+        && let Some(token) = args.exposed_token()
+    {
+        handover::hand_over(token);
+    }
     let (json, verbose) = match &command {
         Command::Sync(args) => (args.json, args.verbose),
+        Command::Pair(args) => (args.json, 0),
+        Command::Devices(args) => (args.json, 0),
         Command::History(args) => (args.json, args.verbose),
         Command::Restore(args) => (args.json, args.verbose),
         Command::Demo(args) => (args.json, args.verbose),
@@ -84,6 +93,8 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
     let ended = runtime.block_on(async {
         match command {
             Command::Sync(args) => sync::run(screen, &args).await,
+            Command::Pair(args) => pair::run(screen, &args).await,
+            Command::Devices(args) => devices::run(screen, args).await,
             Command::Demo(args) => demo::run(screen, &args).await,
             Command::Id(args) => id::run(&args),
             Command::Torture(args) => torture::run(screen, &args).await,
@@ -116,7 +127,9 @@ mod tests {
             let section =
                 REFERENCE.split("\n## ").find(|part| format!("## {part}").starts_with(&title));
             let section = section.expect("each command has a section of its own");
-            for arg in command.get_arguments() {
+            let inner = command.get_subcommands().flat_map(clap::Command::get_arguments);
+            let shown = command.get_arguments().chain(inner).filter(|arg| !arg.is_hide_set());
+            for arg in shown {
                 let long = arg.get_long().map(|long| format!("`--{long}"));
                 let short = arg.get_short().map(|short| format!("`-{short}"));
                 let names = [long, short];

@@ -195,7 +195,7 @@ mod tests {
 
     fn error(text: &str) -> String {
         let error = parse(text).expect_err("is wrong");
-        assert_eq!((error.kind, error.exit.code(), error.hints.len()), ("config", 2, 1));
+        assert_eq!((&*error.kind, error.exit.code(), error.hints.len()), ("config", 2, 1));
         error.message
     }
 

@@ -1,8 +1,8 @@
 //! What a command fails with: a kind for programs, a sentence and hints for people, an exit code.
 
-use std::process::ExitCode;
+use std::{borrow::Cow, process::ExitCode};
 
-use crate::escape::escape;
+use crate::escape::escape_line;
 
 /// How a command ends. The numbers are documented (docs/cli.md) and stable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +39,7 @@ impl From<Exit> for ExitCode {
 #[error("{message}")]
 pub(crate) struct CommandError {
     /// A stable word for programs.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Cow<'static, str>,
     /// One line: what happened, to which file or device. Nothing in it needs escaping.
     pub(crate) message: String,
     /// What to do next, one line each.
@@ -60,8 +60,8 @@ impl CommandError {
     }
 
     /// `message` may hold text from outside: control characters in it are escaped here, once.
-    pub(crate) fn new(exit: Exit, kind: &'static str, message: &str) -> Self {
-        Self { kind, message: escape_line(message), hints: Vec::new(), exit }
+    pub(crate) fn new(exit: Exit, kind: impl Into<Cow<'static, str>>, message: &str) -> Self {
+        Self { kind: kind.into(), message: escape_line(message), hints: Vec::new(), exit }
     }
 
     /// Adds what to do next.
@@ -71,11 +71,6 @@ impl CommandError {
         }
         self
     }
-}
-
-/// As [`escape`], but a backslash stays single: the text is a sentence around names, not a name.
-fn escape_line(text: &str) -> String {
-    text.split('\\').map(escape).collect::<Vec<_>>().join("\\")
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ pub(crate) fn escape(text: &str) -> String {
     safe
 }
 
+/// As [`escape`], but a backslash stays single: the text is a sentence around names, not a name.
+pub(crate) fn escape_line(text: &str) -> String {
+    text.split('\\').map(escape).collect::<Vec<_>>().join("\\")
+}
+
 /// True for a character that must never reach a terminal as it is.
 ///
 /// The two joiners U+200C and U+200D and the variation selectors are not among them: scripts and emoji

@@ -1,12 +1,17 @@
 //! `kin`: the command line. It reads arguments, prints, asks and exits; what a device does is crate
 //! `node`'s part.
 
+mod answers;
+mod ceremony;
 mod check;
 mod cli;
 mod commands;
 mod config;
+mod device;
 mod error;
 mod escape;
+mod given;
+mod handover;
 mod input;
 mod logging;
 mod once;

@@ -285,7 +285,7 @@ mod tests {
         };
         once.brake(&held(1));
         let error = once.expired(false);
-        assert_eq!((error.exit, error.kind), (Exit::Failed, "brake"));
+        assert_eq!((error.exit, &*error.kind), (Exit::Failed, "brake"));
         assert!(error.message.contains("90 of 100 files here were deleted on desk"), "{error:?}");
         assert!(error.hints.concat().contains("--accept-deletes"));
         once.brake(&held(2));

@@ -1,7 +1,9 @@
 //! What a run shows, to a person or to a program: one trait, two ways.
 
 pub(crate) mod json;
+pub(crate) mod safe_json;
 pub(crate) mod screen;
+pub(crate) mod table;
 pub(crate) mod terminal;
 pub(crate) mod words;
 

@@ -111,7 +111,11 @@ mod tests {
             "x\0",
         ] {
             let error = super::path("PATH", bad).expect_err(bad);
-            assert_eq!((error.kind, error.exit.code(), error.hints.len()), ("path", 2, 1), "{bad}");
+            assert_eq!(
+                (&*error.kind, error.exit.code(), error.hints.len()),
+                ("path", 2, 1),
+                "{bad}"
+            );
         }
         assert!(super::path("PATH", &"x".repeat(300)).is_err());
     }

@@ -39,22 +39,37 @@ pub(crate) struct Deletions {
     pub(crate) here: bool,
 }
 
-/// What is asked.
+/// Something that a person is asked.
+pub(crate) trait Ask {
+    /// Its number.
+    fn id(&self) -> QuestionId;
+    /// What it is about, in messages (unescaped).
+    fn about(&self) -> &str;
+    /// What both devices show; empty if nothing is compared.
+    fn sas(&self) -> &str;
+    /// What a no that nobody said comes to (unescaped).
+    fn comes_to_nothing(&self) -> String;
+    /// True if it may be open beside another, so that a person chooses among them by number.
+    fn beside(&self, _other: &Self) -> bool {
+        false
+    }
+}
+
+/// What `kin sync` asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
     Device(Question),
     Deletions(Deletions),
 }
 
-impl Asked {
-    pub(crate) fn id(&self) -> QuestionId {
+impl Ask for Asked {
+    fn id(&self) -> QuestionId {
         match self {
             Self::Device(question) => question.id,
             Self::Deletions(deletions) => deletions.id,
         }
     }
 
-    /// What it is about, in messages.
     fn about(&self) -> &str {
         match self {
             Self::Device(question) => &question.name,
@@ -68,17 +83,24 @@ impl Asked {
             Self::Deletions(_) => "",
         }
     }
+
+    fn comes_to_nothing(&self) -> String {
+        match self {
+            Self::Device(question) => format!("{} is not let in", question.name),
+            Self::Deletions(_) => "deletions are not agreed to".to_owned(),
+        }
+    }
 }
 
 /// Something to do because of a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Step {
+pub(crate) enum Step<Q = Asked> {
     /// Show this question and listen for a line.
-    Show(Asked),
+    Show(Q),
     /// Pass the answer on.
     Answer {
         /// Which question.
-        asked: Asked,
+        asked: Q,
         /// True for yes.
         yes: bool,
     },
@@ -87,38 +109,46 @@ pub(crate) enum Step {
 }
 
 /// All questions of a run.
-#[derive(Default, Debug)]
-pub(crate) struct Questions {
-    open: Option<Asked>,
-    waiting: VecDeque<Asked>,
+#[derive(Debug)]
+pub(crate) struct Questions<Q = Asked> {
+    /// Several only if they may be open beside each other.
+    open: Vec<Q>,
+    waiting: VecDeque<Q>,
     ended: bool,
     /// The last question went away unanswered: a line may be meant for it.
     replaced: bool,
 }
 
-impl Questions {
-    /// The question that a line would answer now.
-    pub(crate) fn open(&self) -> Option<&Asked> {
-        self.open.as_ref()
+impl<Q> Default for Questions<Q> {
+    fn default() -> Self {
+        Self { open: Vec::new(), waiting: VecDeque::new(), ended: false, replaced: false }
+    }
+}
+
+impl<Q: Ask + Clone> Questions<Q> {
+    /// The questions that a line would answer now; the first is the oldest.
+    pub(crate) fn open(&self) -> Option<&Q> {
+        self.open.first()
     }
 
-    /// A new question: shown at once if no other is open, else later.
-    pub(crate) fn ask(&mut self, question: Asked) -> Vec<Step> {
+    /// A new question: shown at once if no other is open or it may stand beside those, else later.
+    pub(crate) fn ask(&mut self, question: Q) -> Vec<Step<Q>> {
         if self.ended {
             return no(question, "standard input has ended, which means no");
         }
-        if self.waiting.len() >= MAX_WAITING {
+        if self.waiting.len() + self.open.len() > MAX_WAITING {
             return no(question, "too many devices ask at once");
         }
         self.waiting.push_back(question);
-        self.next().into_iter().collect()
+        self.next()
     }
 
     /// The question needs no answer any more.
-    pub(crate) fn withdrawn(&mut self, id: QuestionId, reason: &str) -> Vec<Step> {
+    pub(crate) fn withdrawn(&mut self, id: QuestionId, reason: &str) -> Vec<Step<Q>> {
         self.waiting.retain(|question| question.id() != id);
         let mut steps = Vec::new();
-        if let Some(open) = self.open.take_if(|open| open.id() == id) {
+        if let Some(at) = self.open.iter().position(|open| open.id() == id) {
+            let open = self.open.remove(at);
             steps
                 .push(Step::Note(format!("the question about {} is void: {reason}", open.about())));
             self.replaced = true;
@@ -128,72 +158,82 @@ impl Questions {
     }
 
     /// A line was typed. Only `y` or `y ID` is yes, and only `y ID` if the question took the place of one
-    /// that went away unanswered; a line for another question changes nothing; all
-    /// else is no.
-    pub(crate) fn line(&mut self, line: &str) -> Vec<Step> {
+    /// that went away unanswered or several are open; a line for another question changes nothing; all
+    /// else is no, to all that are open.
+    pub(crate) fn line(&mut self, line: &str) -> Vec<Step<Q>> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let Some(open) = self.open.take() else {
+        let Some(first) = self.open.first() else {
             return vec![Step::Note("no question is open; the line is ignored".to_owned())];
         };
-        let (yes, note) = match *words.as_slice() {
+        let numbered = |id: &&str| self.open.iter().position(|open| id.parse() == Ok(open.id().0));
+        let named = words.get(1).and_then(numbered);
+        let (yes, which, note) = match *words.as_slice() {
+            ["y" | "Y"] if self.open.len() > 1 => {
+                let note = "several devices ask: answer y and the number of the one that is meant";
+                return vec![Step::Note(note.to_owned())];
+            }
             ["y" | "Y"] if self.replaced => {
                 // Somebody who cuts the other's link as the person presses the key must not get the yes.
-                let note = format!(
+                return vec![Step::Note(format!(
                     "this is another question than before: answer y {} if you mean {}",
-                    open.id().0,
-                    open.about()
-                );
-                self.open = Some(open);
-                return vec![Step::Note(note)];
+                    first.id().0,
+                    first.about()
+                ))];
             }
-            ["y" | "Y"] => (true, None),
-            ["n" | "N"] | [] => (false, None),
-            ["y" | "Y" | "n" | "N", id] if id.parse().is_ok_and(|id: u32| id != open.id().0) => {
-                let note = format!("question {id} is not open; the line is ignored");
-                self.open = Some(open);
-                return vec![Step::Note(note)];
+            ["y" | "Y"] => (true, Some(0), None),
+            ["n" | "N"] | [] => (false, None, None),
+            ["y" | "Y", _] if named.is_some() => (true, named, None),
+            ["n" | "N", _] if named.is_some() => (false, named, None),
+            ["y" | "Y" | "n" | "N", id] if id.parse::<u32>().is_ok() => {
+                return vec![Step::Note(format!("question {id} is not open; the line is ignored"))];
             }
-            ["y" | "Y", id] if id.parse() == Ok(open.id().0) => (true, None),
-            ["n" | "N", id] if id.parse() == Ok(open.id().0) => (false, None),
-            _ if shares_a_word(&words, open.sas()) => (
+            _ if self.open.iter().any(|open| shares_a_word(&words, open.sas())) => (
                 false,
+                None,
                 Some(
                     "taken as no: the words and numbers are compared by eye and never typed. \
                  Whoever asks you to type or send them may be trying to get in",
                 ),
             ),
-            _ => (false, Some("taken as no: only y means yes")),
+            _ => (false, None, Some("taken as no: only y means yes")),
         };
         self.replaced = false;
-        let mut steps = vec![Step::Answer { asked: open, yes }];
+        let answered = match which {
+            Some(at) => vec![self.open.remove(at)],
+            None => std::mem::take(&mut self.open),
+        };
+        let mut steps: Vec<_> =
+            answered.into_iter().map(|asked| Step::Answer { asked, yes }).collect();
         steps.extend(note.map(|note| Step::Note(note.to_owned())));
         steps.extend(self.next());
         steps
     }
 
     /// Input has ended: no, now and from now on.
-    pub(crate) fn end(&mut self) -> Vec<Step> {
+    pub(crate) fn end(&mut self) -> Vec<Step<Q>> {
         self.ended = true;
-        let questions = self.open.take().into_iter().chain(self.waiting.drain(..));
+        let questions = self.open.drain(..).chain(self.waiting.drain(..));
         questions
             .flat_map(|question| no(question, "standard input has ended, which means no"))
             .collect()
     }
 
-    fn next(&mut self) -> Option<Step> {
-        if self.open.is_some() {
-            return None;
+    /// Opens those whose turn it is.
+    fn next(&mut self) -> Vec<Step<Q>> {
+        let mut steps = Vec::new();
+        while let Some(question) = self.waiting.front()
+            && self.open.iter().all(|open| question.beside(open))
+            && let Some(question) = self.waiting.pop_front()
+        {
+            steps.push(Step::Show(question.clone()));
+            self.open.push(question);
         }
-        self.open = self.waiting.pop_front();
-        self.open.clone().map(Step::Show)
+        steps
     }
 }
 
-fn no(asked: Asked, why: &str) -> Vec<Step> {
-    let note = match &asked {
-        Asked::Device(question) => format!("{} is not let in: {why}", question.name),
-        Asked::Deletions(_) => format!("deletions are not agreed to: {why}"),
-    };
+fn no<Q: Ask>(asked: Q, why: &str) -> Vec<Step<Q>> {
+    let note = format!("{}: {why}", asked.comes_to_nothing());
     vec![Step::Answer { asked, yes: false }, Step::Note(note)]
 }
 
@@ -312,6 +352,67 @@ mod tests {
             assert_eq!(answers(&steps), [(3, false)]);
             assert!(note(&steps).contains("never typed"), "{line}");
         }
+    }
+
+    /// A question that may be open beside others.
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    struct Request(u32);
+
+    impl Ask for Request {
+        fn id(&self) -> QuestionId {
+            QuestionId(self.0)
+        }
+
+        fn about(&self) -> &str {
+            "phone"
+        }
+
+        fn sas(&self) -> &str {
+            "maple otter 42 17"
+        }
+
+        fn comes_to_nothing(&self) -> String {
+            "not let in".to_owned()
+        }
+
+        fn beside(&self, other: &Self) -> bool {
+            self.0 < 10 && other.0 < 10
+        }
+    }
+
+    fn told(steps: &[Step<Request>]) -> Vec<(u32, bool)> {
+        let answer = |step: &Step<Request>| match step {
+            Step::Answer { asked, yes } => Some((asked.0, *yes)),
+            Step::Show(_) | Step::Note(_) => None,
+        };
+        steps.iter().filter_map(answer).collect()
+    }
+
+    #[test]
+    fn t6_of_several_requests_one_is_chosen_by_its_number() {
+        let several = || {
+            let mut questions = Questions::default();
+            for id in [3, 4, 10, 5] {
+                let shown = questions.ask(Request(id)).len();
+                // The tenth is another kind: it waits, and what comes after it, too.
+                assert_eq!(shown, usize::from(id < 5), "{id}");
+            }
+            questions
+        };
+        let mut questions = several();
+        assert_eq!(told(&questions.line("y")), [], "which one?");
+        assert_eq!(told(&questions.line("y 5")), [], "is not on the screen");
+        assert_eq!(told(&questions.line("y 4")), [(4, true)]);
+        assert_eq!(told(&questions.line("n 3")), [(3, false)]);
+        assert_eq!(questions.open(), Some(&Request(10)));
+        assert_eq!(told(&several().line("n")), [(3, false), (4, false)]);
+        assert_eq!(told(&several().line("maple")), [(3, false), (4, false)]);
+
+        let mut questions = several();
+        questions.withdrawn(QuestionId(3), "it left");
+        assert_eq!(told(&questions.line("y")), [], "it may be meant for the one that left");
+        assert_eq!(told(&questions.line("y 4")), [(4, true)]);
+        assert_eq!(told(&several().end()), [(3, false), (4, false), (10, false), (5, false)]);
     }
 
     proptest! {

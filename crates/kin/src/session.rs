@@ -14,7 +14,7 @@ use crate::{
     input::{Input, Typed},
     once::{Once, Over},
     output::Output,
-    prompt::{Asked, Deletions, Question, Questions, Step},
+    prompt::{Ask, Asked, Deletions, Question, Questions, Step},
 };
 
 /// What can be asked of a running device.
@@ -205,7 +205,7 @@ impl<C: Controls> Run<'_, C> {
 
     fn take(&mut self, steps: Vec<Step>) {
         // A question that is not open any more leaves the screen before anything else is said.
-        let open = self.questions.open().map(Asked::id);
+        let open = self.questions.open().map(Ask::id);
         if self.shown.is_some() && self.shown != open {
             let typed = steps.iter().any(|step| matches!(step, Step::Answer { .. }));
             self.shown = None;

@@ -254,7 +254,7 @@ async fn e19_without_an_answer_deletions_stay_held_and_once_fails() {
         ["deletions 1", "over true", "held 1 Some(60)", "told 2", "held 2 Some(60)", "Stopped"];
     assert_eq!(lines, told);
     let error = outcome.result.expect_err("deletions are held");
-    assert_eq!((error.exit, error.kind), (Exit::Failed, "brake"));
+    assert_eq!((error.exit, &*error.kind), (Exit::Failed, "brake"));
 }
 
 #[tokio::test]
@@ -286,6 +286,6 @@ async fn a_session_that_ends_by_itself_is_a_failure_with_its_cause() {
         Event::Error { kind: "io", message: "the disk is gone".into(), hint: String::new() };
     let outcome = play(NOTHING, vec![error, Event::Stopped]).await;
     let error = outcome.result.expect_err("stopped by itself");
-    assert_eq!((error.exit, error.kind), (Exit::Failed, "stopped"));
+    assert_eq!((error.exit, &*error.kind), (Exit::Failed, "stopped"));
     assert!(error.message.contains("the disk is gone"));
 }

@@ -55,10 +55,25 @@ pub(crate) fn parse(
 /// `2h`, with or without `ago`.
 fn ago(text: &str, now: u64) -> Option<u64> {
     let text = text.strip_suffix("ago").map_or(text, str::trim_end);
+    Some(now.saturating_sub(seconds(text)?.checked_mul(1000)?))
+}
+
+/// A span of time in seconds: `90s`, `5m`, `2h`, `1d`, `1w`.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn span(what: &str, text: &str) -> Result<u64, CommandError> {
+    seconds(text.trim()).ok_or_else(|| {
+        CommandError::usage("time", &format!("{what}: \"{text}\" is not a span of time"))
+            .hint("write for example 90s, 5m or 2h")
+    })
+}
+
+fn seconds(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let count: u64 =
         Some(digits).filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
-    let seconds = match text.get(digits.len()..)? {
+    let unit = match text.get(digits.len()..)? {
         "s" => 1,
         "m" | "min" => 60,
         "h" => 3_600,
@@ -66,7 +81,7 @@ fn ago(text: &str, now: u64) -> Option<u64> {
         "w" => 7 * 86_400,
         _ => return None,
     };
-    Some(now.saturating_sub(count.checked_mul(seconds)?.checked_mul(1000)?))
+    count.checked_mul(unit)
 }
 
 /// A time with its offset. Between time and offset there may be a space, as in what is shown.
@@ -104,6 +119,17 @@ mod tests {
 
     fn read(text: &str) -> Option<u64> {
         parse("--at", text, NOW, &berlin()).ok()
+    }
+
+    #[test]
+    fn spans() {
+        assert_eq!(span("x", "90s").ok(), Some(90));
+        assert_eq!((span("x", " 5m").ok(), span("x", "24h").ok()), (Some(300), Some(86_400)));
+        for bad in
+            ["", "5", "m", "-5m", "5 m", "5y", "99999999999999999999s", "9999999999999999999w"]
+        {
+            assert!(span("x", bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -158,7 +184,7 @@ mod tests {
             "2026-11-20 11:00[Europe/Berlin]",
         ] {
             let error = parse("--at", text, NOW, &berlin()).expect_err(text);
-            assert_eq!((error.kind, error.exit.code(), error.hints.len()), ("time", 2, 1));
+            assert_eq!((&*error.kind, error.exit.code(), error.hints.len()), ("time", 2, 1));
             assert!(error.message.starts_with("--at: "), "{}", error.message);
         }
     }

@@ -41,7 +41,7 @@ async fn main() -> Result<(), Failure> {
 async fn send(mut writer: LinkWriter, size: usize, count: usize) -> Result<(), link::LinkError> {
     let payload = vec![0x5a; size];
     for _ in 0..count {
-        writer.send(Channel::Folder, &payload).await?;
+        writer.send(Channel::Folder(0), &payload).await?;
     }
     writer.close().await;
     Ok(())

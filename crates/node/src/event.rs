@@ -178,6 +178,11 @@ pub enum Event {
         /// The path, as it was told.
         path: String,
     },
+    /// A change was made here that is not shared, since this device does not write to the folder.
+    LocalOnly {
+        /// Where.
+        path: RelPath,
+    },
     /// Something failed; the session goes on.
     Error {
         /// A stable word: `io`, `index`, `discovery`, `listen`, `protocol`, `address`.

@@ -40,6 +40,7 @@ impl HomeError {
             Self::State(StateError::NotADirectory(_)) => "not_a_directory",
             Self::State(StateError::Foreign(_) | StateError::OpenToOthers { .. }) => "permission",
             Self::State(StateError::NotAFile(_)) | Self::Key { .. } => "bad_key",
+            Self::State(StateError::Locked { .. }) => "in_use",
             _ => "io",
         }
     }
@@ -54,6 +55,9 @@ impl HomeError {
             )),
             Self::State(StateError::Foreign(_) | StateError::NotADirectory(_)) => {
                 Some("set KIN_HOME to a directory of yours".to_owned())
+            }
+            Self::State(StateError::Locked { .. }) => {
+                Some("wait until it has ended, or stop it".to_owned())
             }
             Self::State(StateError::NotAFile(path)) | Self::Key { path, .. } => Some(format!(
                 "restore it from a backup; without one, move {} away: a new key is a new device",
@@ -94,6 +98,11 @@ impl Home {
     #[must_use]
     pub fn device(&self) -> DeviceId {
         self.device.id()
+    }
+
+    /// The keys themselves, for the device that runs.
+    pub(crate) fn into_keys(self) -> (DeviceKey, InboxKey) {
+        (self.device, self.inbox)
     }
 
     /// The public half of the key that sealed envelopes are addressed to.

@@ -4,11 +4,14 @@
 //! It prints nothing and asks nobody: what happens comes out as [`Event`]s, and questions are answered
 //! through the [`Handle`]. [`Home`] is the identity that outlives a run.
 
+pub mod api;
 mod config;
+pub mod device;
 mod event;
 mod home;
 mod host;
 mod ignores;
+mod line;
 mod session;
 mod start;
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use folder::{
     PeerId,
-    engine::Options,
+    engine::{Mode, Options},
     history::Limits,
     index::{IndexError, SqliteIndex, set_aside},
 };
@@ -14,7 +14,8 @@ use wire::{Hash, record::BatchScope};
 
 use crate::{
     DeleteLimit, Event, QuestionId, SyncConfig,
-    host::{Host, SessionAuthority},
+    event::QuestionIds,
+    host::{FolderAuthority, FolderLink, FolderSender, Host},
     ignores,
     session::{self, SessionConfig, SessionEvent, SessionHandle},
 };
@@ -102,11 +103,13 @@ impl StartError {
 }
 
 /// What a person wishes of the engine.
-struct Wishes {
-    max_concurrent_transfers: usize,
-    max_deletes: DeleteLimit,
-    accept_deletes: bool,
-    history: Limits,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wishes {
+    pub(crate) max_concurrent_transfers: usize,
+    pub(crate) max_deletes: DeleteLimit,
+    pub(crate) accept_deletes: bool,
+    pub(crate) history: Limits,
+    pub(crate) mode: Mode,
 }
 
 /// A running device. Dropping it does not stop it.
@@ -166,8 +169,16 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         SessionConfig { name, port, port_is_required, peers, discovery, topic, admission };
     let (session, from_session) = session::start(session).await?;
     let (events, receiver) = mpsc::channel(EVENTS);
-    let wishes = Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history };
-    let opened = open(dir, excludes, &session, scope, &wishes, &events);
+    let wishes =
+        Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history, mode: Mode::Both };
+    let members = session.members();
+    let authority = FolderAuthority {
+        key: Arc::clone(session.key()),
+        writers: Box::new(move |author| members.borrow().contains_key(author)),
+        scope,
+        lasts: false,
+    };
+    let opened = open(dir, excludes, authority, session.questions().clone(), &wishes, &events);
     let host = match opened {
         Ok(host) => host,
         Err(error) => {
@@ -189,11 +200,12 @@ fn scope(topic: &str) -> BatchScope {
     }
 }
 
-fn open(
+/// Opens a folder and starts its threads. Takes as long as the disk does.
+pub(crate) fn open(
     dir: PathBuf,
     excludes: Vec<String>,
-    session: &SessionHandle,
-    scope: BatchScope,
+    authority: FolderAuthority,
+    questions: QuestionIds,
     wishes: &Wishes,
     events: &mpsc::Sender<Event>,
 ) -> Result<Host, StartError> {
@@ -229,10 +241,8 @@ fn open(
         brake: wishes.max_deletes,
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,
+        mode: wishes.mode,
     };
-    let authority =
-        SessionAuthority { key: Arc::clone(session.key()), members: session.members(), scope };
-    let questions = session.questions().clone();
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }
 
@@ -284,7 +294,8 @@ async fn pump(mut session: mpsc::Receiver<SessionEvent>, host: Host, events: mps
                 if let Some(before) = peers.insert(link.device, PeerId(last)) {
                     host.peer_down(before);
                 }
-                host.peer_up(PeerId(last), link);
+                let out = FolderSender { link: link.out, slot: 0 };
+                host.peer_up(PeerId(last), FolderLink { name: link.name, out, input: link.input });
             }
             SessionEvent::PeerDown { device, .. } => {
                 if let Some(peer) = peers.remove(&device) {

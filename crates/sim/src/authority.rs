@@ -1,12 +1,41 @@
-//! Signatures of the simulator.
+//! Signatures of the simulator, and who may write.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use folder::engine::Authority;
 use identity::DeviceId;
 use wire::{Hash, record::BatchScope};
 
+/// What a device holds to be the manifest: who may write. `None` in a session, where everybody may.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Manifest(Arc<Mutex<Option<BTreeSet<DeviceId>>>>);
+
+impl Manifest {
+    pub(crate) fn set(&self, writers: BTreeSet<DeviceId>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(writers);
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(Option<&BTreeSet<DeviceId>>) -> T) -> T {
+        question(self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+}
+
+/// The id of a device, by its number.
+pub(crate) fn device_id(number: usize) -> DeviceId {
+    let mut id = [0; 32];
+    id[0] = u8::try_from(number).unwrap_or(u8::MAX);
+    DeviceId(id)
+}
+
 /// Signs with a keyed hash: the simulator tries the engine, not Ed25519, and runs it a million times.
 #[derive(Debug)]
-pub(crate) struct SimAuthority(pub(crate) DeviceId);
+pub(crate) struct SimAuthority {
+    pub(crate) device: DeviceId,
+    pub(crate) manifest: Manifest,
+}
 
 fn sim_signature(author: &DeviceId, digest: &Hash) -> [u8; 64] {
     let half = Hash::derived("kinfold sim signature", &[&author.0, &digest.0]).0;
@@ -17,7 +46,7 @@ fn sim_signature(author: &DeviceId, digest: &Hash) -> [u8; 64] {
 
 impl Authority for SimAuthority {
     fn device(&self) -> DeviceId {
-        self.0
+        self.device
     }
 
     fn scope(&self) -> BatchScope {
@@ -25,10 +54,18 @@ impl Authority for SimAuthority {
     }
 
     fn sign(&self, digest: &Hash) -> [u8; 64] {
-        sim_signature(&self.0, digest)
+        sim_signature(&self.device, digest)
     }
 
     fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
-        sim_signature(author, digest) == *signature
+        self.may_write(author) && sim_signature(author, digest) == *signature
+    }
+
+    fn may_write(&self, device: &DeviceId) -> bool {
+        self.manifest.ask(|writers| writers.is_none_or(|writers| writers.contains(device)))
+    }
+
+    fn lasts(&self) -> bool {
+        self.manifest.ask(|writers| writers.is_some())
     }
 }

@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use folder::{
     content::ChunkList,
-    index::{ChunkSource, Index, IndexError, Intent, Known, MemIndex, Row, Totals},
+    index::{ChunkSource, Index, IndexError, Intent, Known, MemIndex, Row, Seal, Sealed, Totals},
 };
+use identity::DeviceId;
 use tree::{Disk, Listing, Place, ReadFile, Stat, WriteFile};
 use wire::{
     Hash, RelPath,
@@ -100,7 +101,7 @@ impl Index for SimIndex {
             && let (Some(before), Some(now)) = (newest(&old.known), newest(&row.known))
             && before > now
         {
-            return self.inner.put(path, &Row { known: old.known, here: row.here.clone() });
+            return self.inner.put(path, &Row { known: old.known, ..row.clone() });
         }
         self.inner.put(path, row)
     }
@@ -179,6 +180,30 @@ impl Index for SimIndex {
 
     fn put_meta(&mut self, key: &str, value: &[u8]) -> Result<(), IndexError> {
         self.inner.put_meta(key, value)
+    }
+
+    fn locals(&mut self) -> Result<Vec<RelPath>, IndexError> {
+        self.inner.locals()
+    }
+
+    fn put_seal(&mut self, seal: &Seal, records: &[(Hash, u32)]) -> Result<(), IndexError> {
+        self.inner.put_seal(seal, records)
+    }
+
+    fn sealed(&mut self, record: &Hash) -> Result<Vec<Sealed>, IndexError> {
+        self.inner.sealed(record)
+    }
+
+    fn seal(&mut self, seal: u64) -> Result<Option<Seal>, IndexError> {
+        self.inner.seal(seal)
+    }
+
+    fn unseal(&mut self, record: &Hash) -> Result<(), IndexError> {
+        self.inner.unseal(record)
+    }
+
+    fn sealers(&mut self) -> Result<Vec<DeviceId>, IndexError> {
+        self.inner.sealers()
     }
 
     fn commit(&mut self) -> Result<(), IndexError> {

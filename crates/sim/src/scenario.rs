@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use folder::{
     brake::Limit,
-    engine::{Event, Input},
+    engine::{Event, Input, LocalKind, Mode},
     ignore::Ignore,
     index::{Index as _, MemStore, Row},
 };
@@ -16,6 +16,7 @@ use wire::{RelPath, sync::Message, version::ReplicaId};
 
 pub use crate::world::Sent;
 use crate::{
+    authority::device_id,
     disk::{Node, VirtualDisk},
     history::Edit,
     world::World,
@@ -58,6 +59,60 @@ impl Scenario {
         }
         scenario.settle();
         scenario
+    }
+
+    /// As [`Self::linked`], in a group that lasts: the devices with these numbers may write.
+    #[must_use]
+    pub fn group(seed: u64, devices: usize, writers: &[usize]) -> Self {
+        let mut scenario = Self::new(seed, devices);
+        for device in 0..devices {
+            scenario.hears(device, writers);
+            scenario.start(device);
+        }
+        for device in 1..devices {
+            scenario.link(device - 1, device);
+        }
+        scenario.settle();
+        scenario
+    }
+
+    /// A device hears that those with these numbers may write now, and nobody else.
+    pub fn hears(&mut self, device: usize, writers: &[usize]) {
+        let writers = writers.iter().map(|number| device_id(*number)).collect();
+        self.world.devices[device].manifest.set(writers);
+        let run = self.world.devices[device].run;
+        well(self.world.input(device, run, Input::MembersChanged));
+    }
+
+    /// Every device hears so.
+    pub fn all_hear(&mut self, writers: &[usize]) {
+        (0..self.devices()).for_each(|device| self.hears(device, writers));
+    }
+
+    /// Which way changes go on a device, from its next start on.
+    pub fn mode(&mut self, device: usize, mode: Mode) {
+        self.world.devices[device].mode = mode;
+    }
+
+    /// A person gives something to a device's engine.
+    pub fn tell(&mut self, device: usize, input: Input) {
+        let run = self.world.devices[device].run;
+        well(self.world.input(device, run, input));
+    }
+
+    /// What a running device has changed and does not share.
+    pub fn local_changes(&mut self, device: usize) -> Vec<(String, LocalKind)> {
+        let Some(engine) = &mut self.world.devices[device].engine else { return Vec::new() };
+        let changes = engine.local_changes().unwrap_or_default();
+        changes.into_iter().map(|change| (change.path.to_string(), change.kind)).collect()
+    }
+
+    /// What others have changed and a running device does not take.
+    #[must_use]
+    pub fn held_back(&self, device: usize) -> Vec<String> {
+        let engine = self.world.devices[device].engine.as_ref();
+        let held = engine.into_iter().flat_map(folder::Engine::held_back);
+        held.map(ToString::to_string).collect()
     }
 
     /// How many devices there are.
@@ -183,6 +238,18 @@ impl Scenario {
     pub fn run(&mut self, millis: u64) {
         let end = self.world.now + millis;
         well(self.world.run_until(end));
+    }
+
+    /// Much time passes at once: what is due meanwhile comes after it.
+    pub fn skip(&mut self, millis: u64) {
+        self.world.now += millis;
+    }
+
+    /// Puts all that a device has, which does not run, on another machine: the disk is the same, what its
+    /// index is bound to is not (rule E1).
+    pub fn move_machine(&mut self, device: usize) {
+        assert!(!self.is_running(device), "a running device cannot be moved");
+        self.world.devices[device].binding.push(1);
     }
 
     /// Lets time pass until nothing happens any more.

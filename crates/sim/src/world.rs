@@ -10,17 +10,16 @@ use std::{
 use folder::{
     Engine, Now, PeerId,
     brake::Limit,
-    engine::{AppliedKind, Effect, Event, Input, Options},
+    engine::{AppliedKind, Effect, Event, Input, Mode, Options},
     history::Limits,
     ignore::Ignore,
     index::{MemIndex, MemStore},
     jobs::{self, Done, Job},
 };
-use identity::DeviceId;
 use wire::{RelPath, sync::Message};
 
 use crate::{
-    authority::SimAuthority,
+    authority::{Manifest, SimAuthority, device_id},
     disk::{Fold, Held, MachineCopy, VirtualDisk},
     fault::{Fault, Faults},
     history::{Edit, Written},
@@ -45,6 +44,10 @@ pub(crate) struct Device {
     pub(crate) ignore: Ignore,
     /// How many deletions go without a question (rule E19).
     pub(crate) brake: Limit,
+    /// Who may write, as far as this device has heard.
+    pub(crate) manifest: Manifest,
+    /// Which way changes go from the next run on.
+    pub(crate) mode: Mode,
     /// True if the next run agrees beforehand to deletions.
     pub(crate) accept_deletes: bool,
     /// The question about deletions that is open.
@@ -218,6 +221,8 @@ impl World {
                 binding: number.to_le_bytes().to_vec(),
                 ignore: Ignore::none(),
                 brake: Limit::OFF,
+                manifest: Manifest::default(),
+                mode: Mode::Both,
                 accept_deletes: false,
                 braked: None,
                 events: Vec::new(),
@@ -374,8 +379,6 @@ impl World {
         self.note(&format!("{number} starts"));
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
-        let mut id = [0; 32];
-        id[0] = u8::try_from(number).unwrap_or(u8::MAX);
         let options = Options {
             ignore: self.devices[number].ignore.clone(),
             max_transfers: 2,
@@ -384,10 +387,13 @@ impl World {
             brake: self.devices[number].brake,
             accept_deletes: self.devices[number].accept_deletes,
             history: Limits::default(),
+            mode: self.devices[number].mode,
         };
         self.devices[number].disk.restore_power();
         let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);
-        let engine = Engine::open(index, SimAuthority(DeviceId(id)), options)
+        let manifest = self.devices[number].manifest.clone();
+        let authority = SimAuthority { device: device_id(number), manifest };
+        let engine = Engine::open(index, authority, options)
             .map_err(|error| format!("the engine failed: {error}"))?;
         let device = &mut self.devices[number];
         device.run += 1;

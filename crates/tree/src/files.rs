@@ -79,6 +79,32 @@ pub fn read_secret_file(path: &Path) -> Result<Vec<u8>, FileError> {
     })
 }
 
+/// Reads what a process has handed over by the pipe of this number, to its end: text of at most `limit`
+/// bytes.
+///
+/// # Errors
+/// If there is no such pipe, or what is in it is too long or no text.
+pub fn read_inherited(fd: u32, limit: usize) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, format!("/dev/fd/{fd}"), flags, Mode::empty())?;
+    if sys::lstat_handle(fd.as_fd())?.file_type != FileType::Fifo {
+        return Err(io::Error::other("this is no pipe"));
+    }
+    let mut bytes = vec![0; limit + 1];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::read(&fd, rest)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    if filled > limit {
+        return Err(io::Error::other("this is too long"));
+    }
+    bytes.truncate(filled);
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
+
 fn read(
     path: &Path,
     limit: usize,

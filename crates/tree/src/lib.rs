@@ -16,13 +16,15 @@ mod files;
 mod open;
 mod root;
 mod state;
+mod state_lock;
 mod sys;
 mod watch;
 
 pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
-pub use files::{FileError, read_config, read_secret_file};
+pub use files::{FileError, read_config, read_inherited, read_secret_file};
 pub use open::{OpenError, RootGone, file_identity, machine_id};
 pub use root::Root;
-pub use state::{StateDir, StateError};
+pub use state::{StateDir, StateError, make_folder_dir};
+pub use state_lock::{Socket, StateLock, fits_socket, is_private_dir, own_user};
 pub use watch::{Hint, WatchError, Watcher};

@@ -371,7 +371,7 @@ fn open_own_state(
     Ok((kin, raw))
 }
 
-fn read_pid(lock: BorrowedFd<'_>) -> Option<u32> {
+pub(crate) fn read_pid(lock: BorrowedFd<'_>) -> Option<u32> {
     let mut text = [0; MAX_LOCK];
     let read = sys::read_full(lock, &mut text, 0).ok()?;
     std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()

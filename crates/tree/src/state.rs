@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, CWD, FileType, Mode, OFlags},
     io::Errno,
 };
@@ -46,16 +46,28 @@ pub enum StateError {
     /// A link, directory, device or the like where a file belongs, or one that is far too large.
     #[error("{} is not a file of ours", .0.display())]
     NotAFile(PathBuf),
+    /// Another process has its lock.
+    #[error("another kin is using this device's state in {}{}", .path.display(), process(*.pid))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process, if it could be read.
+        pid: Option<u32>,
+    },
     /// Anything else.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// "open", "read" or "write".
+        /// "open", "read", "write" and the like.
         doing: &'static str,
         /// Which.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
 /// A directory of this user's, held open.
@@ -76,7 +88,7 @@ impl StateDir {
             Some(Errno::NOTDIR | Errno::EXIST) => StateError::NotADirectory(path.to_owned()),
             _ => StateError::Io { doing: "open", path: path.to_owned(), source },
         };
-        make_dirs(path).map_err(fail)?;
+        make_dirs(path, Mode::from_raw_mode(0o700)).map_err(fail)?;
         // A link to a directory is a user's way to keep it elsewhere.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir =
@@ -97,6 +109,10 @@ impl StateDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// Reads a file of at most 64 KiB; `None` if it is not there. The caller wraps secrets in a type that
@@ -154,33 +170,77 @@ impl StateDir {
         }
     }
 
+    /// Puts a file (0600) in the place of what is there, whole and durable.
+    ///
+    /// # Errors
+    /// As the system calls; what was there is there still.
+    pub fn replace(&self, name: &str, contents: &[u8]) -> Result<(), StateError> {
+        let fail = |source| StateError::Io { doing: "write", path: self.path.join(name), source };
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let draft = format!(".new-{name}-{}-{number}", std::process::id());
+        let placed = self.draft(&draft, contents).and_then(|()| {
+            rustix::fs::renameat(&self.dir, draft.as_str(), &self.dir, name)?;
+            Ok(rustix::fs::fsync(&self.dir)?)
+        });
+        if placed.is_err() {
+            let _ = rustix::fs::unlinkat(&self.dir, draft.as_str(), AtFlags::empty());
+        }
+        placed.map_err(fail)
+    }
+
+    /// Removes a file, durably; nothing if it is not there.
+    ///
+    /// # Errors
+    /// As the system calls.
+    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+        let fail = |source| StateError::Io { doing: "remove", path: self.path.join(name), source };
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) => rustix::fs::fsync(&self.dir).map_err(|error| fail(error.into())),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(fail(error.into())),
+        }
+    }
+
     fn place(&self, draft: &str, name: &str, contents: &[u8]) -> io::Result<()> {
+        self.draft(draft, contents)?;
+        let (from, to) = ((self.dir.as_fd(), draft), (self.dir.as_fd(), name));
+        // Nobody is kept out by a lock here.
+        sys::rename_new(self.caps, from, to, false)?;
+        Ok(rustix::fs::fsync(&self.dir)?)
+    }
+
+    fn draft(&self, draft: &str, contents: &[u8]) -> io::Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.dir, draft, flags, Mode::from_raw_mode(0o600))?;
         // What a process of the same number left before may have had other rights.
         rustix::fs::fchmod(&fd, sys::mode_bits(0o600))?;
         sys::write_full(fd.as_fd(), contents, 0)?;
-        rustix::fs::fsync(&fd)?;
-        let (from, to) = ((self.dir.as_fd(), draft), (self.dir.as_fd(), name));
-        // Nobody is kept out by a lock here.
-        sys::rename_new(self.caps, from, to, false)?;
-        Ok(rustix::fs::fsync(&self.dir)?)
+        Ok(rustix::fs::fsync(&fd)?)
     }
 }
 
-/// `mkdir -p`, each new directory 0700.
-fn make_dirs(path: &Path) -> io::Result<()> {
+/// Makes a directory for a folder that comes here, and those it lies in, as the umask allows; nothing if it is
+/// there.
+///
+/// # Errors
+/// As the system calls.
+pub fn make_folder_dir(path: &Path) -> io::Result<()> {
+    make_dirs(path, Mode::from_raw_mode(0o777))
+}
+
+/// `mkdir -p`.
+fn make_dirs(path: &Path, mode: Mode) -> io::Result<()> {
     let mut missing = Vec::new();
     for dir in path.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
-        match rustix::fs::mkdirat(CWD, dir, Mode::from_raw_mode(0o700)) {
+        match rustix::fs::mkdirat(CWD, dir, mode) {
             Ok(()) | Err(Errno::EXIST) => break,
             Err(Errno::NOENT) => missing.push(dir),
             Err(error) => return Err(error.into()),
         }
     }
     for dir in missing.into_iter().rev() {
-        match rustix::fs::mkdirat(CWD, dir, Mode::from_raw_mode(0o700)) {
+        match rustix::fs::mkdirat(CWD, dir, mode) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }

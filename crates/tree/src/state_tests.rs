@@ -118,3 +118,16 @@ fn a_directory_behind_a_link_is_followed() {
     let linked = StateDir::open(&top.path().join("link")).expect("is followed");
     assert!(linked.read("key").expect("can be read").is_some());
 }
+
+#[test]
+fn a_file_is_replaced_whole_and_removed() {
+    let top = tempdir().expect("there is room");
+    let state = StateDir::open(top.path()).expect("can be made");
+    state.replace("file", b"first").expect("can be made");
+    state.replace("file", b"second").expect("can be replaced");
+    assert_eq!(state.read("file").expect("can be read").as_deref(), Some(&b"second"[..]));
+    assert_eq!(fs::read_dir(top.path()).expect("can be listed").count(), 1, "no draft is left");
+    state.remove("file").expect("can be removed");
+    state.remove("file").expect("is nothing to do");
+    assert!(state.read("file").expect("can be asked").is_none());
+}

@@ -15,39 +15,46 @@ pub const MAX_FRAME: usize = 2 * 1024 * 1024;
 
 /// What a frame's payload belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub enum Channel {
-    /// Ceremonies, membership, goodbye: [`crate::session`].
-    Session = 0,
-    /// One folder's records and contents: [`crate::sync`].
-    Folder = 1,
+    /// Ceremonies, membership, goodbye: [`crate::session`]. 0 in the header.
+    Session,
+    /// One folder's records and contents: [`crate::sync`]. The sender's number for the folder, at most
+    /// [`MAX_SLOT`]; one more than that in the header. `kin sync`, which has one folder, uses 0.
+    Folder(u8),
 }
+
+/// Highest number of a folder's channel on a link.
+pub const MAX_SLOT: u8 = 254;
 
 /// Makes the header of a frame.
 ///
 /// # Errors
-/// If `payload_len` is over [`MAX_FRAME`].
+/// If `payload_len` is over [`MAX_FRAME`], or the channel over [`MAX_SLOT`].
 pub fn encode_header(channel: Channel, payload_len: usize) -> Result<[u8; HEADER_LEN], WireError> {
     let too_large = || WireError::TooLarge { len: payload_len as u64, limit: MAX_FRAME as u64 };
     if payload_len > MAX_FRAME {
         return Err(too_large());
     }
     let len = u32::try_from(payload_len).map_err(|_| too_large())?.to_be_bytes();
-    Ok([len[0], len[1], len[2], len[3], channel as u8])
+    let channel = match channel {
+        Channel::Session => 0,
+        Channel::Folder(slot) if slot <= MAX_SLOT => slot + 1,
+        Channel::Folder(_) => return Err(WireError::field("channel", "over its limit")),
+    };
+    Ok([len[0], len[1], len[2], len[3], channel])
 }
 
 /// Reads the header of a frame: its channel and the length of its payload, at most `limit`.
 ///
 /// # Errors
-/// If the channel is unknown or the length over the limit.
+/// If the length is over the limit.
 pub fn decode_header(
     header: [u8; HEADER_LEN],
     limit: usize,
 ) -> Result<(Channel, usize), WireError> {
     let channel = match header[4] {
         0 => Channel::Session,
-        1 => Channel::Folder,
-        _ => return Err(WireError::field("channel", "unknown")),
+        slot => Channel::Folder(slot - 1),
     };
     let len = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
     if len > limit {
@@ -62,10 +69,13 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_are_bounded() {
-        let header = encode_header(Channel::Folder, 70_000).expect("in bounds");
-        assert_eq!(decode_header(header, MAX_FRAME), Ok((Channel::Folder, 70_000)));
+        for channel in [Channel::Session, Channel::Folder(0), Channel::Folder(MAX_SLOT)] {
+            let header = encode_header(channel, 70_000).expect("in bounds");
+            assert_eq!(decode_header(header, MAX_FRAME), Ok((channel, 70_000)));
+        }
+        let header = encode_header(Channel::Folder(0), 70_000).expect("in bounds");
         assert!(decode_header(header, MAX_STRANGER_FRAME).is_err());
         assert!(encode_header(Channel::Session, MAX_FRAME + 1).is_err());
-        assert!(decode_header([0, 0, 0, 0, 9], MAX_FRAME).is_err());
+        assert!(encode_header(Channel::Folder(MAX_SLOT + 1), 0).is_err());
     }
 }

@@ -5,6 +5,7 @@
 //! have to check again.
 
 mod bounds;
+pub mod device;
 pub mod frame;
 pub mod hash;
 pub mod membership;

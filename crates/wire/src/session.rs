@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use identity::{DeviceId, InboxId};
 
-use crate::{WireError, frame::MAX_STRANGER_FRAME};
+use crate::{WireError, device, frame::MAX_STRANGER_FRAME};
 
 mod codec;
 mod name;
@@ -164,6 +164,8 @@ pub enum Message {
     },
     /// The sender lives. No answer; each side sends it when it has sent nothing else for a while.
     Alive,
+    /// Between devices that outlive a run; never in a session of `kin sync`.
+    Device(device::Message),
 }
 
 impl Message {

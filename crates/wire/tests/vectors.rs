@@ -63,7 +63,7 @@ fn records() -> [SignedRecord; 3] {
 fn the_vectors_in_the_document_are_what_the_code_makes() {
     let mut made = BTreeMap::new();
     let mut add = |name: &str, value: &[u8]| made.insert(name.to_owned(), hex(value));
-    add("frame_header", &encode_header(Channel::Folder, 70_000).unwrap());
+    add("frame_header", &encode_header(Channel::Folder(0), 70_000).unwrap());
     add("session_standing", &session::Message::Standing { known: true }.encode());
     add("session_alive", &session::Message::Alive.encode());
     add("sync_hello", &sync::Message::Hello { replica: ONE }.encode());

@@ -34,6 +34,45 @@ pub trait Authority: Send {
     fn sign(&self, digest: &Hash) -> [u8; 64];
     /// True if `author` may write and signed these 32 bytes.
     fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool;
+    /// True if a device, this one or another, may write under the present manifest (rule T15).
+    fn may_write(&self, device: &DeviceId) -> bool;
+    /// True if keys and membership outlive this run, so that signatures are worth keeping: a group, not
+    /// a session.
+    fn lasts(&self) -> bool {
+        false
+    }
+}
+
+/// Which way changes go, on this device's own wish.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Mode {
+    /// Both ways, as far as this device may write.
+    #[default]
+    Both,
+    /// What is changed here stays here.
+    ReceiveOnly,
+    /// What is changed elsewhere is known and passed on, but not applied here.
+    SendOnly,
+}
+
+/// What was changed here and is not shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LocalKind {
+    /// Something is here that the others do not have.
+    Added,
+    /// It is otherwise than with the others.
+    Edited,
+    /// It is not here any more.
+    Deleted,
+}
+
+/// A change made here that is not shared ([`Engine::local_changes`](super::Engine::local_changes)).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalChange {
+    /// Where.
+    pub path: RelPath,
+    /// What.
+    pub kind: LocalKind,
 }
 
 /// What the engine is told.
@@ -70,6 +109,20 @@ pub enum Input {
     AcceptDeletes {
         /// Its number.
         id: u32,
+    },
+    /// Who may write has changed: [`Authority`] answers by the new manifest from now on.
+    MembersChanged,
+    /// Puts back what others have at these paths and below, in place of what was changed only here; all
+    /// such paths if there are none. What was here goes to history.
+    Revert {
+        /// Where.
+        paths: Vec<RelPath>,
+    },
+    /// [`Mode::SendOnly`]: what is here at these paths and below is to count, in place of what others
+    /// have; all paths that differ if there are none.
+    Override {
+        /// Where.
+        paths: Vec<RelPath>,
     },
     /// Time passed (see [`Engine::next_wake`]), or a link drained.
     Tick,
@@ -173,6 +226,17 @@ pub enum Event {
         /// The path, as it was told.
         path: String,
     },
+    /// A change was made here that is not shared, since this device does not write to the folder.
+    LocalOnly(LocalChange),
+    /// A change was refused: it was signed for by a device that may not write here, or not any more.
+    Refused {
+        /// Where.
+        path: RelPath,
+        /// Name of the peer that sent it, perhaps in good faith.
+        from: String,
+        /// Who signed, by its own account.
+        author: DeviceId,
+    },
     /// Work goes on.
     Progress(Progress),
     /// This device and every connected peer agree, durably (rule E25).
@@ -185,6 +249,8 @@ pub enum Event {
         peers: usize,
         /// Paths that were skipped and are not mended: all others are in step.
         skipped: u64,
+        /// Paths that differ here because this device does not write, or takes nothing.
+        apart: u64,
     },
     /// This replica took a new id (rule E1); why, in words.
     NewReplica {
@@ -223,6 +289,8 @@ pub struct Options {
     pub accept_deletes: bool,
     /// How much of what was replaced and deleted is kept (rule E17).
     pub history: Limits,
+    /// Which way changes go.
+    pub mode: Mode,
 }
 
 /// Why the engine cannot go on. Nothing is lost: files are as the index last durably said, or newer.

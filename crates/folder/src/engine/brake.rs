@@ -99,6 +99,11 @@ impl Brake {
         Self { window, accepting, ..Self::default() }
     }
 
+    /// A person has asked for so many deletions.
+    pub(super) fn allow(&mut self, files: u64) {
+        self.allowed = self.allowed.saturating_add(files);
+    }
+
     /// True while deletions are held.
     pub(super) fn is_on(&self) -> bool {
         self.held.is_some()
@@ -488,7 +493,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             for path in self.brake.found.clone() {
                 let row = self.row(&path)?;
                 if self.prune(&path, row.clone())? {
-                    self.count_below(&path, &row, &mut contents)?;
+                    // What is not shared is deleted nowhere else.
+                    if self.publishes() {
+                        self.count_below(&path, &row, &mut contents)?;
+                    }
                 } else {
                     counted.insert(path);
                 }

@@ -23,7 +23,7 @@ use super::{
     report::{Trouble, remedy},
 };
 use crate::{
-    decide::{Decision, Keep, body_here, decide},
+    decide::{Decision, Keep, body_here},
     index::{Here, Index, Intent, IntentKind, Row},
     jobs::{Change, Changed, Expected, Job, Making, Room, StagedFrom, What},
 };
@@ -137,11 +137,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// True if what is here is an edit that lost, or nobody can tell: then it is never cleared away (rule
     /// E17).
     fn has_lost(&mut self, path: &RelPath, here: &Here) -> bool {
-        let siblings = self.row(path).and_then(|row| Self::siblings(&row));
-        let below = self.has_live_children(path);
-        let (Ok(siblings), Ok(below)) = (siblings, below) else { return true };
+        let row = self.row(path).map(|row| Row { here: Some(here.clone()), ..row });
+        let Ok(decision) = row.and_then(|row| self.decision(path, &row)) else { return true };
         matches!(
-            decide(&siblings, Some(here), below),
+            decision,
             Decision::Place { keep: Keep::Copy(_) } | Decision::MakeDir { keep: Keep::Copy(_), .. }
         )
     }
@@ -264,10 +263,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for _ in 0..MAX_GROUP {
             let Some(path) = self.brake.cleared.pop_last() else { break };
             let row = self.row(&path)?;
-            let siblings = Self::siblings(&row)?;
-            let below = self.has_live_children(&path)?;
             let Some(here) = row.here.as_ref() else { continue };
-            match decide(&siblings, Some(here), below) {
+            match self.decision(&path, &row)? {
                 Decision::Remove => {
                     let swap = self.group.draw_swap();
                     let content = body_here(here).content();
@@ -390,6 +387,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let from = from.clone();
             self.after_commit.push(Event::Conflict { path: path.clone(), copy, from });
         }
+        Self::local_is_over(&mut row)?;
         self.put(path, &row)?;
         self.mended_of(path, Trouble::Apply);
         self.learn.wake(path);

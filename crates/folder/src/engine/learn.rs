@@ -14,8 +14,9 @@ use super::{
     Authority, Engine, EngineError, PathSet, Paths, PeerId, Queue, known_of, report::Trouble,
 };
 use crate::{
-    decide::{Decision, Keep, decide},
+    decide::{Decision, Keep},
     index::Index,
+    siblings::Siblings,
 };
 
 /// Paths decided in one go, so that messages and jobs are not kept waiting.
@@ -176,6 +177,12 @@ impl Learn {
         self.queued.contains(path) || self.blocked.contains_key(path)
     }
 
+    /// Decides a path again at a time; it is not in step until then.
+    pub(super) fn reconcile_at(&mut self, path: RelPath, time: u64) {
+        self.racing.insert(path.clone());
+        self.blocked.insert(path, time);
+    }
+
     pub(super) fn is_queued(&self, path: &RelPath) -> bool {
         self.queued.contains(path)
     }
@@ -188,7 +195,7 @@ pub(super) fn copy_path(path: &RelPath, loser: &SignedRecord) -> RelPath {
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
-    /// Merges a record that a peer's batch vouches for.
+    /// Merges a record that a peer's batch vouches for. True if it is known now.
     pub(super) fn learn_record(
         &mut self,
         peer: PeerId,
@@ -206,12 +213,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         self.note_latest(dot, record.hash);
         let mut row = self.row(&path)?;
-        let mut siblings = Self::siblings(&row)?;
+        let mut siblings = Self::shared(&row)?;
         let content = record.record.body.content();
+        let hash = record.hash;
+        let is_known = |siblings: &Siblings| siblings.records().iter().any(|it| it.hash == hash);
         if !siblings.learn(record) {
-            return Ok(false);
+            return Ok(is_known(&siblings));
         }
         row.known = known_of(&siblings);
+        row.local.take_if(|local| local.hash == hash);
         self.put(&path, &row)?;
         if siblings.is_live() {
             self.learn.is_live_at(&path);
@@ -224,7 +234,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         self.learn.origin.insert(path.clone(), peer);
         self.learn.reconcile(path);
-        Ok(true)
+        Ok(is_known(&siblings))
     }
 
     /// Decides what is queued, as far as is good for one go.
@@ -265,7 +275,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return Ok(());
         }
         let mut row = self.row(path)?;
-        let siblings = Self::siblings(&row)?;
+        let mut siblings = Self::siblings(&row)?;
         if self.stays_held(path, &mut row, &siblings)? {
             return Ok(());
         }
@@ -282,7 +292,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if here_dir {
             self.learn.dir_is_ready(path);
         }
-        let decision = decide(&siblings, row.here.as_ref(), below);
+        let decision = self.decide_here(path, &mut row, &mut siblings, below)?;
         let is_made = matches!(decision, Decision::MakeDir { implied: true, .. });
         if is_made || here_dir && !is_dir {
             self.learn.hollow.insert(path.clone());
@@ -301,10 +311,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 }
             }
             Decision::Adopt => {
-                if let (Some(here), Some(winner)) = (&mut row.here, siblings.winner()) {
+                if let Some(here) = &mut row.here {
                     if below {
                         here.implied = true;
-                    } else {
+                    } else if let Some(winner) = siblings.winner() {
                         here.implied = false;
                         here.base.join(&winner.record.version);
                         here.shown = winner.hash.head();
@@ -356,7 +366,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         loser: &SignedRecord,
     ) -> Result<bool, EngineError> {
         let copy = copy_path(path, loser);
-        Ok(self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty()))
+        Ok(self.index.row(&copy)?.is_some_and(|row| !row.known.is_empty() || row.local.is_some()))
     }
 
     /// The path of the conflict copy that a losing edit needs, and the edit; `None` if history will do.
@@ -401,7 +411,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let row = self.row(&parent)?;
         let Some(here) = row.here.as_ref() else { return Ok(()) };
         let siblings = Self::siblings(&row)?;
-        if here.implied || siblings.winner().is_some_and(|it| it.record.body != Body::Dir) {
+        if here.implied || siblings.winner().is_none_or(|it| it.record.body != Body::Dir) {
             self.learn.reconcile(parent);
         }
         Ok(())

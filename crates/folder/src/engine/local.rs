@@ -3,7 +3,11 @@
 
 use bytes::Bytes;
 use tree::{FileKind, Stat};
-use wire::{Hash, RelPath, record::Body, version::VersionVector};
+use wire::{
+    Hash, RelPath,
+    record::{Body, Record},
+    version::{ReplicaId, VersionVector},
+};
 
 use super::{Authority, Change, Engine, EngineError, report::Trouble, scan::VANISHED_MS};
 use crate::{
@@ -216,7 +220,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         match (before, siblings.winner()) {
             (Some(before), winner) => {
                 let path = winner.map(|winner| winner.record.path.clone()).unwrap_or_default();
-                let shown = Row { known: row.known.clone(), here: Some(before.clone()) };
+                let shown = Row { here: Some(before.clone()), ..row.clone() };
                 self.seen_here(&path, &shown)
             }
             // Something new where a deletion was applied is made knowing of it. In the first scan of a
@@ -372,6 +376,25 @@ impl<I: Index, A: Authority> Engine<I, A> {
 }
 
 impl Change {
+    /// What a record said, without what its author's replica `old` said after the counter `agreed`.
+    pub(super) fn again(mine: Record, old: ReplicaId, agreed: u64) -> Self {
+        let entries = mine.version.entries().iter().copied();
+        let seen: Vec<_> = entries
+            .filter_map(|(id, counter)| {
+                if id == old {
+                    (agreed > 0).then_some((id, counter.min(agreed)))
+                } else {
+                    Some((id, counter))
+                }
+            })
+            .collect();
+        let seen = VersionVector::from_entries(seen).unwrap_or_default();
+        // Whose contents were said before is known there: only its metadata is said again.
+        let content_dot = Some(mine.content_dot).filter(|dot| seen.has_seen(*dot));
+        let (body, mode, mtime) = (mine.body, mine.mode, mine.mtime);
+        Self { body, mode, mtime, seen, content_dot, found: false, inline: None }
+    }
+
     fn metadata(
         body: Body,
         stat: Stat,

@@ -8,15 +8,15 @@
 //!
 //! The parts: `scan` (what the disk says), `learn` (what peers say, and what follows), `peer` (comparing
 //! records), `fetch` (bringing contents), `serve` (giving them), `group` (applying), `recover` (after a
-//! stop in between), `replica` (who this is).
+//! stop in between), `counters` (who this is).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use wire::{
     Hash, RelPath,
-    record::{Body, MAX_SUPERSEDED, Record, SignedRecord, batch_digest, merkle_root},
-    sync::{Batch, Fingerprint, Message, Status},
+    record::{Body, MAX_SUPERSEDED, Record, SignedRecord},
+    sync::{Fingerprint, Message, Status},
     version::{Dot, ReplicaId, VersionVector},
 };
 
@@ -27,6 +27,7 @@ use crate::{
     siblings::Siblings,
 };
 
+mod apart;
 mod api;
 mod brake;
 mod counters;
@@ -38,8 +39,8 @@ mod local;
 mod peer;
 mod push;
 mod recover;
-mod replica;
 mod report;
+mod roles;
 mod scan;
 mod serve;
 mod swapped;
@@ -48,7 +49,8 @@ mod transfer;
 use counters::{Counters, pack, unpack};
 
 pub use api::{
-    AppliedKind, Authority, Effect, EngineError, Event, Input, Now, Options, PeerId, Progress,
+    AppliedKind, Authority, Effect, EngineError, Event, Input, LocalChange, LocalKind, Mode, Now,
+    Options, PeerId, Progress,
 };
 
 /// Counters are reserved on disk in blocks of this many (rule E1).
@@ -107,6 +109,7 @@ pub struct Engine<I, A> {
     group: group::Groups,
     swaps: swapped::Swaps,
     keeping: keeping::Keeping,
+    roles: roles::Roles,
     requests: u32,
     /// No new group is begun any more.
     stopping: bool,
@@ -120,7 +123,7 @@ pub struct Engine<I, A> {
     last_progress: u64,
     last_told: u64,
     /// What was agreed on, and with whom, when that was last told.
-    told_in_sync: Option<(Fingerprint, Vec<PeerId>, u64)>,
+    told_in_sync: Option<(Fingerprint, Vec<PeerId>, u64, u64)>,
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
@@ -184,6 +187,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             group: group::Groups::new(entropy.draw()),
             swaps: swapped::Swaps::default(),
             keeping: keeping::Keeping::default(),
+            roles: roles::Roles::default(),
             entropy,
             requests: 0,
             stopping: false,
@@ -212,7 +216,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, EngineError> {
         self.now = now;
         match input {
-            Input::Start => self.start(),
+            Input::Start => {
+                self.members_changed()?;
+                self.start();
+            }
             Input::PeerUp { peer, name } => self.peer_up(peer, name)?,
             Input::PeerDown { peer } => self.peer_down(peer),
             Input::Message { peer, message } => self.message(peer, message)?,
@@ -220,6 +227,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Input::Hints(paths) => self.hints(paths),
             Input::Overflow => self.rescan(),
             Input::AcceptDeletes { id } => self.accept_deletes(id)?,
+            Input::MembersChanged => self.members_changed()?,
+            Input::Revert { paths } => self.revert(&paths)?,
+            Input::Override { paths } => self.override_others(&paths)?,
             Input::Tick => {}
         }
         self.go_on()?;
@@ -390,14 +400,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.brake.has_agreed();
             // Once for each state and set of peers: coming to rest again is no news.
             let skipped = self.reports.count();
-            let told = Some((status.root, self.peers.keys().copied().collect(), skipped));
+            let apart = self.apart()?;
+            let told = Some((status.root, self.peers.keys().copied().collect(), skipped, apart));
             if self.told_in_sync != told {
                 self.told_in_sync = told;
                 // Goes to disk with the next commit: an older value only says more again than it must.
                 self.index.put_meta("agreed", &self.counter.to_le_bytes())?;
                 let totals = self.index.totals();
                 let (files, bytes) = (totals.files + totals.dirs, totals.bytes);
-                let event = Event::InSync { files, bytes, peers: agreed, skipped };
+                let event = Event::InSync { files, bytes, peers: agreed, skipped, apart };
                 self.effects.push(Effect::Event(event));
             }
         }
@@ -410,6 +421,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !self.uncommitted || self.now.ms < self.last_told + ON_THE_WAY_MS {
             return Ok(());
         }
+        self.tell_unsettled(false)
+    }
+
+    /// Tells peers what is known here, except those whom it came from unless all are to hear.
+    fn tell_unsettled(&mut self, all: bool) -> Result<(), EngineError> {
         self.last_told = self.now.ms;
         self.commit()?;
         let status = Status {
@@ -418,7 +434,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             lacking: self.fetch.lacking(),
         };
         for (id, peer) in &mut self.peers {
-            if peer.replica.is_some() && !peer.is_giving() {
+            if peer.replica.is_some() && (all || !peer.is_giving()) {
                 peer.told = Some(status);
                 self.effects.push(Effect::Send { peer: *id, message: Message::Status(status) });
             }
@@ -463,15 +479,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
-    /// What is known of a path.
-    fn siblings(row: &Row) -> Result<Siblings, EngineError> {
-        let records = row.known.iter().map(|known| SignedRecord::parse(known.bytes.clone()));
-        Ok(Siblings::of(records.collect::<Result<_, _>>()?))
-    }
-
     /// Writes down what this device did to a path: a new record that covers what the tree showed.
     fn author(&mut self, path: &RelPath, row: &mut Row, change: Change) -> Result<(), EngineError> {
-        let mut siblings = Self::siblings(row)?;
+        let mut siblings = Self::shared(row)?;
         let mut version = change.seen;
         let dot = self.next_dot()?;
         // The same replica never says two things with one counter, whatever it has seen.
@@ -512,6 +522,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.own.len() < MAX_OWN {
             self.own.insert(dot.counter, record.hash);
         }
+        if !self.publishes() {
+            return self.keep_local(path, row, &record);
+        }
+        row.local = None;
         siblings.learn(record.clone());
         row.known = known_of(&siblings);
         if record.record.body.is_live() {
@@ -540,16 +554,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         Ok(seen)
-    }
-
-    /// Puts records into batches under this device's signature. Signing what others wrote adopts it: in
-    /// a session every member may write (rules E6 and T15).
-    fn sign(&self, records: Vec<SignedRecord>) -> Batch {
-        let leaves: Vec<_> = records.iter().map(|record| record.hash).collect();
-        let author = self.authority.device();
-        let root = merkle_root(&leaves);
-        let digest = batch_digest(&self.authority.scope(), &author, leaves.len(), &root);
-        Batch { author, signature: self.authority.sign(&digest), records, proof: None }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use bytes::Bytes;
 use wire::{
     Hash, RelPath,
-    record::{Body, MAX_BATCH, SignedRecord, batch_digest, merkle_root, merkle_root_from},
+    record::{MAX_BATCH, SignedRecord, batch_digest, merkle_root, merkle_root_from},
     sync::{
         Batch, BucketAsked, Fingerprint, MAX_BATCHES, MAX_BUCKETS_ASKED, MAX_HAVE, MAX_PREFIXES,
         Message, Status,
@@ -30,6 +30,11 @@ pub(super) const MESSAGE_BYTES: usize = 1 << 20;
 const PATIENCE_MS: u64 = 120_000;
 /// Replicas whose last change is remembered for hellos.
 const MAX_LATEST: usize = 1024;
+/// A peer of whose records some were refused is asked again after this long, then twice that, and so on, in
+/// milliseconds: meanwhile it hears that their author may not write, or gets the word of somebody who may.
+const AGAIN_MS: u64 = 1_000;
+/// The longest such wait, in milliseconds.
+const AGAIN_MAX_MS: u64 = 60_000;
 
 /// One connected peer.
 #[derive(Debug, Default)]
@@ -53,6 +58,10 @@ pub(super) struct Peer {
     pull: Option<Pull>,
     /// The peer's fingerprint that the last pull was made for.
     pulled: Option<Fingerprint>,
+    /// Something that it has was refused: when it is asked again, and after how long a wait the next time,
+    /// in milliseconds.
+    again: Option<u64>,
+    again_after: u64,
     pub(super) pushed: u64,
     pub(super) unacknowledged: VecDeque<(u64, usize)>,
     pub(super) in_window: usize,
@@ -139,6 +148,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             Message::Status(status) => {
                 let before = peer.status.replace(status);
+                if before.is_some_and(|before| before.root != status.root) {
+                    // It may have lost something, and have it again (rule E7).
+                    peer.pulled = None;
+                }
                 if before != Some(status) {
                     peer.news = peer.news.wrapping_add(1);
                     self.peer_has_news(id);
@@ -236,12 +249,33 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
+    /// What was left out before may count now: everything is compared again.
+    pub(super) fn compare_again(&mut self) {
+        for peer in self.peers.values_mut() {
+            (peer.pulled, peer.again, peer.again_after) = (None, None, 0);
+        }
+    }
+
+    /// Something that a peer sent was refused.
+    pub(super) fn was_refused(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.again.is_none()
+        {
+            peer.again_after = (peer.again_after * 2).clamp(AGAIN_MS, AGAIN_MAX_MS);
+            peer.again = Some(self.now.ms + peer.again_after);
+        }
+    }
+
     fn begin_pull(&mut self, id: PeerId) {
         let root = self.index.fingerprint(0, 0);
         let request = self.next_request();
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(status) = peer.status.filter(|_| peer.replica.is_some()) else { return };
-        if peer.pull.is_some() || status.root == root || peer.pulled == Some(status.root) {
+        if peer.pull.is_some() {
+            return;
+        }
+        let again = peer.again.take_if(|at| *at <= self.now.ms).is_some();
+        if status.root == root || peer.pulled == Some(status.root) && !again {
             return;
         }
         peer.pulled = Some(status.root);
@@ -349,14 +383,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     part.push(SignedRecord::parse(record)?);
                     if bytes >= MESSAGE_BYTES || part.len() >= MAX_BATCHES * MAX_BATCH {
                         let records = std::mem::take(&mut part);
-                        self.send_records(id, request, 0, records, Vec::new(), bytes);
+                        self.send_records(id, request, 0, records, Vec::new(), bytes)?;
                         bytes = 0;
                     }
                 }
             }
         }
         if last || !part.is_empty() {
-            self.send_records(id, request, u64::from(last), part, Vec::new(), bytes);
+            self.send_records(id, request, u64::from(last), part, Vec::new(), bytes)?;
         }
         Ok(())
     }
@@ -369,9 +403,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         batches: Vec<Batch>,
         inline: Vec<(u32, Bytes)>,
     ) -> Result<Result<(), String>, EngineError> {
-        if let Err(reason) = self.check_batches(&batches) {
-            return Ok(Err(reason));
-        }
+        let counting = match self.check_batches(&batches) {
+            Ok(counting) => counting,
+            Err(reason) => return Ok(Err(reason)),
+        };
         if request != 0 {
             let peer = self.peers.get_mut(&id);
             let pull = peer.and_then(|peer| peer.pull.as_mut());
@@ -382,22 +417,23 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 pull.asked.retain(|asked| *asked != request);
             }
         }
-        let mut inline: HashMap<u32, Bytes> = inline.into_iter().collect();
-        let records = batches.into_iter().flat_map(|batch| batch.records);
-        for (number, record) in (0..).zip(records) {
-            let content = inline.remove(&number);
-            let content = content.filter(|_| matches!(record.record.body, Body::File { .. }));
-            self.learn_record(id, record, content)?;
-        }
+        self.take_batches(id, batches, &counting, inline)?;
         if request == 0 {
             self.effects.push(Effect::Send { peer: id, message: Message::Ack { mark } });
         }
         Ok(Ok(()))
     }
 
-    /// Rule E6: every batch is signed by somebody who may write.
-    fn check_batches(&self, batches: &[Batch]) -> Result<(), String> {
+    /// Rule E6: every batch is signed by somebody who may write. In a group that lasts, others are only
+    /// left out: who sent them may not have heard yet that their author lost the right.
+    fn check_batches(&self, batches: &[Batch]) -> Result<Vec<bool>, String> {
+        let mut counting = Vec::with_capacity(batches.len());
         for batch in batches {
+            if self.authority.lasts() && !self.authority.may_write(&batch.author) {
+                counting.push(false);
+                continue;
+            }
+            counting.push(true);
             let leaves: Vec<_> = batch.records.iter().map(|record| record.hash).collect();
             let (root, count) = match (&batch.proof, leaves.first()) {
                 (None, _) => (Some(merkle_root(&leaves)), leaves.len()),
@@ -415,7 +451,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 return Err("sent records that nobody who may write has signed".to_owned());
             }
         }
-        Ok(())
+        Ok(counting)
     }
 
     /// Sends the fingerprints below some prefixes.
@@ -450,7 +486,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     pub(super) fn next_debt(&self) -> u64 {
         let owing = self.peers.values().filter_map(|peer| peer.owing);
-        owing.min().map_or(u64::MAX, |since| since.saturating_add(PATIENCE_MS))
+        let again = self.peers.values().filter(|peer| peer.pull.is_none() && peer.status.is_some());
+        let again = again.filter_map(|peer| peer.again).min().unwrap_or(u64::MAX);
+        owing.min().map_or(u64::MAX, |since| since.saturating_add(PATIENCE_MS)).min(again)
     }
 
     /// True while records may still come that make a deletion unnecessary.

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use wire::{
-    record::{MAX_BATCH, SignedRecord},
-    sync::{MAX_BATCHES, Message},
+    record::{MAX_BATCH, SignedRecord, batch_digest, merkle_root},
+    sync::{Batch, MAX_BATCHES, Message},
 };
 
 use super::{Authority, Effect, Engine, EngineError, PeerId, peer::MESSAGE_BYTES};
@@ -16,6 +16,7 @@ const PUSH_WINDOW: usize = 8 << 20;
 const MAX_BACKLOG: usize = 65_536;
 
 impl<I: Index, A: Authority> Engine<I, A> {
+    /// Sends records under signatures that count.
     pub(super) fn send_records(
         &mut self,
         id: PeerId,
@@ -24,18 +25,32 @@ impl<I: Index, A: Authority> Engine<I, A> {
         mut records: Vec<SignedRecord>,
         inline: Vec<(u32, Bytes)>,
         bytes: usize,
-    ) {
+    ) -> Result<(), EngineError> {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.queued += bytes;
+        }
+        if !self.may_sign() {
+            return self.pass_on(id, request, mark, records);
+        }
         let mut batches = Vec::new();
         while !records.is_empty() {
             let rest = records.split_off(records.len().min(MAX_BATCH));
             batches.push(self.sign(records));
             records = rest;
         }
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.queued += bytes;
-        }
         let message = Message::Records { request, mark, batches, inline };
         self.effects.push(Effect::Send { peer: id, message });
+        Ok(())
+    }
+
+    /// Puts records into batches under this device's signature. Signing what others wrote adopts it: in
+    /// a session every member may write (rules E6 and T15).
+    fn sign(&self, records: Vec<SignedRecord>) -> Batch {
+        let leaves: Vec<_> = records.iter().map(|record| record.hash).collect();
+        let author = self.authority.device();
+        let root = merkle_root(&leaves);
+        let digest = batch_digest(&self.authority.scope(), &author, leaves.len(), &root);
+        Batch { author, signature: self.authority.sign(&digest), records, proof: None }
     }
 
     /// Sends what was changed here since the last time to everybody who is connected.
@@ -44,7 +59,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // Rule E1: what others know of this replica, it knows itself after a loss of power.
             self.commit()?;
         }
-        let outbox = std::mem::take(&mut self.outbox);
+        let mut outbox = std::mem::take(&mut self.outbox);
+        if !self.may_sign() {
+            // What was said just before the right to say it was lost.
+            outbox.clear();
+            self.peers.values_mut().for_each(|peer| peer.backlog.clear());
+        }
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             // Rule E1: what is said under an id that has had another life would count as something else. Who
@@ -53,8 +73,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 continue;
             }
             let backlog = self.take_backlog(id);
-            self.push_to(id, backlog.into_iter().map(|record| (record, None)));
-            self.push_to(id, outbox.iter().cloned());
+            self.push_to(id, backlog.into_iter().map(|record| (record, None)))?;
+            self.push_to(id, outbox.iter().cloned())?;
         }
         Ok(())
     }
@@ -70,7 +90,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mut records = Vec::new();
         for path in paths {
             if let Ok(row) = self.row(&path)
-                && let Ok(siblings) = Self::siblings(&row)
+                && let Ok(siblings) = Self::shared(&row)
             {
                 records.extend(siblings.records().iter().cloned());
             }
@@ -82,10 +102,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         &mut self,
         id: PeerId,
         records: impl Iterator<Item = (SignedRecord, Option<Bytes>)>,
-    ) {
+    ) -> Result<(), EngineError> {
         let (mut part, mut inline, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (record, content) in records {
-            let Some(peer) = self.peers.get_mut(&id) else { return };
+            let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
             if peer.in_window + bytes >= PUSH_WINDOW {
                 if peer.backlog.len() < MAX_BACKLOG {
                     peer.backlog.push_back(record.record.path.clone());
@@ -98,13 +118,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             part.push(record);
             if bytes >= MESSAGE_BYTES || part.len() >= MAX_BATCHES * MAX_BATCH {
-                self.push_part(id, std::mem::take(&mut part), std::mem::take(&mut inline), bytes);
+                self.push_part(id, std::mem::take(&mut part), std::mem::take(&mut inline), bytes)?;
                 bytes = 0;
             }
         }
         if !part.is_empty() {
-            self.push_part(id, part, inline, bytes);
+            self.push_part(id, part, inline, bytes)?;
         }
+        Ok(())
     }
 
     fn push_part(
@@ -113,13 +134,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
         records: Vec<SignedRecord>,
         inline: Vec<(u32, Bytes)>,
         bytes: usize,
-    ) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+    ) -> Result<(), EngineError> {
+        let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
         peer.pushed += 1;
         peer.in_window += bytes;
         let mark = peer.pushed;
         peer.unacknowledged.push_back((mark, bytes));
-        self.send_records(id, 0, mark, records, inline, bytes);
+        self.send_records(id, 0, mark, records, inline, bytes)
     }
 
     pub(super) fn has_backlog(&self) -> bool {

@@ -6,7 +6,7 @@ use wire::{Hash, RelPath};
 
 use super::{Authority, Effect, Engine, EngineError, report::Trouble};
 use crate::{
-    decide::{Decision, Keep, decide},
+    decide::{Decision, Keep},
     index::{Here, Index, Intent, IntentKind, Row},
     jobs::{Job, RecoverItem},
 };
@@ -33,8 +33,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn recover_item(&mut self, intent: Intent) -> Option<RecoverItem> {
         let row = self.row(&intent.path).ok()?;
         let siblings = Self::siblings(&row).ok()?;
-        let below = self.has_live_children(&intent.path).ok()?;
-        let copy = match decide(&siblings, row.here.as_ref(), below) {
+        let copy = match self.decision(&intent.path, &row).ok()? {
             Decision::Place { keep: Keep::Copy(loser) }
             | Decision::MakeDir { keep: Keep::Copy(loser), .. } => {
                 Some(super::learn::copy_path(&intent.path, &loser))

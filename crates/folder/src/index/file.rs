@@ -12,7 +12,7 @@ use super::IndexError;
 /// Marks the file as ours (`PRAGMA application_id`): "kinF".
 const APPLICATION: i32 = 0x6b69_6e46;
 /// Format of the file (`PRAGMA user_version`).
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// SQLite's page cache, in KiB.
 const CACHE_KIB: i32 = 32 * 1024;
 /// Pages of 4 KiB in the write-ahead log after which it is copied into the file (16 MiB).
@@ -23,9 +23,9 @@ const LOG_LIMIT: i32 = 32 * 1024 * 1024;
 /// Rows have a rowid and a unique key beside it, rather than a key alone: they are too long for the
 /// interior pages of a tree, and each look-up table would repeat the key. The key covers what `children`
 /// and `has_children` search by.
-const SCHEMA: [&str; 9] = [
+const SCHEMA: [&str; 14] = [
     "CREATE TABLE rows (id INTEGER PRIMARY KEY, parent TEXT NOT NULL, name TEXT NOT NULL, \
-     bucket INTEGER NOT NULL, content INTEGER, inode INTEGER, here BLOB, known BLOB)",
+     bucket INTEGER NOT NULL, content INTEGER, inode INTEGER, here BLOB, known BLOB, local BLOB)",
     "CREATE UNIQUE INDEX rows_path ON rows (parent, name)",
     "CREATE INDEX rows_bucket ON rows (bucket)",
     "CREATE INDEX rows_content ON rows (content) WHERE content IS NOT NULL",
@@ -36,9 +36,21 @@ const SCHEMA: [&str; 9] = [
      len INTEGER NOT NULL, PRIMARY KEY (head, list, offset)) WITHOUT ROWID",
     "CREATE TABLE intents (path TEXT PRIMARY KEY, swap INTEGER NOT NULL, content BLOB NOT NULL, \
      kind INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    LOCAL,
+    SEALS,
+    SEALED,
+    SEALED_BY,
 ];
-/// The last table; apart only because arrays have one length.
-const META: &str = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
+const LOCAL: &str = "CREATE INDEX rows_local ON rows (parent, name) WHERE local IS NOT NULL";
+const SEALS: &str = "CREATE TABLE seals (id INTEGER PRIMARY KEY, author BLOB NOT NULL, \
+     signature BLOB NOT NULL, lists BLOB NOT NULL)";
+const SEALED: &str = "CREATE TABLE sealed (record BLOB NOT NULL, seal INTEGER NOT NULL, \
+     place INTEGER NOT NULL, PRIMARY KEY (record, seal)) WITHOUT ROWID";
+const SEALED_BY: &str = "CREATE INDEX sealed_by ON sealed (seal)";
+/// What format 1 did not have.
+const SINCE_2: [&str; 4] = [LOCAL, SEALS, SEALED, SEALED_BY];
+const LOCAL_COLUMN: &str = ", local BLOB)";
 
 impl From<rusqlite::Error> for IndexError {
     fn from(error: rusqlite::Error) -> Self {
@@ -72,8 +84,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, IndexError> {
     db.pragma_update(None, "cache_size", -CACHE_KIB)?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
-    if format == 0 {
-        create(&db)?;
+    match format {
+        0 => create(&db)?,
+        1 => bring_up(&db)?,
+        _ => {}
     }
     Ok(db)
 }
@@ -106,7 +120,7 @@ fn recognise(db: &Connection) -> Result<u32, IndexError> {
     let number = |name| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, format) = (number("application_id")?, number("user_version")?);
     let mut statement =
-        db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")?;
+        db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY sql")?;
     let found = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     if (application, format) == (0, 0) && found.is_empty() {
         return Ok(0);
@@ -118,14 +132,36 @@ fn recognise(db: &Connection) -> Result<u32, IndexError> {
     if format > FORMAT {
         return Err(IndexError::TooNew { found: format, known: FORMAT });
     }
-    if found.iter().ne(SCHEMA.iter().chain([&META])) {
+    if found != expected(format) {
         return Err(IndexError::Corrupt("it has other tables than it should".into()));
     }
     Ok(format)
 }
 
+/// The tables of a format, sorted.
+fn expected(format: u32) -> Vec<String> {
+    let mut tables: Vec<_> = SCHEMA.iter().map(|table| (*table).to_owned()).collect();
+    if format == 1 {
+        tables.retain(|table| !SINCE_2.contains(&table.as_str()));
+        for table in &mut tables {
+            *table = table.replace(LOCAL_COLUMN, ")");
+        }
+    }
+    tables.sort_unstable();
+    tables
+}
+
+/// Adds to format 1 what it lacks.
+fn bring_up(db: &Connection) -> Result<(), IndexError> {
+    let tables: String = SINCE_2.iter().map(|table| format!("{table};\n")).collect();
+    db.execute_batch(&format!(
+        "BEGIN;\nALTER TABLE rows ADD COLUMN local BLOB;\n{tables}PRAGMA user_version = {FORMAT};\nCOMMIT;"
+    ))?;
+    Ok(())
+}
+
 fn create(db: &Connection) -> Result<(), IndexError> {
-    let tables: String = SCHEMA.iter().chain([&META]).map(|table| format!("{table};\n")).collect();
+    let tables: String = SCHEMA.iter().map(|table| format!("{table};\n")).collect();
     db.execute_batch(&format!(
         "BEGIN;\n{tables}PRAGMA application_id = {APPLICATION};\nPRAGMA user_version = {FORMAT};\nCOMMIT;"
     ))?;

@@ -10,11 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use identity::DeviceId;
 use wire::{Hash, RelPath, sync::Fingerprint};
 
 use super::{
-    ChunkSource, Index, IndexError, Intent, Known, MAX_FOUND, Row, Totals, below, bucket_of,
-    inode_key, split, sums::Sums,
+    ChunkSource, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals, below,
+    bucket_of, inode_key, split, sums::Sums,
 };
 use crate::content::ChunkList;
 
@@ -59,6 +60,10 @@ struct State {
     chunks: BTreeMap<Hash, BTreeSet<ChunkSource>>,
     intents: BTreeMap<RelPath, Intent>,
     meta: BTreeMap<String, Bytes>,
+    locals: BTreeSet<RelPath>,
+    seals: BTreeMap<u64, Seal>,
+    sealed: BTreeMap<Hash, Vec<Sealed>>,
+    next_seal: u64,
     sums: Sums,
     totals: Totals,
 }
@@ -70,6 +75,8 @@ enum Change {
     Intent(Intent),
     NoIntent(RelPath),
     Meta(String, Bytes),
+    Seal(Seal, Vec<(Hash, u32)>),
+    Unseal(Hash),
 }
 
 fn insert<K: Ord>(map: &mut BTreeMap<K, BTreeSet<RelPath>>, key: K, path: &RelPath) {
@@ -110,6 +117,8 @@ impl State {
             Change::Meta(key, value) => {
                 self.meta.insert(key, value);
             }
+            Change::Seal(seal, records) => self.put_seal(seal, &records),
+            Change::Unseal(record) => self.unseal(&record),
         }
         Ok(())
     }
@@ -120,6 +129,13 @@ impl State {
         let old = self.rows.get_mut(dir).and_then(|names| names.remove(name)).unwrap_or_default();
         let hashes: Vec<Hash> = old.known.iter().map(|known| known.hash).collect();
         self.sums.change(bucket, &hashes, &row.known);
+        for gone in hashes.iter().filter(|old| row.known.iter().all(|new| new.hash != **old)) {
+            self.unseal(gone);
+        }
+        self.locals.remove(path);
+        if row.local.is_some() {
+            self.locals.insert(path.clone());
+        }
         self.totals.count(old.here.as_ref(), false);
         self.totals.count(row.here.as_ref(), true);
         remove(&mut self.buckets, &bucket, path);
@@ -150,6 +166,26 @@ impl State {
         Ok(())
     }
 
+    fn put_seal(&mut self, seal: Seal, records: &[(Hash, u32)]) {
+        self.next_seal += 1;
+        let (number, author) = (self.next_seal, seal.author);
+        for (record, place) in records {
+            let sealed = Sealed { seal: number, place: *place, author };
+            self.sealed.entry(*record).or_default().push(sealed);
+        }
+        if !records.is_empty() {
+            self.seals.insert(number, seal);
+        }
+    }
+
+    fn unseal(&mut self, record: &Hash) {
+        for gone in self.sealed.remove(record).unwrap_or_default() {
+            if !self.sealed.values().flatten().any(|sealed| sealed.seal == gone.seal) {
+                self.seals.remove(&gone.seal);
+            }
+        }
+    }
+
     fn put_chunks(&mut self, content: Hash, list: ChunkList) {
         self.remove_chunks(&content);
         for (offset, chunk) in list.iter() {
@@ -178,6 +214,12 @@ impl MemIndex {
     #[must_use]
     pub fn open(store: &MemStore) -> Self {
         Self { store: store.clone(), live: store.lock().clone(), journal: Vec::new() }
+    }
+
+    /// How many signatures are kept.
+    #[must_use]
+    pub fn seals(&self) -> usize {
+        self.live.seals.len()
     }
 
     fn change(&mut self, change: Change) -> Result<(), IndexError> {
@@ -277,6 +319,31 @@ impl Index for MemIndex {
 
     fn put_meta(&mut self, key: &str, value: &[u8]) -> Result<(), IndexError> {
         self.change(Change::Meta(key.to_owned(), Bytes::copy_from_slice(value)))
+    }
+
+    fn locals(&mut self) -> Result<Vec<RelPath>, IndexError> {
+        Ok(self.live.locals.iter().cloned().collect())
+    }
+
+    fn put_seal(&mut self, seal: &Seal, records: &[(Hash, u32)]) -> Result<(), IndexError> {
+        self.change(Change::Seal(seal.clone(), records.to_vec()))
+    }
+
+    fn sealed(&mut self, record: &Hash) -> Result<Vec<Sealed>, IndexError> {
+        Ok(self.live.sealed.get(record).cloned().unwrap_or_default())
+    }
+
+    fn seal(&mut self, seal: u64) -> Result<Option<Seal>, IndexError> {
+        Ok(self.live.seals.get(&seal).cloned())
+    }
+
+    fn unseal(&mut self, record: &Hash) -> Result<(), IndexError> {
+        self.change(Change::Unseal(*record))
+    }
+
+    fn sealers(&mut self) -> Result<Vec<DeviceId>, IndexError> {
+        let authors: BTreeSet<_> = self.live.seals.values().map(|seal| seal.author).collect();
+        Ok(authors.into_iter().collect())
     }
 
     fn commit(&mut self) -> Result<(), IndexError> {

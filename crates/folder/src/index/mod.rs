@@ -5,6 +5,7 @@
 //! bytes here: what they say, and which of them wins, is the engine's business.
 
 use bytes::Bytes;
+use identity::DeviceId;
 use tree::{FileKind, Stat};
 use wire::{
     Hash, RelPath,
@@ -17,6 +18,7 @@ use crate::content::ChunkList;
 mod codec;
 mod file;
 mod mem;
+mod seals;
 mod sqlite;
 mod sums;
 
@@ -24,6 +26,7 @@ mod sums;
 pub use codec::check_rows;
 pub use file::set_aside;
 pub use mem::{MemIndex, MemStore};
+pub use seals::{Lists, Seal, Sealed};
 pub use sqlite::SqliteIndex;
 
 /// Most paths that [`Index::by_content`] and [`Index::by_inode`] return.
@@ -63,6 +66,9 @@ pub enum IndexError {
 pub struct Row {
     /// The path's maximal records (rule E2), in the order the engine gave them.
     pub known: Vec<Known>,
+    /// A change made here that is not among the records that devices share, because this device does not
+    /// write to the folder: a record of its own that never leaves it.
+    pub local: Option<Known>,
     /// What is materialised here; `None`: nothing.
     pub here: Option<Here>,
 }
@@ -71,11 +77,11 @@ impl Row {
     /// True if there is nothing to remember.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty() && self.here.is_none()
+        self.known.is_empty() && self.local.is_none() && self.here.is_none()
     }
 }
 
-/// A record as its author wrote it. Signatures are not kept: each run adopts (rule T15).
+/// A record as its author wrote it. Who signed for it is kept apart ([`Seal`]).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Known {
     /// The record's bytes.
@@ -197,7 +203,8 @@ pub trait Index: Send {
     fn row(&mut self, path: &RelPath) -> Result<Option<Row>, IndexError>;
 
     /// Replaces the row of a path; an empty row removes it. Fingerprints, totals and look-ups follow. The
-    /// chunk list of a content goes with the last row that has it here.
+    /// chunk list of a content goes with the last row that has it here, and who signed for a record goes
+    /// with the record.
     ///
     /// # Errors
     /// [`IndexError::Root`] for the root, otherwise see [`Index`].
@@ -306,6 +313,43 @@ pub trait Index: Send {
     /// # Errors
     /// See [`Index`].
     fn put_meta(&mut self, key: &str, value: &[u8]) -> Result<(), IndexError>;
+
+    /// Paths with a change that is not shared ([`Row::local`]), sorted.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn locals(&mut self) -> Result<Vec<RelPath>, IndexError>;
+
+    /// Remembers a signature for those of its records that are known, each with its place. It is forgotten
+    /// with the last of them.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn put_seal(&mut self, seal: &Seal, records: &[(Hash, u32)]) -> Result<(), IndexError>;
+
+    /// Who signed for a record, oldest first.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn sealed(&mut self, record: &Hash) -> Result<Vec<Sealed>, IndexError>;
+
+    /// A signature.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn seal(&mut self, seal: u64) -> Result<Option<Seal>, IndexError>;
+
+    /// Forgets who signed for a record.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn unseal(&mut self, record: &Hash) -> Result<(), IndexError>;
+
+    /// Everybody who signed for anything, each once.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn sealers(&mut self) -> Result<Vec<DeviceId>, IndexError>;
 
     /// Makes everything so far durable, all or nothing.
     ///

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use identity::DeviceId;
 use rusqlite::{Connection, OptionalExtension as _, Params, params, types::ValueRef};
 use wire::{Hash, RelPath, sync::Fingerprint};
 
 use super::{
-    ChunkSource, Here, Index, IndexError, Intent, Known, MAX_FOUND, Row, Totals, below, bucket_of,
+    ChunkSource, Here, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals,
+    below, bucket_of,
     codec::{self, decode_here, decode_known},
     file, inode_key, joined, split,
     sums::{BLOCKS, Sums},
@@ -28,6 +30,8 @@ pub struct SqliteIndex {
     totals: Totals,
     changing: bool,
     failed: bool,
+    /// True if there may be signatures: most folders have none, and look for none.
+    sealed: bool,
     known_blob: Vec<u8>,
     here_blob: Vec<u8>,
 }
@@ -37,6 +41,7 @@ struct Old {
     id: i64,
     known: Vec<Hash>,
     here: Option<Here>,
+    has_local: bool,
 }
 
 impl SqliteIndex {
@@ -60,7 +65,9 @@ impl SqliteIndex {
                 }
             }
         }
+        let sealed = db.prepare("SELECT 1 FROM sealed LIMIT 1")?.exists([])?;
         Ok(Self {
+            sealed,
             db,
             sums,
             totals,
@@ -99,15 +106,16 @@ impl SqliteIndex {
     }
 
     fn old(&self, parent: &str, name: &str) -> Result<Option<Old>, IndexError> {
-        let mut statement = self
-            .db
-            .prepare_cached("SELECT id, here, known FROM rows WHERE parent = ? AND name = ?")?;
+        let mut statement = self.db.prepare_cached(
+            "SELECT id, here, known, local IS NULL FROM rows WHERE parent = ? AND name = ?",
+        )?;
         let mut rows = statement.query([parent, name])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         Ok(Some(Old {
             id: row.get(0)?,
             here: here(row, 1)?,
             known: codec::known_hashes(blob(row, 2)?)?,
+            has_local: !row.get::<_, bool>(3)?,
         }))
     }
 
@@ -147,7 +155,17 @@ impl SqliteIndex {
                 params![content, inode, here, known, old.id],
             )?,
         };
+        if row.local.is_some() || old.as_ref().is_some_and(|old| old.has_local && !row.is_empty()) {
+            self.known_blob.clear();
+            codec::encode_known(row.local.as_slice(), &mut self.known_blob);
+            let local = row.local.is_some().then_some(&self.known_blob);
+            let sql = "UPDATE rows SET local = ? WHERE parent = ? AND name = ?";
+            execute(&self.db, sql, params![local, parent, name])?;
+        }
         let (old_known, old_here) = old.map(|old| (old.known, old.here)).unwrap_or_default();
+        for gone in old_known.iter().filter(|old| row.known.iter().all(|new| new.hash != **old)) {
+            self.forget_seals(gone)?;
+        }
         self.sums.change(bucket, &old_known, &row.known);
         self.totals.count(old_here.as_ref(), false);
         self.totals.count(row.here.as_ref(), true);
@@ -156,6 +174,24 @@ impl SqliteIndex {
             Some(gone) if Some(gone) != content => self.forget_content(&gone),
             _ => Ok(()),
         }
+    }
+
+    /// Forgets who signed for a record, and the signatures that no known record needs any more.
+    fn forget_seals(&self, record: &Hash) -> Result<(), IndexError> {
+        if !self.sealed {
+            return Ok(());
+        }
+        for gone in sealed(&self.db, record)? {
+            execute(
+                &self.db,
+                "DELETE FROM sealed WHERE record = ? AND seal = ?",
+                params![record.0, gone.seal.cast_signed()],
+            )?;
+            let sql = "DELETE FROM seals WHERE id = ?1 AND NOT EXISTS \
+                 (SELECT 1 FROM sealed WHERE seal = ?1)";
+            execute(&self.db, sql, [gone.seal.cast_signed()])?;
+        }
+        Ok(())
     }
 
     /// Removes the chunk list of a content that no row has here any more.
@@ -174,9 +210,9 @@ impl Index for SqliteIndex {
         let db = self.reading()?;
         let Ok((parent, name)) = split(path) else { return Ok(None) };
         let mut statement =
-            db.prepare_cached("SELECT here, known FROM rows WHERE parent = ? AND name = ?")?;
+            db.prepare_cached("SELECT here, known, local FROM rows WHERE parent = ? AND name = ?")?;
         let mut rows = statement.query([parent, name])?;
-        rows.next()?.map(|row| Ok(Row { here: here(row, 0)?, known: known(row, 1)? })).transpose()
+        rows.next()?.map(|row| whole_row(row, 0)).transpose()
     }
 
     fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), IndexError> {
@@ -185,13 +221,13 @@ impl Index for SqliteIndex {
     }
 
     fn children(&mut self, dir: &RelPath) -> Result<Vec<(String, Row)>, IndexError> {
-        let mut statement = self
-            .reading()?
-            .prepare_cached("SELECT name, here, known FROM rows WHERE parent = ? ORDER BY name")?;
+        let mut statement = self.reading()?.prepare_cached(
+            "SELECT name, here, known, local FROM rows WHERE parent = ? ORDER BY name",
+        )?;
         let mut rows = statement.query([dir.as_str()])?;
         let mut children = Vec::new();
         while let Some(row) = rows.next()? {
-            children.push((row.get(0)?, Row { here: here(row, 1)?, known: known(row, 2)? }));
+            children.push((row.get(0)?, whole_row(row, 1)?));
         }
         Ok(children)
     }
@@ -354,6 +390,69 @@ impl Index for SqliteIndex {
         })
     }
 
+    fn locals(&mut self) -> Result<Vec<RelPath>, IndexError> {
+        let mut statement = self
+            .reading()?
+            .prepare_cached("SELECT parent, name FROM rows WHERE local IS NOT NULL")?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(path(row)?);
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn put_seal(&mut self, seal: &Seal, records: &[(Hash, u32)]) -> Result<(), IndexError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.sealed = true;
+        self.change(|this| {
+            execute(
+                &this.db,
+                "INSERT INTO seals (author, signature, lists) VALUES (?, ?, ?)",
+                params![seal.author.0, seal.signature, seal.pack()],
+            )?;
+            let id = this.db.last_insert_rowid();
+            let sql = "INSERT OR IGNORE INTO sealed (record, seal, place) VALUES (?, ?, ?)";
+            let mut statement = this.db.prepare_cached(sql)?;
+            for (record, place) in records {
+                statement.execute(params![record.0, id, place])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn sealed(&mut self, record: &Hash) -> Result<Vec<Sealed>, IndexError> {
+        if self.sealed { sealed(self.reading()?, record) } else { Ok(Vec::new()) }
+    }
+
+    fn seal(&mut self, seal: u64) -> Result<Option<Seal>, IndexError> {
+        let mut statement = self
+            .reading()?
+            .prepare_cached("SELECT author, signature, lists FROM seals WHERE id = ?")?;
+        let mut rows = statement.query([seal.cast_signed()])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let lists = Bytes::copy_from_slice(blob(row, 2)?);
+        Seal::unpack(blob(row, 0)?, blob(row, 1)?, &lists).map(Some)
+    }
+
+    fn unseal(&mut self, record: &Hash) -> Result<(), IndexError> {
+        self.change(|this| this.forget_seals(record))
+    }
+
+    fn sealers(&mut self) -> Result<Vec<DeviceId>, IndexError> {
+        let mut statement = self.reading()?.prepare_cached("SELECT DISTINCT author FROM seals")?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(DeviceId(row.get(0)?));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     fn commit(&mut self) -> Result<(), IndexError> {
         if !self.changing && !self.failed {
             return Ok(());
@@ -408,6 +507,26 @@ fn here(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Here>, IndexErr
 
 fn known(row: &rusqlite::Row<'_>, column: usize) -> Result<Vec<Known>, IndexError> {
     decode_known(Bytes::copy_from_slice(blob(row, column)?))
+}
+
+/// A row, from what is here, what is known and what is not shared.
+fn whole_row(row: &rusqlite::Row<'_>, at: usize) -> Result<Row, IndexError> {
+    let local = known(row, at + 2)?.into_iter().next();
+    Ok(Row { here: here(row, at)?, known: known(row, at + 1)?, local })
+}
+
+fn sealed(db: &Connection, record: &Hash) -> Result<Vec<Sealed>, IndexError> {
+    let mut statement = db.prepare_cached(
+        "SELECT sealed.seal, sealed.place, seals.author FROM sealed \
+         JOIN seals ON seals.id = sealed.seal WHERE sealed.record = ? ORDER BY sealed.seal",
+    )?;
+    let mut rows = statement.query([record.0])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let seal = row.get::<_, i64>(0)?.cast_unsigned();
+        found.push(Sealed { seal, place: row.get(1)?, author: DeviceId(row.get(2)?) });
+    }
+    Ok(found)
 }
 
 fn paths_with(db: &Connection, content: &Hash) -> Result<Vec<RelPath>, IndexError> {

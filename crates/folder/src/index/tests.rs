@@ -1,6 +1,13 @@
 //! Both indexes against each other and against sums made anew.
 
-use proptest::{collection::vec, option, prelude::*};
+use std::collections::BTreeSet;
+
+use identity::DeviceId;
+use proptest::{
+    collection::{btree_set, vec},
+    option,
+    prelude::*,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use wire::version::ReplicaId;
@@ -15,6 +22,8 @@ enum Op {
     Intent(Intent),
     NoIntent(RelPath),
     Meta(u8, Vec<u8>),
+    Seal(u8, BTreeSet<u8>),
+    Unseal(u8),
     Commit,
     /// Both are dropped and opened again: what was not committed is gone.
     Reopen,
@@ -47,7 +56,8 @@ fn row() -> impl Strategy<Value = Row> {
             implied: false,
         }
     });
-    (vec(known, 0..3), option::of(here)).prop_map(|(known, here)| Row { known, here })
+    (vec(known.clone(), 0..3), option::of(here), option::weighted(0.2, known))
+        .prop_map(|(known, here, local)| Row { known, local, here })
 }
 
 /// A list with a chunk of its own and one that all share.
@@ -77,6 +87,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => intent,
         1 => path().prop_map(Op::NoIntent),
         1 => (0u8..3, vec(any::<u8>(), 0..9)).prop_map(|(key, value)| Op::Meta(key, value)),
+        4 => (0u8..3, btree_set(0u8..40, 0..6)).prop_map(|(author, of)| Op::Seal(author, of)),
+        1 => (0u8..40).prop_map(Op::Unseal),
         2 => Just(Op::Commit),
         1 => Just(Op::Reopen),
     ]
@@ -125,6 +137,19 @@ fn observe(index: &mut dyn Index) -> Result<String, IndexError> {
         seen += "shared";
     }
     seen += &format!("{:?} {:?}\n", index.fingerprint(0, 0), index.intents()?);
+    seen += &format!("{:?} {:?}\n", index.locals()?, index.sealers()?);
+    for number in 0..40u8 {
+        let record = Hash::of(&[number]);
+        for sealed in index.sealed(&record)? {
+            // How an index numbers them is its own affair.
+            let seal = index.seal(sealed.seal)?.expect("as long as it lists something known");
+            assert_eq!(seal.author, sealed.author);
+            let proof = seal.proof(sealed.place);
+            let Lists::Whole(leaves) = &seal.lists else { panic!("{seal:?}") };
+            assert_eq!(leaves[sealed.place as usize], record);
+            seen += &format!("{number} {seal:?} {proof:?}\n");
+        }
+    }
     for key in ["0", "1", "2"] {
         seen += &format!("{:?}", index.meta(key)?);
     }
@@ -153,6 +178,13 @@ fn apply(index: &mut dyn Index, op: &Op) -> Result<(), IndexError> {
         Op::Intent(intent) => index.put_intents(std::slice::from_ref(intent)),
         Op::NoIntent(path) => index.clear_intent(path),
         Op::Meta(key, value) => index.put_meta(&key.to_string(), value),
+        Op::Seal(author, of) => {
+            let records: Vec<_> = of.iter().zip(0..).map(|(n, at)| (Hash::of(&[*n]), at)).collect();
+            let leaves = records.iter().map(|(record, _)| *record).collect();
+            let (author, signature) = (DeviceId([*author; 32]), [*author; 64]);
+            index.put_seal(&Seal { author, signature, lists: Lists::Whole(leaves) }, &records)
+        }
+        Op::Unseal(number) => index.unseal(&Hash::of(&[*number])),
         Op::Commit => index.commit(),
         Op::Reopen => Ok(()),
     }
@@ -199,7 +231,7 @@ fn some_path() -> RelPath {
 fn a_copied_store_goes_its_own_way() {
     let store = MemStore::new();
     let mut index = MemIndex::open(&store);
-    index.put(&some_path(), &Row { known: vec![known(1)], here: None }).expect("puts");
+    index.put(&some_path(), &Row { known: vec![known(1)], ..Row::default() }).expect("puts");
     index.commit().expect("commits");
     let copy = store.copy();
     index.put(&some_path(), &Row::default()).expect("puts");
@@ -217,7 +249,7 @@ fn the_root_has_no_row() {
     assert!(matches!(index.put(&RelPath::root(), &Row::default()), Err(IndexError::Root)));
     assert!(index.row(&RelPath::root()).expect("reads").is_none());
     index
-        .put(&some_path(), &Row { known: vec![known(1)], here: None })
+        .put(&some_path(), &Row { known: vec![known(1)], ..Row::default() })
         .expect("not failed by that");
 }
 
@@ -227,7 +259,7 @@ fn the_file_is_private_and_held_once() {
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, file) = scratch();
     let mut index = SqliteIndex::open(&file).expect("opens");
-    index.put(&some_path(), &Row { known: vec![known(1)], here: None }).expect("puts");
+    index.put(&some_path(), &Row { known: vec![known(1)], ..Row::default() }).expect("puts");
     index.commit().expect("commits");
     let files = std::fs::read_dir(dir.path()).expect("lists");
     for file in files {
@@ -242,12 +274,38 @@ fn a_newer_format_is_refused_and_left_alone() {
     let (_dir, file) = scratch();
     drop(SqliteIndex::open(&file).expect("opens"));
     let db = Connection::open(&file).expect("opens");
-    db.pragma_update(None, "user_version", 2).expect("sets");
+    db.pragma_update(None, "user_version", 3).expect("sets");
     drop(db);
     for _ in 0..2 {
         let error = SqliteIndex::open(&file).expect_err("newer");
-        assert!(matches!(error, IndexError::TooNew { found: 2, known: 1 }), "{error}");
+        assert!(matches!(error, IndexError::TooNew { found: 3, known: 2 }), "{error}");
     }
+}
+
+#[test]
+fn an_index_of_the_first_format_is_brought_up() {
+    let (_dir, file) = scratch();
+    let row = Row { known: vec![known(1)], ..Row::default() };
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    index.put(&some_path(), &row).expect("puts");
+    index.commit().expect("commits");
+    drop(index);
+    let db = Connection::open(&file).expect("opens");
+    db.execute_batch(
+        "DROP INDEX rows_local; DROP INDEX sealed_by; DROP TABLE seals; DROP TABLE sealed;
+         ALTER TABLE rows DROP COLUMN local; PRAGMA user_version = 1",
+    )
+    .expect("is taken down");
+    drop(db);
+    for _ in 0..2 {
+        let mut index = SqliteIndex::open(&file).expect("opens");
+        assert_eq!(index.row(&some_path()).expect("reads"), Some(row.clone()));
+        assert!(index.locals().expect("reads").is_empty());
+    }
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    let row = Row { local: Some(known(2)), ..row };
+    index.put(&some_path(), &row).expect("puts");
+    assert_eq!(index.locals().expect("reads"), [some_path()]);
 }
 
 #[test]
@@ -292,7 +350,9 @@ fn filled(file: &std::path::Path) {
             racy: false,
             implied: false,
         };
-        index.put(&path, &Row { known: vec![known(1), known(2)], here: Some(here) }).expect("puts");
+        index
+            .put(&path, &Row { known: vec![known(1), known(2)], here: Some(here), local: None })
+            .expect("puts");
     }
     index.put_chunks(&list(1).content(), &list(1)).expect("puts");
     index.commit().expect("commits");
@@ -321,7 +381,7 @@ fn e5_a_damaged_file_is_an_error_and_never_a_panic() {
                 index.children(&RelPath::parse(&format!("d{n}")).expect("valid")).map(|_| ())
             })?;
             (0..4096).try_for_each(|bucket| index.bucket(bucket).map(|_| ()))?;
-            index.put(&some_path(), &Row { known: vec![known(3)], here: None })?;
+            index.put(&some_path(), &Row { known: vec![known(3)], ..Row::default() })?;
             index.commit()?;
             observe(&mut index)
         });
@@ -338,7 +398,7 @@ fn e5_a_damaged_file_is_an_error_and_never_a_panic() {
 fn after_an_error_only_what_was_committed_counts() {
     let (_dir, file) = scratch();
     let mut index = SqliteIndex::open(&file).expect("opens");
-    index.put(&some_path(), &Row { known: vec![known(1)], here: None }).expect("puts");
+    index.put(&some_path(), &Row { known: vec![known(1)], ..Row::default() }).expect("puts");
     index.commit().expect("commits");
     let before = index.fingerprint(0, 0);
     drop(index);
@@ -348,8 +408,8 @@ fn after_an_error_only_what_was_committed_counts() {
     drop(db);
     let other = RelPath::parse("other").expect("valid");
     let mut index = SqliteIndex::open(&file).expect("opens");
-    index.put(&other, &Row { known: vec![known(2)], here: None }).expect("puts");
-    let replaced = index.put(&some_path(), &Row { known: vec![known(3)], here: None });
+    index.put(&other, &Row { known: vec![known(2)], ..Row::default() }).expect("puts");
+    let replaced = index.put(&some_path(), &Row { known: vec![known(3)], ..Row::default() });
     assert!(matches!(replaced, Err(IndexError::Corrupt(_))));
     assert!(matches!(index.commit(), Err(IndexError::Failed)));
     assert!(matches!(index.row(&other), Err(IndexError::Failed)));
@@ -369,7 +429,7 @@ fn a_full_disk_is_an_error_and_costs_only_what_was_not_committed() {
     let mut put = || {
         (0..2000u32).try_for_each(|number| {
             let path = RelPath::parse(&format!("new/{number}")).expect("valid");
-            index.put(&path, &Row { known: vec![known(1); 9], here: None })
+            index.put(&path, &Row { known: vec![known(1); 9], ..Row::default() })
         })?;
         index.commit()
     };

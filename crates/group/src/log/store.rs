@@ -158,6 +158,35 @@ impl Log {
         nodes.filter(|(at, _)| !held.has(*at)).map(|(_, node)| &node.signed).collect()
     }
 
+    /// As [`Log::lacking`], but no more than one operation and those it was written on, and what these were
+    /// written on: what whoever was removed by it may know.
+    #[must_use]
+    pub fn lacking_until(
+        &self,
+        last: &OperationId,
+        heads: &[OperationId],
+    ) -> Vec<&SignedOperation> {
+        let Some(last) = self.by_id.get(last) else { return Vec::new() };
+        let past = &self.facts.nodes[*last].past;
+        let entitled: BTreeSet<OperationId> = self
+            .facts
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| at == last || past.has(*at))
+            .map(|(_, node)| node.signed.id())
+            .collect();
+        let mut lacking = self.lacking(heads);
+        lacking.retain(|signed| entitled.contains(&signed.id()));
+        lacking
+    }
+
+    /// An operation that was taken in.
+    #[must_use]
+    pub fn get(&self, id: &OperationId) -> Option<&SignedOperation> {
+        self.by_id.get(id).map(|at| &self.facts.nodes[*at].signed)
+    }
+
     /// Which of these operations are not here.
     #[must_use]
     pub fn unknown(&self, ids: &[OperationId]) -> Vec<OperationId> {

@@ -6,7 +6,7 @@ use clap::Args;
 use node::Home;
 use serde::Serialize;
 
-use crate::{config, error::CommandError};
+use crate::{device, error::CommandError};
 
 const AFTER_HELP: &str = "\
 The id is made on first use, with the keys it belongs to, in KIN_HOME if that is set, else in
@@ -44,11 +44,7 @@ pub(crate) fn run(args: &IdArgs) -> Result<(), CommandError> {
 
 /// This device's identity, made if there is none yet.
 fn open() -> Result<Home, CommandError> {
-    let Some(dir) = config::state_dir(|name| std::env::var_os(name)) else {
-        return Err(CommandError::failed("no_home", "there is no place for this device's keys")
-            .hint("set KIN_HOME to a directory of yours, or HOME"));
-    };
-    Home::open(&dir).map_err(|error| {
+    Home::open(&device::state_dir()?).map_err(|error| {
         CommandError::failed(error.kind(), &error.to_string())
             .hint(&error.hint().unwrap_or_default())
     })

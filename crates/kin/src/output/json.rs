@@ -11,14 +11,12 @@ use node::{
     },
 };
 use serde::Serialize;
-use serde_json::ser::{CharEscape, Formatter, Serializer};
 use wire::{RelPath, path::STATE_DIR};
 
 use crate::{
     commands::torture::Report,
     error::CommandError,
-    escape::is_unsafe,
-    output::Output,
+    output::{Output, safe_json},
     prompt::{Deletions, Question},
     when,
 };
@@ -222,13 +220,15 @@ impl<W: Write> Json<W> {
     }
 
     fn print(&mut self, line: Line<'_>) -> io::Result<()> {
-        let mut text = Vec::with_capacity(256);
-        let mut serializer = Serializer::with_formatter(&mut text, Safe);
         match self.on {
-            None => line.serialize(&mut serializer)?,
-            Some(on) => Tagged { line, on }.serialize(&mut serializer)?,
+            None => self.value(&line),
+            Some(on) => self.value(&Tagged { line, on }),
         }
-        text.push(b'\n');
+    }
+
+    /// Anything else, as a line of its own.
+    pub(crate) fn value(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let text = safe_json::line(value)?;
         // One write and a flush: a reader never sees half a line and never waits for a full buffer.
         self.out.write_all(&text)?;
         self.out.flush()
@@ -288,7 +288,7 @@ impl<W: Write> Output for Json<W> {
         let hint = error.hints.join("; ");
         // If nobody reads any more, there is nobody to tell; the exit code says it too.
         let _ = self.print(Line::Error {
-            kind: error.kind,
+            kind: &error.kind,
             message: &error.message,
             hint: &hint,
             name: None,
@@ -367,36 +367,6 @@ fn applied_kind(kind: AppliedKind) -> &'static str {
     }
 }
 
-/// Compact JSON that is also safe to look at: characters that could disturb a terminal are written as
-/// `\u…`, which every JSON reader takes for the same character.
-struct Safe;
-
-impl Formatter for Safe {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let mut start = 0;
-        for (at, c) in fragment.char_indices().filter(|(_, c)| is_unsafe(*c)) {
-            out.write_all(&fragment.as_bytes()[start..at])?;
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}")?;
-            }
-            start = at + c.len_utf8();
-        }
-        out.write_all(&fragment.as_bytes()[start..])
-    }
-
-    fn write_char_escape<W: ?Sized + Write>(
-        &mut self,
-        out: &mut W,
-        escape: CharEscape,
-    ) -> io::Result<()> {
-        serde_json::ser::CompactFormatter.write_char_escape(out, escape)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use identity::DeviceId;
@@ -404,6 +374,7 @@ mod tests {
     use wire::RelPath;
 
     use super::*;
+    use crate::escape::is_unsafe;
 
     fn json(show: impl FnOnce(&mut Json<&mut Vec<u8>>)) -> String {
         let mut out = Vec::new();

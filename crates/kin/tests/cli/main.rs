@@ -7,9 +7,12 @@
 )]
 
 mod bad_input;
+mod device;
+mod devices;
 mod help;
 mod history;
 mod identity;
+mod pair;
 mod runs;
 mod terminal;
 mod torture;

@@ -22,7 +22,7 @@ async fn frames_arrive_as_they_were_sent_both_ways() {
     };
     let there = async {
         for size in sizes {
-            write_one.send(Channel::Folder, &payload(size)).await.unwrap();
+            write_one.send(Channel::Folder(0), &payload(size)).await.unwrap();
         }
         write_one.close().await;
     };
@@ -35,7 +35,7 @@ async fn frames_arrive_as_they_were_sent_both_ways() {
     let hear_there = async {
         for size in sizes {
             let (channel, frame) = read_other.next().await.unwrap().expect("a frame");
-            assert_eq!((channel, frame.len()), (Channel::Folder, size));
+            assert_eq!((channel, frame.len()), (Channel::Folder(0), size));
             assert!(frame == payload(size), "the frame of {size} bytes was changed");
         }
         assert!(read_other.next().await.unwrap().is_none());
@@ -106,9 +106,9 @@ async fn dsync_03_a_strangers_length_is_refused_before_anything_is_allocated() {
 async fn a_frame_over_the_greatest_limit_is_not_sent() {
     let (one, _other) = pair().await;
     let (_, mut writer) = one.split();
-    let refused = writer.send(Channel::Folder, &vec![0; MAX_FRAME + 1]).await;
+    let refused = writer.send(Channel::Folder(0), &vec![0; MAX_FRAME + 1]).await;
     assert!(matches!(refused, Err(LinkError::TooLarge { .. })));
-    writer.send(Channel::Folder, b"the link still stands").await.unwrap();
+    writer.send(Channel::Folder(0), b"the link still stands").await.unwrap();
 }
 
 #[tokio::test]
@@ -118,12 +118,12 @@ async fn a_large_frame_that_was_broken_off_closes_the_link() {
     // Nobody reads: the frames fill every buffer, and then the call is dropped.
     let frame = vec![0; MAX_FRAME];
     loop {
-        let sent = write_one.send(Channel::Folder, &frame);
+        let sent = write_one.send(Channel::Folder(0), &frame);
         if tokio::time::timeout(std::time::Duration::from_millis(200), sent).await.is_err() {
             break;
         }
     }
-    assert!(matches!(write_one.send(Channel::Folder, b"x").await, Err(LinkError::Closed)));
+    assert!(matches!(write_one.send(Channel::Folder(0), b"x").await, Err(LinkError::Closed)));
     drop(other);
 }
 
@@ -171,7 +171,7 @@ async fn past_a_middle_man(meddling: Meddling) -> LinkError {
     let send = async {
         let (_reader, mut writer) = dial(1, addr).await.expect("a link").split();
         // The other end hangs up at some point.
-        let _ = writer.send(Channel::Folder, &vec![7; 1 << 20]).await;
+        let _ = writer.send(Channel::Folder(0), &vec![7; 1 << 20]).await;
         let _ = writer.flush().await;
         std::future::pending::<()>().await;
     };

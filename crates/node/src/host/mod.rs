@@ -5,12 +5,14 @@
 //! bounded by the engine's windows, and what it wants done goes to the pool. What comes in is bounded at
 //! its source: messages by each link's budget, results by the jobs under way, hints by the watcher.
 
+mod authority;
+mod channel;
 mod pool;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
@@ -19,22 +21,18 @@ use std::{
 
 use folder::{
     Engine, EngineError, Now, PeerId,
-    engine::{self, Authority, Effect, Input, Options},
+    engine::{self, Effect, Input, Options},
     ignore::Ignore,
-    index::SqliteIndex,
+    index::{Index as _, SqliteIndex},
     jobs::Done,
 };
-use identity::{DeviceId, DeviceKey};
-use tokio::sync::{mpsc as events, oneshot, watch};
+use tokio::sync::{mpsc as events, oneshot};
 use tree::{Disk, Hint, Root, RootGone, WatchError, Watcher};
-use wire::{Hash, RelPath, frame::Channel, record::BatchScope, session::Farewell, sync::Message};
+use wire::{RelPath, session::Farewell, sync::Message};
 
-use crate::{
-    Event, QuestionId,
-    event::QuestionIds,
-    ignores,
-    session::{FrameSender, Incoming, Members, PeerLink},
-};
+use crate::{Event, QuestionId, event::QuestionIds, ignores, line::Incoming};
+pub(crate) use authority::FolderAuthority;
+pub(crate) use channel::{FolderLink, FolderSender};
 use pool::Pool;
 
 /// Inputs dealt with between two looks at the clock.
@@ -42,38 +40,17 @@ const AT_ONCE: usize = 256;
 /// Where changes cannot be watched, the folder is looked through this often.
 const UNWATCHED_RESCAN: Duration = Duration::from_secs(10);
 
-/// Signs for this run and accepts what members of the session signed (rules E6 and T15).
-#[derive(Debug)]
-pub(crate) struct SessionAuthority {
-    pub(crate) key: Arc<DeviceKey>,
-    pub(crate) members: watch::Receiver<Arc<Members>>,
-    pub(crate) scope: BatchScope,
-}
-
-impl Authority for SessionAuthority {
-    fn device(&self) -> DeviceId {
-        self.key.id()
-    }
-
-    fn scope(&self) -> BatchScope {
-        self.scope
-    }
-
-    fn sign(&self, digest: &Hash) -> [u8; 64] {
-        self.key.sign(&digest.0)
-    }
-
-    fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
-        self.members.borrow().contains_key(author) && author.verify(&digest.0, signature)
-    }
-}
+/// The engine of a folder.
+pub(crate) type FolderEngine = Engine<SqliteIndex, FolderAuthority>;
+/// Something that is asked of it on its thread.
+type Question = Box<dyn FnOnce(&mut FolderEngine) + Send>;
 
 /// What the engine's thread is told.
 enum ToHost {
     PeerUp {
         peer: PeerId,
         name: String,
-        out: FrameSender,
+        out: FolderSender,
     },
     PeerDown {
         peer: PeerId,
@@ -87,6 +64,9 @@ enum ToHost {
         question: QuestionId,
         yes: bool,
     },
+    AcceptDeletes,
+    Input(Box<Input>),
+    Ask(Question),
     /// The watcher has hints, or a link has room again.
     Wake,
     Stop(oneshot::Sender<()>),
@@ -96,6 +76,18 @@ enum ToHost {
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     to: Sender<ToHost>,
+    glance: Arc<Mutex<Glance>>,
+}
+
+/// How a folder is doing, as of the last time that nothing waited to be dealt with.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Glance {
+    /// Files, links and directories on this disk.
+    pub(crate) files: u64,
+    /// Their size in bytes.
+    pub(crate) bytes: u64,
+    /// True if everything known is applied, and the disk has been looked at.
+    pub(crate) settled: bool,
 }
 
 impl Host {
@@ -106,7 +98,7 @@ impl Host {
     pub(crate) fn start(
         root: Root,
         index: SqliteIndex,
-        authority: SessionAuthority,
+        authority: FolderAuthority,
         options: Options,
         (excludes, questions): (Vec<String>, QuestionIds),
         events: events::Sender<Event>,
@@ -114,8 +106,10 @@ impl Host {
         let (to, from) = mpsc::channel();
         let root = Arc::new(root);
         let engine = Engine::open(index, authority, options)?;
+        let glance = Arc::new(Mutex::new(Glance::default()));
         let mut running = Running {
             engine,
+            glance: Arc::clone(&glance),
             root,
             excludes,
             questions,
@@ -143,12 +137,12 @@ impl Host {
         if let Err(error) = spawned {
             return Err(folder::index::IndexError::Disk(format!("no thread: {error}")).into());
         }
-        Ok(Self { to })
+        Ok(Self { to, glance })
     }
 
     /// A member's link is up: its messages go to the engine from now on.
-    pub(crate) fn peer_up(&self, peer: PeerId, link: PeerLink) {
-        let PeerLink { name, out, mut input, .. } = link;
+    pub(crate) fn peer_up(&self, peer: PeerId, link: FolderLink) {
+        let FolderLink { name, out, mut input } = link;
         let wake = self.to.clone();
         out.on_low_water(move || {
             let _ = wake.send(ToHost::Wake);
@@ -162,6 +156,40 @@ impl Host {
                 }
             }
         });
+    }
+
+    /// How the folder is doing.
+    pub(crate) fn glance(&self) -> Glance {
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Members or roles have changed; the authority answers by the new ones already.
+    pub(crate) fn members_changed(&self) {
+        self.tell(Input::MembersChanged);
+    }
+
+    /// Tells the engine what a person wants of it.
+    pub(crate) fn tell(&self, input: Input) {
+        let _ = self.to.send(ToHost::Input(Box::new(input)));
+    }
+
+    /// Asks the engine, between two of its steps.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut FolderEngine) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (done, answer) = oneshot::channel();
+        let question: Question = Box::new(move |engine| {
+            // Whoever asked may have gone.
+            let _ = done.send(question(engine));
+        });
+        let _ = self.to.send(ToHost::Ask(question));
+        answer
+    }
+
+    /// Agrees to the deletions that are held, if some are.
+    pub(crate) fn accept_deletes(&self) {
+        let _ = self.to.send(ToHost::AcceptDeletes);
     }
 
     /// The link is gone.
@@ -184,7 +212,8 @@ impl Host {
 }
 
 struct Running {
-    engine: Engine<SqliteIndex, SessionAuthority>,
+    engine: FolderEngine,
+    glance: Arc<Mutex<Glance>>,
     root: Arc<Root>,
     excludes: Vec<String>,
     questions: QuestionIds,
@@ -193,7 +222,7 @@ struct Running {
     events: events::Sender<Event>,
     from: Receiver<ToHost>,
     to: Sender<ToHost>,
-    links: HashMap<PeerId, FrameSender>,
+    links: HashMap<PeerId, FolderSender>,
     pool: Option<Pool>,
     watcher: Option<Watcher>,
     /// When the folder is next looked through because it cannot be watched.
@@ -256,6 +285,10 @@ impl Running {
             self.unwatched = Some(Instant::now() + UNWATCHED_RESCAN);
             self.input(Input::Overflow);
         }
+        let totals = self.engine.index().totals();
+        let (files, settled) = (totals.files + totals.dirs, self.engine.is_settled());
+        let glance = Glance { files, bytes: totals.bytes, settled };
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = glance;
     }
 
     fn patience(&self) -> Duration {
@@ -308,6 +341,14 @@ impl Running {
                     self.input(Input::AcceptDeletes { id });
                 }
             }
+            ToHost::AcceptDeletes => {
+                if let Some((_, id)) = self.brake.take() {
+                    self.input(Input::AcceptDeletes { id });
+                }
+            }
+            ToHost::Input(input) => self.input(*input),
+            ToHost::Ask(question) if !self.dead => question(&mut self.engine),
+            ToHost::Ask(_) => {}
             ToHost::Wake => self.take_hints(),
             ToHost::Stop(done) => {
                 self.engine.stop();
@@ -385,7 +426,7 @@ impl Running {
             Effect::Send { peer, message } => {
                 if let Some(link) = self.links.get(&peer) {
                     // A link that is gone says so by its end.
-                    link.send(Channel::Folder, message.encode());
+                    link.send(message.encode());
                 }
             }
             Effect::Disconnect { peer, reason } => self.hang_up(peer, &reason),
@@ -468,7 +509,17 @@ impl Running {
             }
             engine::Event::RootGone { reason } => return self.root_is_gone(&reason),
             engine::Event::Mended { path } => Event::Mended { path },
-            engine::Event::InSync { files, bytes, peers, skipped } => {
+            // A session's members all write: neither happens there.
+            engine::Event::LocalOnly(change) => Event::LocalOnly { path: change.path },
+            engine::Event::Refused { path, from, author } => {
+                let author = author.short();
+                let message = format!(
+                    "{path}: a change was not taken from {from}: it is signed by {author}, which may not write here"
+                );
+                let hint = "kin devices shows who may; its contents are kept where they were made";
+                Event::Error { kind: "role", message, hint: hint.to_owned() }
+            }
+            engine::Event::InSync { files, bytes, peers, skipped, .. } => {
                 Event::InSync { files, bytes, peers, skipped }
             }
             engine::Event::NewReplica { reason } => {

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,14 +17,18 @@ use tokio::{
 };
 use wire::session::{Farewell, MAX_MEMBERS, Message, Mode, Name, Refusal};
 
-use super::{
-    Command, ConnId, EVENTS, Internal, Members, STOPPING, SessionEvent,
-    conn::Conn,
-    dialling::{self, DialError},
-    inbox::ReadEnd,
-    targets::{self, Targets},
+use super::{Command, EVENTS, Members, STOPPING, SessionEvent, conn::Conn};
+use crate::{
+    Admission, Event, QuestionId,
+    event::QuestionIds,
+    line::{
+        ConnId, Internal,
+        dialling::{self, DialError},
+        inbox::ReadEnd,
+        source,
+        targets::{self, Targets},
+    },
 };
-use crate::{Admission, Event, QuestionId, event::QuestionIds};
 
 /// Links at a time that lead to nobody accepted.
 const MAX_STRANGERS: usize = 64;
@@ -465,17 +468,6 @@ impl Actor {
             set.pop_first();
         }
         set.insert(device);
-    }
-}
-
-/// What counts as one source, as in crate `link`: an IPv4 address, an IPv6 network of 64 bits, or one
-/// link-local address.
-fn source(addr: SocketAddr) -> IpAddr {
-    match addr.ip().to_canonical() {
-        IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
-            Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        ip => ip,
     }
 }
 

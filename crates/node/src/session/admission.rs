@@ -10,12 +10,15 @@ use wire::session::{
 };
 
 use super::{
-    ConnId, STEP,
+    STEP,
     actor::{Actor, PATIENCE, refused},
     conn::{Ceremony, Conn, Need},
-    random, targets,
+    random,
 };
-use crate::{Admission, Event, QuestionId};
+use crate::{
+    Admission, Event, QuestionId,
+    line::{ConnId, targets},
+};
 
 /// Vouches that a stranger may bring: what [`group::SessionGroup::introduction`] gives.
 const MAX_BROUGHT: usize = 2 * MAX_MEMBERS;
@@ -60,6 +63,9 @@ impl Actor {
             Message::Goodbye { reason } => self.goodbye(id, reason),
             Message::Ready => self.ready(id),
             Message::Alive => {}
+            Message::Device(_) => {
+                self.refuse(id, Refusal::Broken, "it is no session of kin sync");
+            }
             message @ (Message::Commit(_)
             | Message::Nonce(_)
             | Message::Reveal(_)

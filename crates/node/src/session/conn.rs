@@ -1,22 +1,18 @@
 //! One link as the session sees it.
 
 use std::{
-    net::SocketAddr,
-    sync::Arc,
+    ops::Deref,
     time::{Duration, Instant},
 };
 
-use identity::{DeviceId, Sas};
+use identity::Sas;
 use link::Link;
 use pairing::{Lan, Passphrase, Verdicts};
 use tokio::sync::mpsc;
-use wire::session::{Hello, Message, Vouch};
+use wire::session::{Hello, Vouch};
 
-use super::{
-    ConnId, Internal, STEP,
-    inbox::{FolderIn, Pulse, Reader},
-    outbox::FrameSender,
-};
+use super::STEP;
+use crate::line::{ConnId, Internal, Line};
 
 /// What one side wants before it accepts the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,15 +40,7 @@ pub(super) enum Ceremony {
 /// One link.
 #[derive(Debug)]
 pub(super) struct Conn {
-    pub(super) peer: DeviceId,
-    pub(super) addr: SocketAddr,
-    pub(super) dialled: bool,
-    pub(super) key_exchange: String,
-    pub(super) exporter: [u8; 32],
-    pub(super) out: FrameSender,
-    pub(super) pulse: Arc<Pulse>,
-    /// Dropping it makes the reader end.
-    pub(super) reader: mpsc::UnboundedSender<FolderIn>,
+    line: Line,
     /// When it must have come further.
     pub(super) deadline: Option<Instant>,
 
@@ -78,37 +66,8 @@ pub(super) struct Conn {
 impl Conn {
     /// Starts the two tasks of a new link.
     pub(super) fn start(id: ConnId, link: Link, session: &mpsc::Sender<Internal>) -> Self {
-        let out = FrameSender::new();
-        let pulse = Pulse::new();
-        let (member, accepted) = mpsc::unbounded_channel();
-        let (peer, addr, dialled) = (link.peer(), link.addr(), link.dialled());
-        let (key_exchange, exporter) = (link.key_exchange().to_owned(), link.exporter());
-        let (read, write) = link.split();
-        let reader = Reader {
-            id,
-            link: read,
-            pulse: Arc::clone(&pulse),
-            session: session.clone(),
-            member: accepted,
-        };
-        tokio::spawn(reader.run());
-        let (sender, session) = (out.clone(), session.clone());
-        tokio::spawn(async move {
-            let reason = match sender.run(write).await {
-                Ok(()) => String::from("the link was closed here"),
-                Err(error) => error.to_string(),
-            };
-            let _ = session.send(Internal::WriteEnded { id, reason }).await;
-        });
         Self {
-            peer,
-            addr,
-            dialled,
-            key_exchange,
-            exporter,
-            out,
-            pulse,
-            reader: member,
+            line: Line::start(id, link, session),
             deadline: Some(Instant::now() + STEP),
             said_hello: false,
             hello: None,
@@ -123,11 +82,6 @@ impl Conn {
             verdicts: Verdicts::default(),
             member: false,
         }
-    }
-
-    pub(super) fn say(&self, message: &Message) {
-        // A link that is closing says what it has to say in its last message.
-        let _ = self.out.say(message);
     }
 
     /// What the peer calls itself, or the head of its id before it has said so.
@@ -157,9 +111,10 @@ impl Conn {
     }
 }
 
-impl Drop for Conn {
-    fn drop(&mut self) {
-        // Does nothing to a link that was closed with other last words.
-        self.out.close_with(None);
+impl Deref for Conn {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.line
     }
 }

@@ -6,25 +6,28 @@ use group::VouchExt as _;
 use wire::session::{Farewell, Ground, Mode, Vouch};
 
 use super::{
-    ConnId, Members, PeerLink, SessionEvent,
+    Members, PeerLink, SessionEvent,
     actor::Actor,
     admission::{place, say_vouches},
     conn::{Ceremony, Need},
-    inbox, targets,
 };
-use crate::Event;
+use crate::{
+    Event,
+    line::{ConnId, Route, inbox, targets},
+};
 
 impl Actor {
     /// Both sides have accepted each other on this link (rule T8: nothing was trusted before).
     pub(super) fn join(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Some(hello) = &conn.hello else { return };
-        let (folder, input) = inbox::folder();
+        let (folder, input) = inbox::folder(true);
         conn.member = true;
         conn.deadline = None;
         conn.commit_at = None;
         // Before anything is said from which the peer could know that it may send.
-        let _ = conn.reader.send(folder);
+        let _ = conn.routes.send(Route::Accepted);
+        let _ = conn.routes.send(Route::Open(0, folder));
         let peer = PeerLink {
             device: conn.peer,
             name: hello.name.as_str().to_owned(),

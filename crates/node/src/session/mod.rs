@@ -10,11 +10,7 @@
 mod actor;
 mod admission;
 mod conn;
-mod dialling;
-mod inbox;
 mod membership;
-mod outbox;
-mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -27,23 +23,18 @@ use std::{
 
 use group::{SessionGroup, Topic};
 use identity::{DeviceId, DeviceKey, InboxKey, Secret};
-use link::{Advert, Discovery, Endpoint, Limits, Link, LinkError, Listener};
+use link::{Advert, Discovery, Endpoint, Limits, LinkError, Listener};
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::session::{Message, Name};
+use wire::session::Name;
 
-pub(crate) use inbox::{FrameReceiver, Incoming};
-pub(crate) use outbox::FrameSender;
+use crate::{
+    Admission, Event, QuestionId,
+    event::QuestionIds,
+    line::{FrameReceiver, FrameSender, targets},
+};
 
-use crate::{Admission, Event, QuestionId, event::QuestionIds};
-
-/// A link on which nothing was sent for this long says that it lives.
-pub(crate) const ALIVE_AFTER: Duration = Duration::from_secs(2);
-/// A link on which nothing was heard for this long is dead.
-pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 /// How long a step may take that needs no person.
 const STEP: Duration = Duration::from_secs(10);
-/// How long a link that this side closes still reads.
-const LINGER: Duration = Duration::from_secs(1);
 /// How long a graceful stop may take.
 const STOPPING: Duration = Duration::from_secs(3);
 /// Events that may wait for whoever runs the session.
@@ -169,18 +160,6 @@ impl SessionHandle {
             let _ = stopped.await;
         }
     }
-}
-
-/// Names a link within a run.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct ConnId(u64);
-
-/// What a session's tasks tell its actor.
-enum Internal {
-    Dialled { key: targets::Key, result: Box<Result<Link, dialling::DialError>> },
-    Heard { id: ConnId, message: Message, done: oneshot::Sender<()> },
-    ReadEnded { id: ConnId, end: inbox::ReadEnd },
-    WriteEnded { id: ConnId, reason: String },
 }
 
 /// Begins a session.

@@ -1,6 +1,8 @@
 //! The engine's rules, each tried over the real engine with virtual disks. A test bears the number of the
 //! rule whose breach it would notice.
 
+mod apart;
+mod away;
 mod brake;
 mod conflicts;
 mod dirs;
@@ -12,6 +14,7 @@ mod memory;
 mod mutations;
 mod recover;
 mod replicas;
+mod roles;
 mod travel;
 mod trouble;
 

@@ -10,14 +10,18 @@ use super::{
 use crate::{
     WireError,
     bounds::{self, Limit},
+    device::{self, MAX_OPERATIONS_SENT},
 };
 
 /// Checked before the message is decoded.
-const LIMITS: [Limit; 1] = [Limit { field: &[2, 1], most: MAX_VOUCHES_SENT, name: "vouches" }];
+const LIMITS: [Limit; 2] = [
+    Limit { field: &[2, 1], most: MAX_VOUCHES_SENT, name: "vouches" },
+    Limit { field: &[16, 3, 2], most: MAX_OPERATIONS_SENT, name: "operations" },
+];
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbMessage {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     body: Option<PbBody>,
 }
 
@@ -53,6 +57,8 @@ enum PbBody {
     Goodbye(PbReason),
     #[prost(message, tag = "15")]
     Alive(PbNothing),
+    #[prost(message, tag = "16")]
+    Device(device::PbDevice),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -165,6 +171,7 @@ pub(super) fn encode(message: &Message) -> Bytes {
             words: String::new(),
         }),
         Message::Alive => PbBody::Alive(nothing),
+        Message::Device(message) => PbBody::Device(device::out(message)),
     };
     PbMessage { body: Some(body) }.encode_to_vec().into()
 }
@@ -215,6 +222,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Message, WireError> {
             },
         },
         PbBody::Alive(_) => Message::Alive,
+        PbBody::Device(message) => Message::Device(device::decode(message)?),
     })
 }
 

@@ -14,7 +14,7 @@ use wire::{
 use super::{Device, PeerLink};
 use crate::{
     Admission,
-    session::{inbox::BUDGET, outbox::LOW_WATER},
+    line::{inbox::BUDGET, outbox::LOW_WATER},
 };
 
 async fn pair() -> (Device, Device, PeerLink, PeerLink) {
@@ -28,10 +28,10 @@ async fn pair() -> (Device, Device, PeerLink, PeerLink) {
 async fn frames_flow_both_ways_in_order_from_the_first_moment() {
     let (_a, _b, mut at_a, mut at_b) = pair().await;
     for number in 0..2000_u32 {
-        assert!(at_a.out.send(Channel::Folder, Bytes::copy_from_slice(&number.to_be_bytes())));
-        assert!(at_b.out.send(Channel::Folder, Bytes::copy_from_slice(&number.to_le_bytes())));
+        assert!(at_a.out.send(Channel::Folder(0), Bytes::copy_from_slice(&number.to_be_bytes())));
+        assert!(at_b.out.send(Channel::Folder(0), Bytes::copy_from_slice(&number.to_le_bytes())));
     }
-    assert!(at_a.out.send(Channel::Folder, Bytes::from(vec![7; MAX_FRAME])));
+    assert!(at_a.out.send(Channel::Folder(0), Bytes::from(vec![7; MAX_FRAME])));
     for number in 0..2000_u32 {
         let at_b = at_b.input.recv().await.expect("the link lives");
         assert_eq!(at_b.payload, number.to_be_bytes()[..]);
@@ -52,7 +52,7 @@ async fn e22_a_slow_receiver_stops_the_sender_and_a_drained_queue_is_told() {
     let frame = Bytes::from(vec![7; 1 << 20]);
     let frames = 96;
     for _ in 0..frames {
-        at_a.out.send(Channel::Folder, frame.clone());
+        at_a.out.send(Channel::Folder(0), frame.clone());
     }
     // The receiver takes nothing: its budget and the kernel's buffers fill, and the rest waits here.
     let mut held = vec![at_b.input.recv().await.expect("the first")];
@@ -76,7 +76,7 @@ async fn e22_a_slow_receiver_stops_the_sender_and_a_drained_queue_is_told() {
 async fn stopping_sends_what_is_queued_and_says_goodbye() {
     let (a, mut b, at_a, mut at_b) = pair().await;
     for _ in 0..8 {
-        at_a.out.send(Channel::Folder, Bytes::from(vec![7; 1 << 20]));
+        at_a.out.send(Channel::Folder(0), Bytes::from(vec![7; 1 << 20]));
     }
     let stop = a.handle.stop();
     let receive = async {
@@ -89,7 +89,7 @@ async fn stopping_sends_what_is_queued_and_says_goodbye() {
     let ((), received) = tokio::join!(stop, receive);
     assert_eq!(received, 8 << 20);
     assert_eq!(b.peer_down().await, (a.id(), "it stopped".to_owned()));
-    assert!(!at_a.out.send(Channel::Folder, Bytes::new()), "nothing more is taken in");
+    assert!(!at_a.out.send(Channel::Folder(0), Bytes::new()), "nothing more is taken in");
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_peer_that_breaks_the_folder_protocol_can_be_sent_away() {
 async fn whoever_takes_no_frames_any_more_has_no_link() {
     let (mut a, mut b, at_a, at_b) = pair().await;
     drop(at_b.input);
-    at_a.out.send(Channel::Folder, Bytes::from_static(b"anybody?"));
+    at_a.out.send(Channel::Folder(0), Bytes::from_static(b"anybody?"));
     a.peer_down().await;
     b.peer_down().await;
 }

@@ -125,7 +125,7 @@ async fn dsync_01_a_stranger_reaches_no_folder() {
     let mut stranger = Bare::dial(&device).await;
     stranger.introduce(&device, Mode::Open, vec![]).await;
     stranger.say(&Message::Accepted).await;
-    stranger.raw(Channel::Folder, b"anything").await;
+    stranger.raw(Channel::Folder(0), b"anything").await;
     stranger.last().await;
     assert!(device.handle.members().borrow().is_empty());
 }
@@ -198,7 +198,7 @@ async fn malformed_and_oversized_frames_end_the_link() {
     let frames: [(Channel, Vec<u8>); 3] = [
         (Channel::Session, vec![0xff; 40]),
         (Channel::Session, vec![0; wire::frame::MAX_STRANGER_FRAME + 1]),
-        (Channel::Folder, vec![1]),
+        (Channel::Folder(0), vec![1]),
     ];
     for (channel, payload) in frames {
         let mut stranger = Bare::dial(&device).await;
@@ -244,7 +244,7 @@ async fn a_link_that_says_nothing_is_given_up() {
     member.introduce(&device, Mode::Open, vec![]).await;
     member.say(&Message::Accepted).await;
     let link = device.peer_up().await;
-    assert!(link.out.send(Channel::Folder, Bytes::from_static(b"hello?")));
+    assert!(link.out.send(Channel::Folder(0), Bytes::from_static(b"hello?")));
     // Neither says that it lives. Both are given up after ten seconds.
     let (lost, reason) = device.peer_down().await;
     assert_eq!(lost, member.key.id());
@@ -338,7 +338,7 @@ async fn attack_38_a_stranger_that_needs_nobody_must_not_wait_forever() {
     let alive = Message::Alive.encode();
     let (mut reader, mut writer) = (stranger.reader, stranger.writer);
     let lives = async {
-        let mut seconds = tokio::time::interval(super::super::ALIVE_AFTER);
+        let mut seconds = tokio::time::interval(crate::line::ALIVE_AFTER);
         loop {
             seconds.tick().await;
             let _ = writer.send(Channel::Session, &alive).await;

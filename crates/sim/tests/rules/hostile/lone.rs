@@ -6,7 +6,7 @@ use bytes::Bytes;
 use folder::{
     Engine, Now, PeerId,
     brake::Limit,
-    engine::{Authority, Effect, Event, Input, Options},
+    engine::{Authority, Effect, Event, Input, Mode, Options},
     history::Limits,
     ignore::Ignore,
     index::{Index as _, MemIndex, MemStore},
@@ -55,7 +55,11 @@ impl Authority for Members {
     }
 
     fn verify(&self, author: &DeviceId, digest: &Hash, given: &[u8; 64]) -> bool {
-        [US, MEMBER].contains(author) && signature(author, digest) == *given
+        self.may_write(author) && signature(author, digest) == *given
+    }
+
+    fn may_write(&self, device: &DeviceId) -> bool {
+        [US, MEMBER].contains(device)
     }
 }
 
@@ -97,6 +101,7 @@ impl Lone {
             brake: Limit::OFF,
             accept_deletes: false,
             history: Limits::default(),
+            mode: Mode::Both,
         };
         let engine =
             Engine::open(MemIndex::open(&MemStore::new()), Members, options).expect("open");

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,7 +28,7 @@ use wire::{
 use super::ALIVE_AFTER;
 
 /// Below this many queued bytes the producer is told to go on.
-pub(super) const LOW_WATER: u64 = 4 * 1024 * 1024;
+pub(crate) const LOW_WATER: u64 = 4 * 1024 * 1024;
 /// Bytes taken out of the queue at once.
 const BATCH: usize = 1024 * 1024;
 /// Frames taken out of the queue at once.
@@ -46,6 +46,9 @@ impl fmt::Debug for FrameSender {
     }
 }
 
+/// What is called when a queue has run low.
+type LowWater = Box<dyn Fn() + Send + Sync>;
+
 struct Outbox {
     queue: Mutex<Queue>,
     /// Bytes queued or being written, with their headers.
@@ -53,13 +56,13 @@ struct Outbox {
     state: watch::Sender<State>,
     /// For the writer: there is something to do.
     work: Notify,
-    low: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    low: Mutex<Vec<LowWater>>,
 }
 
 #[derive(Default)]
 struct Queue {
     session: VecDeque<Bytes>,
-    folder: VecDeque<Bytes>,
+    folder: VecDeque<(u8, Bytes)>,
     last: Option<Message>,
 }
 
@@ -78,13 +81,13 @@ enum Work {
 }
 
 impl FrameSender {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Outbox {
             queue: Mutex::default(),
             queued: AtomicU64::new(0),
             state: watch::Sender::new(State::Open),
             work: Notify::new(),
-            low: OnceLock::new(),
+            low: Mutex::default(),
         }))
     }
 
@@ -99,15 +102,20 @@ impl FrameSender {
         self.0.queued.fetch_add(size(&payload), Ordering::AcqRel);
         match channel {
             Channel::Session => queue.session.push_back(payload),
-            Channel::Folder => queue.folder.push_back(payload),
+            Channel::Folder(slot) => queue.folder.push_back((slot, payload)),
         }
         drop(queue);
         self.0.work.notify_one();
         true
     }
 
-    pub(super) fn say(&self, message: &Message) -> bool {
+    pub(crate) fn say(&self, message: &Message) -> bool {
         self.send(Channel::Session, message.encode())
+    }
+
+    /// True if nothing is taken in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.0.state.borrow() != State::Open
     }
 
     /// Bytes that are queued or being written, headers included.
@@ -117,9 +125,9 @@ impl FrameSender {
     }
 
     /// Has a function called whenever the queue falls below [`LOW_WATER`], and when the link ends. It
-    /// must not block. Only the first function set is kept.
+    /// must not block. All that are set are called.
     pub(crate) fn on_low_water(&self, call: impl Fn() + Send + Sync + 'static) {
-        let _: Result<(), _> = self.0.low.set(Box::new(call));
+        self.0.low.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(call));
     }
 
     /// Takes nothing in any more; what is queued is written (for at most three seconds), then a
@@ -128,7 +136,7 @@ impl FrameSender {
         self.close_with(Some(Message::Goodbye { reason }));
     }
 
-    pub(super) fn close_with(&self, last: Option<Message>) {
+    pub(crate) fn close_with(&self, last: Option<Message>) {
         let mut queue = self.0.lock();
         let was_open = self.0.state.send_if_modified(|state| {
             let open = *state == State::Open;
@@ -145,19 +153,17 @@ impl FrameSender {
     }
 
     /// The link is gone: forgets what is queued and ends the writer.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let mut queue = self.0.lock();
         self.0.state.send_replace(State::Dead);
         *queue = Queue::default();
         self.0.queued.store(0, Ordering::Release);
         drop(queue);
-        if let Some(call) = self.0.low.get() {
-            call();
-        }
+        self.0.tell_low();
     }
 
     /// Writes what is queued until the link is closed or gone.
-    pub(super) async fn run(&self, writer: LinkWriter) -> Result<(), LinkError> {
+    pub(crate) async fn run(&self, writer: LinkWriter) -> Result<(), LinkError> {
         let mut state = self.0.state.subscribe();
         // A peer that does not read must not keep a closing or dead link alive.
         let ended = async {
@@ -210,11 +216,8 @@ impl FrameSender {
             Ok(before) | Err(before) => before,
         };
         let after = before.saturating_sub(done);
-        if before >= LOW_WATER
-            && after < LOW_WATER
-            && let Some(call) = self.0.low.get()
-        {
-            call();
+        if before >= LOW_WATER && after < LOW_WATER {
+            self.0.tell_low();
         }
     }
 
@@ -239,6 +242,12 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn tell_low(&self) {
+        for call in self.low.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            call();
+        }
+    }
 }
 
 impl Queue {
@@ -251,9 +260,9 @@ impl Queue {
             self.session.drain(..).map(|payload| (Channel::Session, payload)).collect();
         let mut bytes = 0;
         while bytes < BATCH && frames.len() < FRAMES {
-            let Some(payload) = self.folder.pop_front() else { break };
+            let Some((slot, payload)) = self.folder.pop_front() else { break };
             bytes += payload.len();
-            frames.push((Channel::Folder, payload));
+            frames.push((Channel::Folder(slot), payload));
         }
         frames
     }

@@ -13,9 +13,9 @@ use std::{
 use identity::DeviceId;
 
 /// Pause before the second try, doubled after each failure up to [`SLOWEST`].
-pub(super) const QUICKEST: Duration = Duration::from_millis(200);
+pub(crate) const QUICKEST: Duration = Duration::from_millis(200);
 /// Longest pause between tries; nobody is ever given up.
-pub(super) const SLOWEST: Duration = Duration::from_secs(5);
+pub(crate) const SLOWEST: Duration = Duration::from_secs(5);
 /// Adverts beyond this many are not dialled (attacks.md 12).
 const MAX_TARGETS: usize = 512;
 /// Targets dialled at once.
@@ -23,7 +23,7 @@ const MAX_DIALLING: usize = 32;
 
 /// What makes a target one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// `HOST:PORT` as given by hand.
     Manual(String),
     /// The instance name of an advert.
@@ -45,13 +45,13 @@ struct Target {
 
 /// All targets.
 #[derive(Default, Debug)]
-pub(super) struct Targets {
+pub(crate) struct Targets {
     targets: BTreeMap<Key, Target>,
 }
 
 impl Targets {
     /// Adds a target, or gives it its present addresses: it is due at once.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         key: Key,
         addrs: Vec<SocketAddr>,
@@ -72,20 +72,25 @@ impl Targets {
     }
 
     /// The target leads to this device.
-    pub(super) fn is(&mut self, key: &Key, device: DeviceId) {
+    pub(crate) fn is(&mut self, key: &Key, device: DeviceId) {
         if let Some(target) = self.targets.get_mut(key) {
             target.device = Some(device);
         }
     }
 
     /// The target is no more: its advert was withdrawn, or the member said goodbye.
-    pub(super) fn remove(&mut self, key: &Key) {
+    pub(crate) fn remove(&mut self, key: &Key) {
         self.targets.remove(key);
+    }
+
+    /// Keeps only targets that lead to devices for which `wanted` is true, as far as that is known.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&DeviceId) -> bool) {
+        self.targets.retain(|_, target| target.device.as_ref().is_none_or(&wanted));
     }
 
     /// Takes out what is to be dialled now: targets that are due, except those that lead to a device
     /// that is linked.
-    pub(super) fn due(
+    pub(crate) fn due(
         &mut self,
         now: Instant,
         linked: impl Fn(&DeviceId) -> bool,
@@ -109,7 +114,7 @@ impl Targets {
     }
 
     /// When something is due next that [`Targets::due`] would give out, as far as is known now.
-    pub(super) fn next(&self, linked: impl Fn(&DeviceId) -> bool) -> Option<Instant> {
+    pub(crate) fn next(&self, linked: impl Fn(&DeviceId) -> bool) -> Option<Instant> {
         let dialling = self.targets.values().filter(|target| target.dialling);
         if dialling.clone().count() >= MAX_DIALLING {
             return None;
@@ -124,7 +129,7 @@ impl Targets {
     }
 
     /// Dialling led to a device.
-    pub(super) fn reached(&mut self, key: &Key, device: DeviceId, now: Instant) {
+    pub(crate) fn reached(&mut self, key: &Key, device: DeviceId, now: Instant) {
         let Some(target) = self.targets.get_mut(key) else { return };
         target.dialling = false;
         target.device = Some(device);
@@ -138,7 +143,7 @@ impl Targets {
     }
 
     /// Dialling led to nobody.
-    pub(super) fn failed(&mut self, key: &Key, now: Instant) {
+    pub(crate) fn failed(&mut self, key: &Key, now: Instant) {
         let Some(target) = self.targets.get_mut(key) else { return };
         target.dialling = false;
         target.due = now + target.pause;
@@ -146,7 +151,7 @@ impl Targets {
     }
 
     /// A link to this device was lost that had worked: try again quickly.
-    pub(super) fn lost(&mut self, device: &DeviceId, now: Instant) {
+    pub(crate) fn lost(&mut self, device: &DeviceId, now: Instant) {
         for target in self.targets.values_mut().filter(|t| t.device.as_ref() == Some(device)) {
             target.due = now + QUICKEST;
             target.pause = QUICKEST;
@@ -154,7 +159,7 @@ impl Targets {
     }
 
     /// This device will not have us, or we not it: look there slowly, somebody else may come.
-    pub(super) fn refused(&mut self, device: &DeviceId, now: Instant) {
+    pub(crate) fn refused(&mut self, device: &DeviceId, now: Instant) {
         for target in self.targets.values_mut().filter(|t| t.device.as_ref() == Some(device)) {
             target.due = now + SLOWEST;
             target.pause = SLOWEST;
@@ -162,7 +167,7 @@ impl Targets {
     }
 
     /// A person acted: everything is tried now.
-    pub(super) fn all_now(&mut self, now: Instant) {
+    pub(crate) fn all_now(&mut self, now: Instant) {
         for target in self.targets.values_mut() {
             target.due = now;
             target.pause = QUICKEST;

@@ -1,9 +1,10 @@
-//! What came in on one link for the folder engine, and the reader that brings it.
+//! What came in on one link for folder engines, and the reader that brings it.
 //!
 //! Payloads carry a share of the link's budget of bytes, which comes back when they have been dealt
 //! with; without budget the reader stops, and TCP makes the peer wait (rule E22).
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -44,38 +45,51 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// The receiving end of a link's folder channel. Dropping it ends the link.
+/// The receiving end of a folder's channel. Dropping it ends a link that has nothing else.
 #[derive(Debug)]
 pub(crate) struct FrameReceiver(mpsc::UnboundedReceiver<Incoming>);
 
 impl FrameReceiver {
-    /// The next payload, in order; `None` once the link is gone and everything was given out.
+    /// The next payload, in order; `None` once the channel is shut or the link gone, and everything was
+    /// given out.
     pub(crate) async fn recv(&mut self) -> Option<Incoming> {
         self.0.recv().await
     }
 }
 
-/// Where the reader puts folder payloads.
-pub(super) struct FolderIn {
-    /// Unbounded in itself: the budget bounds it.
-    queue: mpsc::UnboundedSender<Incoming>,
-    budget: Arc<Semaphore>,
+/// What a reader is told.
+pub(crate) enum Route {
+    /// The peer is accepted: larger frames may come, and frames for folders.
+    Accepted,
+    /// Frames of this channel go here.
+    Open(u8, FolderIn),
+    /// Frames of this channel are for nobody any more.
+    Shut(u8),
 }
 
-pub(super) fn folder() -> (FolderIn, FrameReceiver) {
+/// Where the reader puts a folder's payloads.
+pub(crate) struct FolderIn {
+    /// Unbounded in itself: the link's budget bounds it.
+    queue: mpsc::UnboundedSender<Incoming>,
+    /// True if the link is for nothing else.
+    alone: bool,
+}
+
+/// A folder's channel. With `alone`, the link ends when nobody receives any more.
+pub(crate) fn folder(alone: bool) -> (FolderIn, FrameReceiver) {
     let (queue, receiver) = mpsc::unbounded_channel();
-    (FolderIn { queue, budget: Arc::new(Semaphore::new(BUDGET)) }, FrameReceiver(receiver))
+    (FolderIn { queue, alone }, FrameReceiver(receiver))
 }
 
 /// When the peer was last heard, in milliseconds since the pulse was made.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     start: Instant,
     heard: AtomicU64,
 }
 
 impl Pulse {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { start: Instant::now(), heard: AtomicU64::new(0) })
     }
 
@@ -84,25 +98,25 @@ impl Pulse {
         self.heard.store(millis, Ordering::Relaxed);
     }
 
-    pub(super) fn silent_for(&self) -> Duration {
+    pub(crate) fn silent_for(&self) -> Duration {
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
         self.start.elapsed().saturating_sub(heard)
     }
 }
 
 /// The reading task of one link.
-pub(super) struct Reader {
-    pub(super) id: ConnId,
-    pub(super) link: LinkReader,
-    pub(super) pulse: Arc<Pulse>,
-    pub(super) session: mpsc::Sender<Internal>,
-    /// Says that the peer is accepted; its end says that the link is closing.
-    pub(super) member: mpsc::UnboundedReceiver<FolderIn>,
+pub(crate) struct Reader {
+    pub(crate) id: ConnId,
+    pub(crate) link: LinkReader,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) owner: mpsc::Sender<Internal>,
+    /// Where frames go; its end says that the link is closing.
+    pub(crate) routes: mpsc::UnboundedReceiver<Route>,
 }
 
 /// Why a reader stopped.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadEnd {
+pub(crate) enum ReadEnd {
     #[error("{0}")]
     Link(#[from] LinkError),
     #[error("it closed the link")]
@@ -120,7 +134,7 @@ pub(super) enum ReadEnd {
 
 impl Reader {
     /// Reads until the link ends, and tells the session why it did.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let end = self.read().await;
         if matches!(end, ReadEnd::Here) {
             // Closing a socket with unread bytes would reset it and could cost the peer our last
@@ -128,20 +142,20 @@ impl Reader {
             let drain = async { while let Ok(Some(_)) = self.link.next().await {} };
             let _ = timeout(LINGER, drain).await;
         }
-        let _ = self.session.send(Internal::ReadEnded { id: self.id, end }).await;
+        let _ = self.owner.send(Internal::ReadEnded { id: self.id, end }).await;
     }
 
     async fn read(&mut self) -> ReadEnd {
-        let mut folder: Option<FolderIn> = None;
+        let budget = Arc::new(Semaphore::new(BUDGET));
+        let mut table = Table::default();
         let mut received = 0;
         loop {
             let frame = tokio::select! {
                 // First, so that the limit is raised before a peer's first large frame is looked at.
                 biased;
-                member = self.member.recv() => match member {
-                    Some(accepted) => {
-                        folder = Some(accepted);
-                        self.link.set_limit(MAX_FRAME);
+                route = self.routes.recv() => match route {
+                    Some(route) => {
+                        table.take(route, &mut self.link);
                         continue;
                     }
                     None => return ReadEnd::Here,
@@ -161,40 +175,92 @@ impl Reader {
             };
             received = self.link.received();
             self.pulse.beat();
-            match (channel, &folder) {
-                (Channel::Session, _) => {
+            match channel {
+                Channel::Session => {
                     let message = match Message::decode(&payload) {
                         Ok(Message::Alive) => continue,
                         Ok(message) => message,
                         Err(error) => return error.into(),
                     };
-                    // One at a time: what the session makes of it, acceptance above all, is known
+                    // One at a time: what the owner makes of it, acceptance above all, is known
                     // before the next frame is looked at.
                     let (done, handled) = oneshot::channel();
                     let heard = Internal::Heard { id: self.id, message, done };
-                    if self.session.send(heard).await.is_err() {
+                    if self.owner.send(heard).await.is_err() {
                         return ReadEnd::Here;
                     }
                     let _ = handled.await;
                 }
-                (Channel::Folder, Some(folder)) => {
+                Channel::Folder(_) if !table.accepted => return ReadEnd::Early,
+                Channel::Folder(slot) => {
                     let cost = u32::try_from(payload.len().max(LEAST)).unwrap_or(u32::MAX);
-                    let budget = Arc::clone(&folder.budget);
                     let permit = tokio::select! {
                         biased;
-                        permit = budget.acquire_many_owned(cost) => permit,
-                        // Members are accepted once: this can only be the end.
-                        _ = self.member.recv() => return ReadEnd::Here,
-                        () = folder.queue.closed() => return ReadEnd::Here,
+                        permit = Arc::clone(&budget).acquire_many_owned(cost) => permit,
+                        () = table.until_pointless(&mut self.routes, &mut self.link) => {
+                            return ReadEnd::Here;
+                        }
                     };
                     let Ok(permit) = permit else { return ReadEnd::Here };
-                    if folder.queue.send(Incoming { payload, permit }).is_err() {
+                    // What was sent before the other end knew that the folder was shut is for nobody.
+                    if let Some(folder) = table.folders.get(&slot)
+                        && folder.queue.send(Incoming { payload, permit }).is_err()
+                        && folder.alone
+                    {
                         return ReadEnd::Here;
                     }
                     // Waiting for budget is no silence of the peer's.
                     self.pulse.beat();
                 }
-                (Channel::Folder, None) => return ReadEnd::Early,
+            }
+        }
+    }
+}
+
+/// Where frames go now.
+#[derive(Default)]
+struct Table {
+    accepted: bool,
+    folders: HashMap<u8, FolderIn>,
+}
+
+impl Table {
+    fn take(&mut self, route: Route, link: &mut LinkReader) {
+        match route {
+            Route::Accepted => {
+                self.accepted = true;
+                link.set_limit(MAX_FRAME);
+            }
+            Route::Open(slot, folder) => {
+                self.folders.insert(slot, folder);
+            }
+            Route::Shut(slot) => {
+                self.folders.remove(&slot);
+            }
+        }
+    }
+
+    /// Follows routes until nobody wants anything of this link any more.
+    async fn until_pointless(
+        &mut self,
+        routes: &mut mpsc::UnboundedReceiver<Route>,
+        link: &mut LinkReader,
+    ) {
+        loop {
+            let alone = self.folders.values().find(|folder| folder.alone);
+            let closed = async {
+                match alone {
+                    Some(folder) => folder.queue.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let route = tokio::select! {
+                route = routes.recv() => route,
+                () = closed => return,
+            };
+            match route {
+                Some(route) => self.take(route, link),
+                None => return,
             }
         }
     }

@@ -16,7 +16,7 @@ const RESOLVING: Duration = Duration::from_secs(10);
 
 /// Why a target could not be reached.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     #[error("{0}")]
     Resolve(io::Error),
     #[error("the name leads to no address")]
@@ -26,22 +26,28 @@ pub(super) enum DialError {
 }
 
 /// Dials in the background and tells the session what came of it.
-pub(super) fn spawn(
+pub(crate) fn spawn(
     endpoint: Arc<Endpoint>,
     key: Key,
     addrs: Vec<SocketAddr>,
     session: mpsc::Sender<Internal>,
 ) {
     tokio::spawn(async move {
-        let result = match &key {
-            Key::Manual(place) => match resolve(place).await {
-                Ok(addrs) => first(&endpoint, addrs).await,
-                Err(error) => Err(error),
-            },
-            Key::Advert(_) | Key::Member(_) => first(&endpoint, addrs).await,
-        };
+        let result = dial(&endpoint, &key, addrs).await;
         let _ = session.send(Internal::Dialled { key, result: Box::new(result) }).await;
     });
+}
+
+/// Dials one target: the name of a manual one is resolved first.
+pub(crate) async fn dial(
+    endpoint: &Arc<Endpoint>,
+    key: &Key,
+    addrs: Vec<SocketAddr>,
+) -> Result<Link, DialError> {
+    match key {
+        Key::Manual(place) => first(endpoint, resolve(place).await?).await,
+        Key::Advert(_) | Key::Member(_) => first(endpoint, addrs).await,
+    }
 }
 
 async fn resolve(place: &str) -> Result<Vec<SocketAddr>, DialError> {

@@ -1,0 +1,375 @@
+//! A pairing in front of a person or a program: events out, answers in, and how it ended. What is shown
+//! and how is `show`'s part.
+
+pub(crate) mod show;
+
+use std::{io, time::Duration};
+
+use node::{
+    QuestionId,
+    api::{ApiEvent, Request},
+};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    device::Device,
+    error::{CommandError, Exit},
+    input::{Input, Typed},
+    prompt::{Ask, Questions, Step},
+};
+use show::Show;
+
+/// A question of trust, as the device asked it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Trust(ApiEvent);
+
+impl Trust {
+    /// The question in an event; `None` if it is none.
+    fn of(event: &ApiEvent) -> Option<Self> {
+        let asks = matches!(
+            event,
+            ApiEvent::Request { .. } | ApiEvent::Confirm { .. } | ApiEvent::Ask { .. }
+        );
+        asks.then(|| Self(event.clone()))
+    }
+
+    /// The event that asks.
+    pub(crate) fn event(&self) -> &ApiEvent {
+        &self.0
+    }
+
+    /// The proven id of the device that is to be let in.
+    fn device(&self) -> Option<&str> {
+        match &self.0 {
+            ApiEvent::Request { device, .. } | ApiEvent::Confirm { device, .. } => Some(device),
+            _ => None,
+        }
+    }
+
+    fn is_request(&self) -> bool {
+        matches!(self.0, ApiEvent::Request { .. })
+    }
+}
+
+impl Ask for Trust {
+    fn id(&self) -> QuestionId {
+        match self.0 {
+            ApiEvent::Request { id, .. }
+            | ApiEvent::Confirm { id, .. }
+            | ApiEvent::Ask { id, .. } => QuestionId(id),
+            // Nothing else becomes a question.
+            _ => QuestionId(0),
+        }
+    }
+
+    fn about(&self) -> &str {
+        match &self.0 {
+            ApiEvent::Request { name, .. }
+            | ApiEvent::Confirm { name, .. }
+            | ApiEvent::Ask { name, .. } => name,
+            _ => "",
+        }
+    }
+
+    fn sas(&self) -> &str {
+        match &self.0 {
+            ApiEvent::Request { sas, .. } | ApiEvent::Confirm { sas, .. } => sas,
+            _ => "",
+        }
+    }
+
+    fn comes_to_nothing(&self) -> String {
+        match &self.0 {
+            ApiEvent::Ask { name, .. } => format!("no SSH with {name}"),
+            _ => format!("{} is not let in", self.about()),
+        }
+    }
+
+    /// Of several who have the token, one is chosen by its number.
+    fn beside(&self, other: &Self) -> bool {
+        self.is_request() && other.is_request()
+    }
+}
+
+/// The ends of a pairing that meet here.
+pub(crate) struct Ceremony<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) show: &'a mut dyn Show,
+    pub(crate) input: Input,
+    /// Yields once, when a signal asks for a stop.
+    pub(crate) stop_asked: mpsc::Receiver<()>,
+    /// The only device that is let in, and without a question (rule T6).
+    pub(crate) expected: Option<String>,
+    /// How long this command waits; the device has limits of its own.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// Begins with `request` and runs until it is over.
+///
+/// # Errors
+/// What the command is to end with.
+pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), CommandError> {
+    let Ceremony { device, show, input, mut stop_asked, expected, patience } = ceremony;
+    let mut events = device.stream(request).await?;
+    let deadline = patience.map(|patience| Instant::now() + patience);
+    let mut run = Run {
+        device,
+        show,
+        input,
+        questions: Questions::default(),
+        expected,
+        candidates: 0,
+        choosing: false,
+        shown: false,
+        listening: false,
+        pending: false,
+        trouble: None,
+    };
+    let ended = loop {
+        let step = tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => run.event(event).await,
+                None => Some(run.broken_off()),
+            },
+            typed = run.input.next(), if run.listening => run.typed(typed).await,
+            Some(()) = stop_asked.recv() => Some(run.interrupted()),
+            () = until(deadline) => Some(Err(run.expired())),
+        };
+        if let Some(ended) = step {
+            break ended;
+        }
+    };
+    run.stop_listening();
+    ended
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How the command ends, if it does.
+type Ended = Option<Result<(), CommandError>>;
+
+struct Run<'a> {
+    device: &'a Device,
+    show: &'a mut dyn Show,
+    input: Input,
+    questions: Questions<Trust>,
+    expected: Option<String>,
+    /// How many may be the other side.
+    candidates: u32,
+    /// True while one of them is to be chosen.
+    choosing: bool,
+    /// True while a question or choice is on the screen.
+    shown: bool,
+    /// True while a line is wanted.
+    listening: bool,
+    /// True if the join goes on without this command.
+    pending: bool,
+    /// The last thing that went wrong.
+    trouble: Option<String>,
+}
+
+impl Run<'_> {
+    async fn event(&mut self, event: ApiEvent) -> Ended {
+        if let Some(question) = Trust::of(&event) {
+            if self.expected.is_some() {
+                return self.answer_expected(&question).await;
+            }
+            // Whoever compares the string has chosen.
+            self.stop_choosing();
+            let steps = self.questions.ask(question);
+            return self.take(steps, false).await;
+        }
+        if let ApiEvent::Withdrawn { id, reason } = &event {
+            let steps = self.questions.withdrawn(QuestionId(*id), reason);
+            if let Err(error) = self.check(|run| run.show.event(&event)) {
+                return Some(Err(error));
+            }
+            return self.take(steps, false).await;
+        }
+        if let Err(error) = self.check(|run| run.show.event(&event)) {
+            return Some(Err(error));
+        }
+        match event {
+            ApiEvent::Candidate { number, .. } => {
+                self.candidates = self.candidates.max(number);
+                if self.candidates > 1 && self.questions.open().is_none() {
+                    return self.choose().err().map(Err);
+                }
+                None
+            }
+            ApiEvent::Pending { .. } => {
+                self.pending = true;
+                None
+            }
+            ApiEvent::Error { message, .. } => {
+                self.trouble = Some(message);
+                None
+            }
+            ApiEvent::Paired { .. } => Some(Ok(())),
+            ApiEvent::Refused { reason } => Some(Err(CommandError::new(
+                Exit::Refused,
+                "refused",
+                &format!("not paired: {reason}"),
+            ))),
+            ApiEvent::Timeout => Some(Err(timeout("nobody came in time; nothing is paired"))),
+            ApiEvent::Stopped => Some(self.broken_off()),
+            _ => None,
+        }
+    }
+
+    /// With `--yes --expect-device` nothing is asked: that device is let in, every other is not, and SSH is
+    /// a question of its own that nobody has answered.
+    async fn answer_expected(&mut self, question: &Trust) -> Ended {
+        let yes = question.device().is_some_and(|device| Some(device) == self.expected.as_deref());
+        if question.device().is_some() && !yes {
+            let note = format!("{} is not the expected device", question.about());
+            self.show.note(&note);
+        }
+        self.answer(question.id(), yes).await.err().map(Err)
+    }
+
+    async fn typed(&mut self, typed: Typed) -> Ended {
+        self.listening = false;
+        let line = match typed {
+            Typed::Line(line) => line,
+            Typed::End => {
+                self.stop_choosing();
+                let steps = self.questions.end();
+                return self.take(steps, true).await;
+            }
+        };
+        if self.questions.open().is_some() {
+            let steps = self.questions.line(&line);
+            return self.take(steps, true).await;
+        }
+        match line.trim().parse::<u32>() {
+            Ok(number) if (1..=self.candidates).contains(&number) => {
+                self.stop_choosing();
+                let chosen: Result<Value, _> = self.device.ask(Request::Choose { number }).await;
+                chosen.err().map(Err)
+            }
+            _ => {
+                let note = format!("answer with a number from 1 to {}", self.candidates);
+                self.show.note(&note);
+                self.listen_on();
+                None
+            }
+        }
+    }
+
+    /// Does what the questions say.
+    async fn take(&mut self, steps: Vec<Step<Trust>>, typed: bool) -> Ended {
+        if self.shown && self.questions.open().is_none() {
+            self.show.over(typed);
+            self.shown = false;
+            self.listening = false;
+            self.input.pause();
+        }
+        for step in steps {
+            match step {
+                Step::Answer { asked, yes } => {
+                    if let Err(error) = self.answer(asked.id(), yes).await {
+                        return Some(Err(error));
+                    }
+                }
+                Step::Note(note) => self.show.note(&note),
+                Step::Show(question) => {
+                    let (input, show) = (&mut self.input, &mut *self.show);
+                    let shown = input.ask(|discard| show.question(&question, discard));
+                    self.shown = true;
+                    self.listening = true;
+                    if let Err(error) = shown {
+                        return Some(Err(closed(&error)));
+                    }
+                }
+            }
+        }
+        if self.questions.open().is_some() && !self.listening {
+            self.listen_on();
+        }
+        None
+    }
+
+    async fn answer(&self, id: QuestionId, yes: bool) -> Result<(), CommandError> {
+        // Whether it was still open, the stream will tell.
+        let _: Value = self.device.ask(Request::Answer { id: id.0, yes }).await?;
+        Ok(())
+    }
+
+    fn choose(&mut self) -> Result<(), CommandError> {
+        let (input, show, count) = (&mut self.input, &mut *self.show, self.candidates);
+        let shown = input.ask(|discard| show.choose(count, discard));
+        (self.choosing, self.shown, self.listening) = (true, true, true);
+        shown.map_err(|error| closed(&error))
+    }
+
+    fn stop_choosing(&mut self) {
+        if std::mem::take(&mut self.choosing) {
+            self.stop_listening();
+        }
+    }
+
+    fn stop_listening(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            self.show.over(false);
+        }
+        self.listening = false;
+        self.input.pause();
+    }
+
+    fn listen_on(&mut self) {
+        self.listening = true;
+        self.input.listen_on();
+    }
+
+    fn check(
+        &mut self,
+        show: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> Result<(), CommandError> {
+        show(self).map_err(|error| closed(&error))
+    }
+
+    /// The stream is over, and nothing was said of why.
+    fn broken_off(&mut self) -> Result<(), CommandError> {
+        if self.pending {
+            return Ok(());
+        }
+        let why = self.trouble.take().unwrap_or_else(|| "the device has stopped".to_owned());
+        Err(CommandError::failed("stopped", &format!("the pairing was broken off: {why}"))
+            .hint("kin log may say more; try again"))
+    }
+
+    fn interrupted(&self) -> Result<(), CommandError> {
+        if self.pending {
+            return Ok(());
+        }
+        Err(CommandError::failed("interrupted", "stopped; nothing is paired"))
+    }
+
+    fn expired(&self) -> CommandError {
+        if self.pending {
+            timeout("not admitted yet").hint(
+                "it goes on by itself: kin pair --status tells of it, kin pair --abandon gives it up",
+            )
+        } else {
+            timeout("nobody came in time; nothing is paired")
+        }
+    }
+}
+
+fn timeout(message: &str) -> CommandError {
+    CommandError::new(Exit::TimedOut, "timeout", message)
+}
+
+fn closed(error: &io::Error) -> CommandError {
+    CommandError::failed("output", &format!("standard output is closed: {error}"))
+}

@@ -1,0 +1,157 @@
+//! Answers.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A device, as `kin devices --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeviceLine {
+    /// Device id.
+    pub device: String,
+    /// What it calls itself (unescaped).
+    pub name: String,
+    /// admin, writer, reader or keeper.
+    pub role: String,
+    /// The group: what this device calls it.
+    pub group: String,
+    /// True if a link is up.
+    pub online: bool,
+    /// When a link was last up, in seconds since 1970; absent if never.
+    pub last_seen: Option<i64>,
+    /// True for this device.
+    pub me: bool,
+}
+
+/// How a folder is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderState {
+    /// In step with every device that is linked, or nobody is.
+    Idle,
+    /// Being looked through.
+    Scanning,
+    /// Something moves.
+    Syncing,
+    /// A person paused it.
+    Paused,
+    /// It does not run; `reason` says why.
+    Stopped,
+    /// The group has it, this device does not.
+    NotJoined,
+}
+
+/// A folder, as `kin folders --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FolderLine {
+    /// Folder id.
+    pub folder: String,
+    /// Its name (unescaped).
+    pub name: String,
+    /// Where it is here; absent if it was not joined.
+    pub dir: Option<PathBuf>,
+    /// The group: what this device calls it.
+    pub group: String,
+    /// How it is doing.
+    pub state: FolderState,
+    /// Why it is stopped, or what holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Files, links and directories on this disk.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// Files to be brought here.
+    pub need_files: u64,
+    /// Bytes to be brought here.
+    pub need_bytes: u64,
+    /// Conflict copies in the tree.
+    pub conflicts: u64,
+    /// What this device may do in it: admin, writer, reader, keeper or none.
+    pub role: String,
+    /// What it does here.
+    pub mode: super::FolderMode,
+}
+
+/// A group, as `kin group list --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupLine {
+    /// Group id.
+    pub group: String,
+    /// What this device calls it.
+    pub name: String,
+    /// True for the one that commands mean.
+    pub used: bool,
+    /// What this device may do: admin, writer, reader, keeper, or removed.
+    pub role: String,
+    /// Devices.
+    pub devices: u64,
+    /// Folders.
+    pub folders: u64,
+    /// What a person should know: a fork, no admin left.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A join that was begun and is not done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JoinLine {
+    /// Whom this device waits for.
+    pub device: String,
+    /// What it calls itself (unescaped).
+    pub name: String,
+    /// lan or token.
+    pub ceremony: String,
+    /// When it began, in seconds since 1970.
+    pub since: i64,
+}
+
+/// What joining a folder would do here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Plan {
+    /// Files that come here.
+    pub adds: u64,
+    /// Files that differ: the one here or the other one becomes a conflict copy.
+    pub conflicts: u64,
+    /// Files that go from here.
+    pub deletes: u64,
+    /// Files that go from here to the others.
+    pub sends: u64,
+    /// False if nobody who has the folder is linked, so that nothing is known.
+    pub known: bool,
+}
+
+/// Something that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Trouble {
+    /// A stable word.
+    pub kind: String,
+    /// The folder's name; absent if it is about the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// What is wrong, with which file or device (unescaped).
+    pub message: String,
+    /// What to do next; may be empty.
+    pub hint: String,
+}
+
+/// Everything at a glance, as `kin status --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StatusReply {
+    /// This device's id.
+    pub device: String,
+    /// This device's name (unescaped).
+    pub name: String,
+    /// True if the device runs in the background; else this is what its state says.
+    pub running: bool,
+    /// The port it listens on; 0 if it does not run.
+    pub port: u16,
+    /// Devices of all groups.
+    pub devices: Vec<DeviceLine>,
+    /// Folders of all groups.
+    pub folders: Vec<FolderLine>,
+    /// Groups.
+    pub groups: Vec<GroupLine>,
+    /// What is wrong.
+    pub errors: Vec<Trouble>,
+}

@@ -1,0 +1,386 @@
+//! One ceremony of a pairing on the local network (rule T3), from both offers to both yeses and what follows.
+
+use std::{net::SocketAddr, time::Instant};
+
+use pairing::{Lan, LanStep, Party, Transcript};
+use tokio::{
+    sync::oneshot,
+    time::{sleep_until, timeout},
+};
+use wire::{
+    device::{DEVICE_VERSION, Into, Message as Say, Offer, Purpose},
+    membership::{Action, Ceremony, Role, Scope},
+    session::{Message, Mode},
+};
+
+use super::{
+    hub::{random, wall},
+    pairing::{Broken, CeremonyLine, STEP, Task},
+    questions::Asked,
+    store::StoredJoin,
+};
+use crate::api::{ApiEvent, Failure, Which};
+
+impl Task {
+    pub(super) async fn ceremony(
+        &mut self,
+        line: CeremonyLine,
+        end: Instant,
+    ) -> Result<ApiEvent, Broken> {
+        let mut exposed = false;
+        let result = self.try_ceremony(line, end, &mut exposed).await;
+        let failed = matches!(result, Err(Broken::Lost(_) | Broken::Refused(_)));
+        if exposed && failed {
+            self.attempts.fail();
+        }
+        result
+    }
+
+    async fn try_ceremony(
+        &mut self,
+        mut line: CeremonyLine,
+        end: Instant,
+        exposed: &mut bool,
+    ) -> Result<ApiEvent, Broken> {
+        let mine = Offer {
+            name: self.setup.name.clone(),
+            inbox: self.setup.inbox,
+            into: match self.setup.options.into {
+                Which::Auto => Into::Auto,
+                Which::Mine => Into::Mine,
+                Which::Theirs => Into::Yours,
+            },
+            group: self.setup.group.as_ref().map(|(group, ..)| *group),
+            members: self.setup.group.as_ref().map_or(0, |(.., members)| *members),
+        };
+        line.say(&Message::Device(Say::Offer(mine.clone())));
+        let theirs = match line.next().await? {
+            Message::Device(Say::Offer(offer)) => offer,
+            _ => return Err(Broken::Lost("it broke the ceremony".to_owned())),
+        };
+        let peer = line.peer;
+        let i_admit = match whose(&mine, &theirs, self.setup.me < peer) {
+            Ok(mine) => mine,
+            Err(words) => {
+                line.refuse(&words);
+                return Err(Broken::Never(words));
+            }
+        };
+        let sas = self.compare(&mut line, &mine, &theirs, exposed).await?;
+        let name = theirs.name.as_str().to_owned();
+        let label = match (&self.setup.group, i_admit) {
+            (Some((_, label, _)), true) => label.clone(),
+            (None, true) => self.setup.name.as_str().to_owned(),
+            (_, false) => name.clone(),
+        };
+        let grants = match i_admit {
+            true => format!(
+                "{name} joins your group {label} as an admin: it may read and change every folder of the group, and admit and remove devices"
+            ),
+            false => format!(
+                "this device joins the group of {name} ({} devices) as an admin: its admins may remove this device, and every member sees its name",
+                theirs.members.max(1)
+            ),
+        };
+        self.consent(&mut line, &name, sas, grants, end).await?;
+        if !i_admit {
+            // Before the other side can know of the yes (rule T8).
+            let join = StoredJoin {
+                device: peer,
+                name: name.clone(),
+                token: false,
+                group: None,
+                role: Role::Admin,
+                folders: Scope::All,
+                since: wall(),
+                state: Vec::new(),
+            };
+            let at = SocketAddr::new(
+                line.addr.ip(),
+                if line.dialled { line.addr.port() } else { line.port },
+            );
+            let kept = self.setup.hub.with(move |hub| hub.put_join(join, at)).await;
+            if let Some(Err(failure)) = kept {
+                line.refuse("it could not store its part");
+                return Err(Broken::Never(failure.message));
+            }
+        }
+        line.say(&Message::Accepted);
+        let agreed = self.both_agree(&mut line, &name, end).await;
+        if let Err(broken) = agreed {
+            // A link that was lost may have carried the other side's yes (rule T8); a no is a no.
+            if matches!(broken, Broken::Refused(_)) && !i_admit {
+                self.setup.hub.send(move |hub| hub.forget_join(&peer));
+            }
+            return Err(broken);
+        }
+        let (done, shared) = oneshot::channel();
+        let outcome = match i_admit {
+            true => self.admit(line, &theirs, done).await,
+            false => self.be_admitted(line, done).await,
+        };
+        outcome?;
+        *exposed = false;
+        match timeout(STEP, shared).await {
+            Ok(Ok(group)) => Ok(ApiEvent::Paired {
+                device: peer.to_string(),
+                name,
+                group,
+                role: "admin".to_owned(),
+            }),
+            // Both have said yes, and both keep it: it is finished when they meet again (rule T8).
+            _ => Ok(ApiEvent::Pending { device: peer.to_string() }),
+        }
+    }
+
+    /// Commitment, nonce, reveal; then the string.
+    async fn compare(
+        &self,
+        line: &mut CeremonyLine,
+        mine: &Offer,
+        theirs: &Offer,
+        exposed: &mut bool,
+    ) -> Result<String, Broken> {
+        let party = |device, offer: &Offer| Party {
+            device,
+            inbox: offer.inbox,
+            name: offer.name.clone(),
+            version: DEVICE_VERSION,
+            mode: Mode::Ask,
+        };
+        let (me, peer) = (party(self.setup.me, mine), party(line.peer, theirs));
+        let exporter = line.exporter;
+        let broken = |error: &dyn std::fmt::Display| Broken::Lost(error.to_string());
+        let mut machine = if line.dialled {
+            let topic = Offer::digest(mine, theirs);
+            Lan::client(&Transcript { client: me, server: peer, topic, exporter })
+        } else {
+            let topic = Offer::digest(theirs, mine);
+            Lan::server(&Transcript { client: peer, server: me, topic, exporter })
+        }
+        .map_err(|error| broken(&error))?;
+        if line.dialled {
+            let nonce = random().map_err(|error| broken(&error))?;
+            let commit = machine.commit(nonce).map_err(|error| broken(&error))?;
+            line.say(&commit);
+        }
+        loop {
+            let message = line.next().await;
+            let fresh = random().map_err(|error| broken(&error))?;
+            let step = message.and_then(|message| {
+                machine.handle(&message, fresh).map_err(|error| broken(&error))
+            });
+            *exposed = machine.exposed();
+            match step? {
+                LanStep::Send(message) => line.say(&message),
+                LanStep::SendAndShow(message, sas) => {
+                    line.say(&message);
+                    return Ok(sas.to_string());
+                }
+                LanStep::Show(sas) => return Ok(sas.to_string()),
+                LanStep::Wait => return Err(Broken::Lost("it is busy".to_owned())),
+            }
+        }
+    }
+
+    /// Asks this side's person; a link that ends meanwhile takes the question back.
+    async fn consent(
+        &self,
+        line: &mut CeremonyLine,
+        name: &str,
+        sas: String,
+        grants: String,
+        end: Instant,
+    ) -> Result<(), Broken> {
+        if let Some(expected) = self.setup.expect {
+            if expected == line.peer {
+                return Ok(());
+            }
+            line.refuse("another device is expected here");
+            return Err(Broken::Never(format!("{} is not the device that is expected", line.peer)));
+        }
+        let asked = self.setup.questions.ask();
+        self.tell(ApiEvent::Confirm {
+            id: asked.id,
+            device: line.peer.to_string(),
+            name: name.to_owned(),
+            sas,
+            grants,
+        })
+        .await;
+        if self.answer(line, asked, end).await? {
+            return Ok(());
+        }
+        line.refuse("its person said no");
+        Err(Broken::Declined)
+    }
+
+    /// The answer to a question about the other side, unless that side says no meanwhile or is gone.
+    async fn answer(
+        &self,
+        line: &mut CeremonyLine,
+        asked: Asked,
+        end: Instant,
+    ) -> Result<bool, Broken> {
+        let Asked { id, mut answer } = asked;
+        let withdrawn = loop {
+            tokio::select! {
+                yes = &mut answer => return Ok(yes.unwrap_or(false)),
+                message = line.heard.recv() => match message {
+                    // The other side's yes may come first.
+                    Some(Message::Accepted) if !line.accepted => line.accepted = true,
+                    Some(Message::Refused { words, .. }) => {
+                        self.withdraw(id, "the other side said no").await;
+                        return Err(Broken::Refused(words));
+                    }
+                    _ => {
+                        self.withdraw(id, "the link was lost").await;
+                        return Err(Broken::Lost("the link was lost".to_owned()));
+                    }
+                },
+                () = sleep_until(end.into()) => break "nobody answered in time",
+                () = self.events.closed() => break "nobody waits any more",
+            }
+        };
+        line.refuse("its person did not answer");
+        self.withdraw(id, withdrawn).await;
+        Err(Broken::Lost(withdrawn.to_owned()))
+    }
+
+    async fn withdraw(&self, id: u32, reason: &str) {
+        self.tell(ApiEvent::Withdrawn { id, reason: reason.to_owned() }).await;
+    }
+
+    /// Rule T9: asked for each direction, and no is the default. Kept for `kin ssh`.
+    async fn ask_about_ssh(
+        &self,
+        line: &mut CeremonyLine,
+        name: &str,
+        end: Instant,
+    ) -> Result<(), Broken> {
+        let peer = line.peer;
+        if self.setup.expect.is_some() {
+            return Ok(());
+        }
+        let mut answers = [false; 2];
+        for (answer, direction) in answers.iter_mut().zip(["in", "out"]) {
+            let asked = self.setup.questions.ask();
+            self.tell(ApiEvent::Ask {
+                id: asked.id,
+                about: "ssh".to_owned(),
+                direction: direction.to_owned(),
+                name: name.to_owned(),
+            })
+            .await;
+            *answer = self.answer(line, asked, end).await?;
+        }
+        let [into_here, from_here] = answers;
+        self.setup.hub.send(move |hub| {
+            if let Err(error) = hub.store.put_ssh_consent(&peer, into_here, from_here, wall()) {
+                hub.complain("state", &error.to_string(), "");
+            }
+        });
+        Ok(())
+    }
+
+    /// After this side's yes: the question that remains, and the other side's yes.
+    async fn both_agree(
+        &self,
+        line: &mut CeremonyLine,
+        name: &str,
+        end: Instant,
+    ) -> Result<(), Broken> {
+        self.ask_about_ssh(line, name, end).await?;
+        if line.accepted {
+            return Ok(());
+        }
+        self.tell(ApiEvent::Waiting { name: name.to_owned() }).await;
+        let answered = tokio::select! {
+            message = line.heard.recv() => message,
+            () = sleep_until(end.into()) => None,
+            () = self.events.closed() => None,
+        };
+        match answered {
+            Some(Message::Accepted) => Ok(()),
+            Some(Message::Refused { words, .. }) => Err(Broken::Refused(words)),
+            _ => Err(Broken::Lost("it did not answer".to_owned())),
+        }
+    }
+
+    /// Writes the admission and says so.
+    async fn admit(
+        &self,
+        line: CeremonyLine,
+        theirs: &Offer,
+        done: oneshot::Sender<String>,
+    ) -> Result<(), Broken> {
+        let action = Action::Admit {
+            device: line.peer,
+            inbox: theirs.inbox,
+            name: theirs.name.clone(),
+            role: Role::Admin,
+            folders: Scope::All,
+            ceremony: Ceremony::Lan,
+        };
+        let group = self.setup.group.as_ref().map(|(group, ..)| *group);
+        let admitted = self.setup.hub.with(move |hub| {
+            let group = hub.admit(group, action)?;
+            hub.await_shared(line.peer, done);
+            line.say(&Message::Device(Say::Admitted { group }));
+            hub.take_back(line, Purpose::Member);
+            Ok::<_, Failure>(())
+        });
+        match admitted.await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(failure)) => Err(Broken::Never(failure.message)),
+            None => Err(Broken::Lost("this device stops".to_owned())),
+        }
+    }
+
+    /// Waits until the other side has written the admission.
+    async fn be_admitted(
+        &self,
+        mut line: CeremonyLine,
+        done: oneshot::Sender<String>,
+    ) -> Result<(), Broken> {
+        let group = match line.next().await {
+            Ok(Message::Device(Say::Admitted { group })) => group,
+            Ok(_) => return Err(Broken::Lost("it broke the ceremony".to_owned())),
+            // Perhaps it has, and the word was lost: the join stays (rule T8).
+            Err(_) => return Ok(()),
+        };
+        self.setup.hub.send(move |hub| {
+            hub.await_shared(line.peer, done);
+            let id = line.id;
+            hub.join_admitted(id, line, group);
+        });
+        Ok(())
+    }
+}
+
+/// Whose group it is: true for this side's. A function of both offers that comes to the same on both sides.
+fn whose(mine: &Offer, theirs: &Offer, i_am_lower: bool) -> Result<bool, String> {
+    if mine.group.is_some() && mine.group == theirs.group {
+        return Err("both devices belong to that group already".to_owned());
+    }
+    let says_mine = mine.into == Into::Mine || theirs.into == Into::Yours;
+    let says_theirs = mine.into == Into::Yours || theirs.into == Into::Mine;
+    match (says_mine, says_theirs) {
+        (true, true) => {
+            Err("one side wants its own group and so does the other: give --into on one of them".to_owned())
+        }
+        (true, false) => Ok(true),
+        (false, true) => Ok(false),
+        (false, false) => match (mine.members, theirs.members) {
+            (2.., 2..) => Err(
+                "both devices belong to a group of several devices: say whose it is to be, with kin pair --into mine or --into theirs"
+                    .to_owned(),
+            ),
+            (2.., _) => Ok(true),
+            (_, 2..) => Ok(false),
+            (1, 0) => Ok(true),
+            (0, 1) => Ok(false),
+            _ => Ok(i_am_lower),
+        },
+    }
+}

@@ -1,0 +1,313 @@
+//! The groups that this device belongs to: their logs in memory, as the store has them, and what they come to.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use group::log::{self, Former, Gone, Log, LogError, Manifest, WriteError};
+use identity::{DeviceId, DeviceKey};
+use tokio::sync::watch;
+use wire::{
+    device::Tag,
+    membership::{Action, FolderId, GroupId, OperationId, Role, SignedOperation},
+    session::Name,
+};
+
+use super::store::{Store, StoreError};
+use crate::api::Failure;
+
+/// One group.
+#[derive(Debug)]
+pub(super) struct Group {
+    log: Log,
+    /// What this device calls it.
+    pub(super) label: String,
+    manifest: watch::Sender<Arc<Manifest>>,
+}
+
+impl Group {
+    fn new(mut log: Log, label: String) -> Self {
+        let manifest = watch::Sender::new(Arc::new(log.manifest()));
+        Self { log, label, manifest }
+    }
+
+    /// What the log comes to.
+    pub(super) fn manifest(&self) -> Arc<Manifest> {
+        Arc::clone(&self.manifest.borrow())
+    }
+
+    /// The same, as it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<Manifest>> {
+        self.manifest.subscribe()
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The operation that put a device out, as far as it may know of it.
+    pub(super) fn end_of(&self, device: &DeviceId) -> Option<OperationId> {
+        match self.manifest.borrow().former.get(device) {
+            Some(Former {
+                why: Gone::Removed { operation, .. } | Gone::Left { operation },
+                ..
+            }) => Some(*operation),
+            _ => None,
+        }
+    }
+
+    fn refresh(&mut self) {
+        let manifest = Arc::new(self.log.manifest());
+        self.manifest.send_if_modified(|present| {
+            let other = **present != *manifest;
+            *present = manifest;
+            other
+        });
+    }
+}
+
+/// Why an operation was not written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GroupError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("this device does not have that group")]
+    Unknown,
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Self {
+        match &error {
+            GroupError::Write(WriteError::NotAdmin) => Self::failed("not_admin", error)
+                .hint("ask for it on a device that is an admin: kin devices"),
+            GroupError::Write(WriteError::NotMember) => Self::failed("not_member", error),
+            GroupError::Write(WriteError::Itself) => Self::usage("itself", error).hint("kin leave"),
+            GroupError::Write(_) => Self::failed("group", error),
+            GroupError::Store(_) => Self::failed("state", error),
+            GroupError::Log(_) => Self::failed("group", error),
+            GroupError::Unknown => Self::usage("no_group", error).hint("kin group list"),
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    groups: BTreeMap<GroupId, Group>,
+}
+
+impl Groups {
+    /// Reads them from the store.
+    pub(super) fn load(store: &Store) -> Result<Self, GroupError> {
+        let mut groups = BTreeMap::new();
+        for (id, label) in store.groups()? {
+            let mut log = Log::new(id);
+            for signed in store.operations(id)? {
+                log.insert(signed)?;
+            }
+            groups.insert(id, Group::new(log, label));
+        }
+        Ok(Self { groups })
+    }
+
+    pub(super) fn get(&self, id: &GroupId) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&GroupId, &Group)> {
+        self.groups.iter()
+    }
+
+    /// The group that a tag names on a link.
+    pub(super) fn tagged(&self, tag: &Tag, exporter: &[u8; 32]) -> Option<GroupId> {
+        self.groups.keys().copied().find(|group| Tag::new(group, exporter) == *tag)
+    }
+
+    /// The groups that a device belongs to.
+    pub(super) fn shared_with(&self, device: &DeviceId) -> Vec<GroupId> {
+        let holds = |group: &Group| group.manifest.borrow().is_member(device);
+        self.groups.iter().filter(|(_, group)| holds(group)).map(|(id, _)| *id).collect()
+    }
+
+    /// What a device calls itself, by any group.
+    pub(super) fn name_of(&self, device: &DeviceId) -> Option<Name> {
+        self.groups.values().find_map(|group| {
+            let manifest = group.manifest.borrow();
+            let member = manifest.members.get(device);
+            member
+                .map(|member| member.name.clone())
+                .or_else(|| manifest.former.get(device).map(|former| former.was.name.clone()))
+        })
+    }
+
+    /// The group that has a folder.
+    pub(super) fn folder(&self, folder: &FolderId) -> Option<(GroupId, Name)> {
+        self.groups.iter().find_map(|(id, group)| {
+            let manifest = group.manifest.borrow();
+            manifest.folders.get(folder).map(|folder| (*id, folder.name.clone()))
+        })
+    }
+
+    /// Creates a group with this device alone.
+    pub(super) fn create(
+        &mut self,
+        store: &mut Store,
+        key: &DeviceKey,
+        (inbox, name): (identity::InboxId, Name),
+        label: &str,
+        nonce: [u8; 32],
+    ) -> Result<GroupId, GroupError> {
+        let log = log::create(key, inbox, name, nonce)?;
+        self.add(store, log, label, None)
+    }
+
+    /// Takes over a log: of a group that was joined, or made anew.
+    pub(super) fn add(
+        &mut self,
+        store: &mut Store,
+        log: Log,
+        label: &str,
+        joined: Option<&DeviceId>,
+    ) -> Result<GroupId, GroupError> {
+        let id = log.group();
+        let label = self.free_label(label);
+        store.add_group(id, &label, log.operations(), joined)?;
+        self.groups.insert(id, Group::new(log, label));
+        Ok(id)
+    }
+
+    /// A label that no other group has.
+    fn free_label(&self, wish: &str) -> String {
+        let taken = |label: &str| self.groups.values().any(|group| group.label == label);
+        let mut label = wish.to_owned();
+        let mut number = 1;
+        while taken(&label) {
+            number += 1;
+            label = format!("{wish}-{number}");
+        }
+        label
+    }
+
+    pub(super) fn remove(&mut self, store: &Store, group: &GroupId) -> Result<(), GroupError> {
+        store.remove_group(*group)?;
+        self.groups.remove(group);
+        Ok(())
+    }
+
+    /// Writes an operation of this device: durable in the store before it is in the log that others get
+    /// (rule T12).
+    pub(super) fn write(
+        &mut self,
+        store: &mut Store,
+        key: &DeviceKey,
+        group: &GroupId,
+        action: Action,
+    ) -> Result<SignedOperation, GroupError> {
+        let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
+        let signed = held.log.draft(key.id(), action)?;
+        let signed = signed.sign(key).map_err(WriteError::from)?;
+        store.add_operations(*group, std::iter::once(&signed))?;
+        held.log.insert(signed.clone())?;
+        held.refresh();
+        Ok(signed)
+    }
+
+    /// Takes in operations that came; those that are new are durable when this returns, and given back.
+    /// What a log refuses is passed over, with the last reason.
+    pub(super) fn take(
+        &mut self,
+        store: &mut Store,
+        group: &GroupId,
+        operations: Vec<SignedOperation>,
+    ) -> Result<(Vec<SignedOperation>, Option<LogError>), GroupError> {
+        let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
+        let mut new = Vec::new();
+        let mut refused = None;
+        for signed in operations {
+            match held.log.insert(signed) {
+                Ok(taken) => new.extend(taken.taken),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let new: Vec<SignedOperation> =
+            new.iter().filter_map(|id| held.log.get(id).cloned()).collect();
+        if !new.is_empty() {
+            store.add_operations(*group, new.iter())?;
+            held.refresh();
+        }
+        Ok((new, refused))
+    }
+
+    /// A group by what a person typed: its label, or the beginning of its id.
+    pub(super) fn find(&self, text: &str) -> Result<GroupId, Failure> {
+        if let Some((id, _)) = self.groups.iter().find(|(_, group)| group.label == text) {
+            return Ok(*id);
+        }
+        let begins = |id: &&GroupId| text.len() >= 4 && hex(&id.0).starts_with(text);
+        let found: Vec<&GroupId> = self.groups.keys().filter(begins).collect();
+        match found[..] {
+            [one] => Ok(*one),
+            [] => Err(Failure::usage("no_group", format!("there is no group {text} here"))
+                .hint("kin group list")),
+            _ => Err(Failure::usage("ambiguous", format!("several groups begin with {text}"))
+                .hint("give more of the id: kin group list")),
+        }
+    }
+
+    /// A member by what a person typed: its name, or the beginning of its id.
+    pub(super) fn find_device(&self, group: &GroupId, text: &str) -> Result<DeviceId, Failure> {
+        let manifest = self.get(group).ok_or(GroupError::Unknown)?.manifest();
+        let named: Vec<&DeviceId> = manifest
+            .members
+            .iter()
+            .filter(|(id, member)| {
+                member.name.as_str() == text
+                    || (text.len() >= 7 && id.to_string().starts_with(text))
+            })
+            .map(|(id, _)| id)
+            .collect();
+        match named[..] {
+            [one] => Ok(*one),
+            [] => Err(Failure::usage("no_device", format!("the group has no device {text}"))
+                .hint("kin devices")),
+            _ => Err(Failure::usage("ambiguous", format!("the group has several devices {text}"))
+                .hint("give the beginning of its id: kin devices")),
+        }
+    }
+}
+
+/// A role by its name.
+pub(super) fn role(text: &str) -> Result<Role, Failure> {
+    Ok(match text {
+        "admin" => Role::Admin,
+        "writer" => Role::Writer,
+        "reader" => Role::Reader,
+        "keeper" => Role::Keeper,
+        _ => {
+            return Err(Failure::usage("bad_role", format!("{text} is no role"))
+                .hint("give admin, writer, reader or keeper"));
+        }
+    })
+}
+
+/// The name of a role.
+pub(super) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Admin => "admin",
+        Role::Writer => "writer",
+        Role::Reader => "reader",
+        Role::Keeper => "keeper",
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

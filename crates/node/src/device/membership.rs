@@ -1,0 +1,344 @@
+//! How membership logs come to be equal on both ends of a link before anything else happens, and how what is new
+//! reaches everybody (rules T1 and T10). docs/protocol.md, section 19.
+
+use std::{net::SocketAddr, time::Instant};
+
+use bytes::Bytes;
+use identity::DeviceId;
+use wire::{
+    device::{MAX_HEADS, MAX_OPERATIONS_SENT, Message as Say, Purpose, Tag},
+    frame::MAX_STRANGER_FRAME,
+    membership::{GroupId, OperationId, SignedOperation},
+    session::{Message, Refusal},
+};
+
+use super::{
+    hub::Hub,
+    links::{Conn, STEP},
+};
+use crate::{
+    api::ApiEvent,
+    line::{ConnId, Route, targets::Key},
+};
+
+/// Operations that somebody who is no member yet may bring: it knows the way to its own admission.
+const MAX_BROUGHT: usize = 4_096;
+/// Room for operations in one message.
+const OPERATIONS_BYTES: usize = MAX_STRANGER_FRAME - 512;
+
+impl Hub {
+    /// Tells what this device holds of a group's log, once.
+    pub(super) fn say_have(&mut self, id: ConnId, group: GroupId) {
+        let Some(held) = self.groups.get(&group) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let tag = conn.tag(&group);
+        let exchange = conn.exchanges.entry(group).or_default();
+        if std::mem::replace(&mut exchange.said_have, true) {
+            return;
+        }
+        let mut heads = held.log().heads();
+        heads.truncate(MAX_HEADS);
+        conn.say(Say::Have { tag, heads });
+    }
+
+    pub(super) fn heard_have(&mut self, id: ConnId, tag: &Tag, heads: Vec<OperationId>) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        // A group that is not known here is none of ours.
+        let Some(group) = self.groups.tagged(tag, &conn.line.exporter) else { return };
+        conn.exchanges.entry(group).or_default().heads = Some(heads);
+        self.say_have(id, group);
+        self.give(id, group);
+    }
+
+    /// Sends what the other end lacks of a log, as far as it may have it: all if it is a member, what came
+    /// until it was put out if it was one, nothing else.
+    fn give(&mut self, id: ConnId, group: GroupId) {
+        let Some(held) = self.groups.get(&group) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let peer = conn.line.peer;
+        let tag = conn.tag(&group);
+        let member = held.manifest().is_member(&peer);
+        let Some(exchange) = conn.exchanges.get_mut(&group) else { return };
+        let Some(heads) = &exchange.heads else { return };
+        if exchange.said_sent == Some(member) {
+            return;
+        }
+        let end = held.end_of(&peer);
+        let lacking = match (member, end) {
+            (true, _) => held.log().lacking(heads),
+            (false, Some(end)) => held.log().lacking_until(&end, heads),
+            // It may bring what admits it.
+            (false, None) if exchange.heard_sent.is_none() => return,
+            (false, None) => Vec::new(),
+        };
+        exchange.said_sent = Some(member);
+        let operations: Vec<Bytes> = lacking.iter().map(|signed| signed.bytes().clone()).collect();
+        say_operations(conn, tag, operations);
+        conn.say(Say::Sent { tag, member });
+        self.evaluate(id, group);
+    }
+
+    pub(super) fn heard_operations(&mut self, id: ConnId, tag: &Tag, operations: Vec<Bytes>) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let peer = conn.line.peer;
+        let group = self.groups.tagged(tag, &conn.line.exporter);
+        if !conn.is_accepted() {
+            conn.brought += operations.len();
+        }
+        let Some(group) = group else {
+            // The log of a group that this device is about to join.
+            let expected = self.joins.iter().any(|join| {
+                join.device == peer && join.group.is_some_and(|group| conn.tag(&group) == *tag)
+            });
+            if expected && conn.joining.len() + operations.len() <= group::log::MAX_OPERATIONS {
+                conn.joining.extend(operations);
+                conn.deadline = Some(Instant::now() + STEP);
+            }
+            return;
+        };
+        if !conn.is_accepted() && conn.brought > MAX_BROUGHT {
+            return self.cut(id, "it brought too many operations");
+        }
+        let mut parsed = Vec::with_capacity(operations.len());
+        for bytes in operations {
+            match SignedOperation::parse(bytes) {
+                Ok(signed) => parsed.push(signed),
+                Err(error) => return self.cut(id, &format!("it sent a bad operation: {error}")),
+            }
+        }
+        match self.groups.take(&mut self.store, &group, parsed) {
+            Ok((new, refused)) => {
+                if let Some(refused) = refused {
+                    tracing::info!(%refused, "an operation of a membership log was refused");
+                }
+                if !new.is_empty() {
+                    self.spread(group, &new, Some(id));
+                }
+                // What came may have made the other end a member.
+                self.give(id, group);
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    pub(super) fn heard_sent(&mut self, id: ConnId, tag: &Tag, member: bool) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(group) = self.groups.tagged(tag, &conn.line.exporter) else {
+            return self.finish_join(id, tag, member);
+        };
+        conn.exchanges.entry(group).or_default().heard_sent = Some(member);
+        if !member && conn.shared.contains(&group) {
+            self.unshare(id, group);
+        }
+        self.give(id, group);
+        self.evaluate(id, group);
+    }
+
+    /// Both ends have told what they hold: do they hold each other for members?
+    fn evaluate(&mut self, id: ConnId, group: GroupId) {
+        let Some(held) = self.groups.get(&group) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let peer = conn.line.peer;
+        let manifest = held.manifest();
+        let Some(exchange) = conn.exchanges.get(&group) else { return };
+        let agreed = exchange.said_sent == Some(true)
+            && exchange.heard_sent == Some(true)
+            && manifest.is_member(&peer)
+            && manifest.is_member(&self.me);
+        if !agreed || !conn.shared.insert(group) {
+            return;
+        }
+        if conn.shared.len() == 1 {
+            conn.deadline = None;
+            let _ = conn.line.routes.send(Route::Accepted);
+            let port = conn.port.filter(|port| *port != 0);
+            let dialled = conn.line.dialled;
+            let addr = conn.line.addr;
+            let at = match (dialled, port) {
+                (true, _) => Some(addr),
+                (false, Some(port)) => Some(SocketAddr::new(addr.ip(), port)),
+                (false, None) => None,
+            };
+            self.saw(&peer, at);
+            if let (Some(net), Some(at)) = (&mut self.net, at) {
+                net.targets.add(Key::Member(peer), vec![at], Some(peer), Instant::now());
+            }
+            let name = self.name_of(&peer);
+            self.tell(ApiEvent::DeviceOnline { device: peer.to_string(), name });
+        }
+        self.open_slots(id, group);
+        self.shared_with_peer(peer, group);
+    }
+
+    /// One end does not hold the other for a member of a group any more.
+    fn unshare(&mut self, id: ConnId, group: GroupId) {
+        self.shut_slots(id, group);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.shared.remove(&group);
+        let peer = conn.line.peer;
+        if conn.shared.is_empty() {
+            let words = "it does not belong to the group any more".to_owned();
+            let reason = Refusal::Declined;
+            conn.line.out.close_with(Some(Message::Refused { reason, words }));
+            self.ended(id, "it does not belong to a group of ours any more");
+            let name = self.name_of(&peer);
+            self.tell(ApiEvent::DeviceOffline { device: peer.to_string(), name });
+        }
+    }
+
+    /// Operations that are new here go to all who may have them; then everybody is looked at anew (rule T1: a
+    /// removal closes open links).
+    pub(super) fn spread(&mut self, group: GroupId, new: &[SignedOperation], from: Option<ConnId>) {
+        let Some(held) = self.groups.get(&group) else { return };
+        let manifest = held.manifest();
+        for (id, conn) in &self.conns {
+            let told = conn.exchanges.get(&group).is_some_and(|one| one.said_sent == Some(true));
+            if !told || Some(*id) == from {
+                continue;
+            }
+            let peer = conn.line.peer;
+            let until = match (manifest.is_member(&peer), held.end_of(&peer)) {
+                (true, _) => None,
+                (false, Some(end)) => Some(held.log().lacking_until(&end, &[])),
+                (false, None) => continue,
+            };
+            let may = |signed: &&SignedOperation| {
+                until.as_ref().is_none_or(|until| until.iter().any(|may| may.id() == signed.id()))
+            };
+            let operations = new.iter().filter(may).map(|signed| signed.bytes().clone()).collect();
+            say_operations(conn, conn.tag(&group), operations);
+        }
+        self.review(group);
+    }
+
+    /// Members, roles or folders of a group have changed.
+    pub(super) fn review(&mut self, group: GroupId) {
+        let Some(held) = self.groups.get(&group) else { return };
+        let manifest = held.manifest();
+        let label = held.label.clone();
+        let conns: Vec<(ConnId, DeviceId, bool)> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.port.is_some() && conn.purpose != Some(Purpose::Pair))
+            .map(|(id, conn)| (*id, conn.line.peer, conn.shared.contains(&group)))
+            .collect();
+        for (id, peer, shared) in conns {
+            let member = manifest.is_member(&peer) && manifest.is_member(&self.me);
+            if shared && !member {
+                if let Some(conn) = self.conns.get(&id) {
+                    conn.say(Say::Sent { tag: conn.tag(&group), member: false });
+                }
+                self.unshare(id, group);
+            } else if member && !shared {
+                self.say_have(id, group);
+                self.give(id, group);
+            }
+        }
+        self.review_folders(group);
+        self.look_for_members();
+        self.tell(ApiEvent::GroupChanged { group: label });
+    }
+
+    /// The store cannot be written: nothing that others are told may rest on it, so the device ends.
+    pub(super) fn fail(&mut self, error: &str) {
+        self.complain("state", error, "check the disk, then start again: kin up");
+        self.stopping.get_or_insert_default();
+    }
+
+    // Joins (rule T8)
+
+    /// Somebody waits to be admitted: it was, or it hears nothing.
+    pub(super) fn answer_join(&mut self, id: ConnId, peer: DeviceId) {
+        let by_me = |group: &GroupId| {
+            let held = self.groups.get(group)?;
+            let manifest = held.manifest();
+            let grant = manifest.members.get(&peer)?.grant;
+            (held.log().get(&grant)?.operation().author == self.me).then_some(*group)
+        };
+        let admitted: Vec<GroupId> =
+            self.groups.shared_with(&peer).iter().filter_map(by_me).collect();
+        let Some(conn) = self.conns.get(&id) else { return };
+        for group in admitted {
+            conn.say(Say::Admitted { group });
+        }
+    }
+
+    /// The device that this one waits for says that it has admitted it: its log decides (rule T10).
+    pub(super) fn heard_admitted(&mut self, id: ConnId, group: GroupId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let peer = conn.line.peer;
+        let Some(join) = self.joins.iter_mut().find(|join| join.device == peer) else { return };
+        if join.group.is_some_and(|named| named != group) || self.groups.get(&group).is_some() {
+            return;
+        }
+        join.group = Some(group);
+        let kept = self.store.put_join(join);
+        conn.joining.clear();
+        conn.say(Say::Have { tag: conn.tag(&group), heads: Vec::new() });
+        if let Err(error) = kept {
+            self.fail(&error.to_string());
+        }
+    }
+
+    pub(super) fn finish_join(&mut self, id: ConnId, tag: &Tag, member: bool) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let peer = conn.line.peer;
+        let named = |group: Option<GroupId>| group.is_some_and(|group| conn.tag(&group) == *tag);
+        let join = self.joins.iter().find(|join| join.device == peer && named(join.group));
+        let Some(join) = join.filter(|_| member).cloned() else { return };
+        let operations = std::mem::take(&mut conn.joining);
+        let pending = group::log::PendingJoin {
+            device: self.me,
+            inbox: self.inbox.id(),
+            group: join.group,
+            ceremony: match join.token {
+                true => wire::membership::Ceremony::Token,
+                false => wire::membership::Ceremony::Lan,
+            },
+            role: join.role,
+            folders: join.folders.clone(),
+        };
+        let log = match group::log::join(&operations, &peer, &pending) {
+            Ok(log) => log,
+            Err(error) => {
+                let message = format!("{}'s group was not joined: {error}", join.name);
+                self.complain("join", &message, "pair again: kin pair");
+                return self.cut(id, "its log is not what was agreed on");
+            }
+        };
+        let label = self.settings.label_for(&join.name);
+        match self.groups.add(&mut self.store, log, &label, Some(&peer)) {
+            Ok(group) => {
+                self.joins.retain(|other| other.device != peer);
+                self.use_if_better(group);
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    let exchange = conn.exchanges.entry(group).or_default();
+                    exchange.heard_sent = Some(true);
+                    exchange.said_have = true;
+                    exchange.said_sent = Some(true);
+                    conn.say(Say::Sent { tag: *tag, member: true });
+                }
+                self.evaluate(id, group);
+                self.review(group);
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+}
+
+fn say_operations(conn: &Conn, tag: Tag, operations: Vec<Bytes>) {
+    let mut part = Vec::new();
+    let mut bytes = 0;
+    for operation in operations {
+        let full = bytes + operation.len() > OPERATIONS_BYTES || part.len() >= MAX_OPERATIONS_SENT;
+        if full && !part.is_empty() {
+            conn.say(Say::Operations { tag, operations: std::mem::take(&mut part) });
+            bytes = 0;
+        }
+        bytes += operation.len() + 8;
+        part.push(operation);
+    }
+    if !part.is_empty() {
+        conn.say(Say::Operations { tag, operations: part });
+    }
+}

@@ -1,0 +1,338 @@
+//! A device that outlives a run: its groups, its folders, its links to other members.
+//!
+//! [`open`] takes the state directory for this process alone. What comes out is a [`Device`], which answers
+//! requests ([`crate::api::Service`]); [`Device::go_online`] makes it reachable and starts its folders, which is
+//! what runs in the background. A command that finds no device running opens it within itself, and closes it.
+
+mod ceremony;
+mod folders;
+mod groups;
+mod hub;
+mod links;
+mod membership;
+mod pairing;
+mod questions;
+mod requests;
+mod slots;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, sync::Arc};
+
+use folder::{engine::Mode, history::Limits as HistoryLimits};
+use identity::DeviceId;
+use link::{Advert, Discovery, Endpoint, Limits, LinkError, Listener};
+use tokio::sync::{mpsc, oneshot};
+use tree::{StateDir, StateError, StateLock};
+use wire::session::Name;
+
+use crate::{
+    DeleteLimit, Home,
+    api::{Answer, ApiEvent, Failure, PairLan, Request, Service},
+    line::targets::Targets,
+    start::Wishes,
+};
+use hub::{Ears, HubHandle, Net, Parts, random};
+use store::Store;
+
+/// The file of groups, folders and places.
+const DATABASE: &str = "state.db";
+/// What adverts of running devices have in common. No session of `kin sync` can have it for a topic.
+const MEMBERS_TOPIC: &str = "\0kin up";
+/// In adverts of running devices, in place of a name (rule T2).
+const NO_NAME: &str = "kin";
+/// Port that a device listens on if it is free and none was asked for.
+pub const DEFAULT_PORT: u16 = 9001;
+
+/// What a person wishes of a device.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the device calls itself until it is renamed.
+    pub name: String,
+    /// Large files fetched at once, 1 to 64.
+    pub max_concurrent_transfers: usize,
+    /// How many deletions within 24 hours go without a question (rule E19).
+    pub max_deletes: DeleteLimit,
+    /// How much of what was replaced and deleted is kept.
+    pub history: HistoryLimits,
+    pub(crate) wishes: Wishes,
+}
+
+impl Settings {
+    /// The usual wishes.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let (max_concurrent_transfers, max_deletes, history) =
+            (4, DeleteLimit::default(), HistoryLimits::default());
+        let accept_deletes = false;
+        let mode = Mode::Both;
+        let wishes =
+            Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history, mode };
+        Self { name: name.to_owned(), max_concurrent_transfers, max_deletes, history, wishes }
+    }
+
+    /// What a group is called that was joined by way of a device.
+    fn label_for(&self, name: &str) -> String {
+        name.to_owned()
+    }
+}
+
+/// How a device is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Online {
+    /// TCP port; 0 picks a free one.
+    pub port: u16,
+    /// True if a person asked for this very port.
+    pub port_is_required: bool,
+    /// Advertise and browse by mDNS.
+    pub discovery: bool,
+}
+
+/// A device of this process. Clones are the same.
+#[derive(Clone)]
+pub struct Device {
+    hub: HubHandle,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").finish_non_exhaustive()
+    }
+}
+
+/// Takes a state directory for this process alone, making what is missing, and reads what is in it. The device
+/// holds the lock until it has stopped; the one that is given out is for its socket.
+///
+/// # Errors
+/// If another process has it (`in_use`), or it cannot be used.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failure> {
+    let broken = |error: crate::HomeError| {
+        let hint = error.hint().unwrap_or_default();
+        Failure::failed(error.kind(), &error).hint(&hint)
+    };
+    let state = StateDir::open(dir).map_err(|error| broken(error.into()))?;
+    let lock = state.lock().map_err(|error| match error {
+        StateError::Locked { .. } => Failure::failed("in_use", &error)
+            .hint("it does not listen: wait until it has ended, or stop it"),
+        error => broken(error.into()),
+    })?;
+    let home = Home::open(dir).map_err(broken)?;
+    // The database holds secrets of joins: it is made before SQLite would make it for others to read.
+    state.create(DATABASE, &[]).map_err(|error| broken(error.into()))?;
+    let lost = |error: store::StoreError| Failure::failed("state", error);
+    let store = Store::open(&dir.join(DATABASE)).map_err(lost)?;
+    let groups = groups::Groups::load(&store)?;
+    let called = store.setting("name").map_err(lost)?.and_then(|name| String::from_utf8(name).ok());
+    let name = Name::new(called.as_deref().unwrap_or(&settings.name))
+        .map_err(|error| Failure::usage("bad_name", error))?;
+    let (key, inbox) = home.into_keys();
+    let parts = Parts {
+        lock: lock.clone(),
+        key: Arc::new(key),
+        inbox: Arc::new(inbox),
+        name,
+        settings,
+        store,
+        groups,
+    };
+    Ok((Device { hub: hub::start(parts)? }, lock))
+}
+
+fn gone() -> Failure {
+    Failure::failed("stopped", "the device has stopped").hint("kin up starts it again")
+}
+
+impl Device {
+    /// Makes the device reachable, and keeps its folders in step. Returns the port.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub async fn go_online(&self, online: Online) -> Result<u16, Failure> {
+        let port = self.listen(online, MEMBERS_TOPIC).await?;
+        self.hub
+            .with(|hub| {
+                hub.start_folders();
+                hub.look_for_members();
+            })
+            .await
+            .ok_or_else(gone)?;
+        Ok(port)
+    }
+
+    async fn listen(&self, online: Online, topic: &str) -> Result<u16, Failure> {
+        let (key, me) =
+            self.hub.with(|hub| (Arc::clone(&hub.key), hub.me)).await.ok_or_else(gone)?;
+        let setup = |error: &dyn std::fmt::Display| Failure::failed("listen", error.to_string());
+        let endpoint =
+            Arc::new(Endpoint::new(&key, Limits::default()).map_err(|error| setup(&error))?);
+        let listener = match Listener::bind(Arc::clone(&endpoint), online.port).await {
+            Err(LinkError::PortInUse(_)) if !online.port_is_required && online.port != 0 => {
+                Listener::bind(Arc::clone(&endpoint), 0).await
+            }
+            other => other,
+        };
+        let listener = listener.map_err(|error| match error {
+            LinkError::PortInUse(_) => Failure::failed("port_in_use", &error)
+                .hint("give another port with --port, or none to have one chosen"),
+            error => setup(&error),
+        })?;
+        let port = listener.port();
+        let discovery = match online.discovery {
+            true => self.discover(me, port, topic).await?,
+            false => None,
+        };
+        self.hub
+            .with(move |hub| {
+                let (targets, adverts) = (Targets::default(), std::collections::HashMap::new());
+                hub.net = Some(Net { endpoint, port, targets, adverts });
+            })
+            .await
+            .ok_or_else(gone)?;
+        self.hub.listen(Ears { listener, discovery });
+        Ok(port)
+    }
+
+    async fn discover(
+        &self,
+        device: DeviceId,
+        port: u16,
+        topic: &str,
+    ) -> Result<Option<(Discovery, mpsc::Receiver<link::Found>)>, Failure> {
+        let (name, topic) = (NO_NAME.to_owned(), topic.to_owned());
+        match Discovery::start(&Advert { device, name, topic, port, run: random()? }) {
+            Ok(discovery) => Ok(Some(discovery)),
+            Err(error) => {
+                let message = error.to_string();
+                self.hub.send(move |hub| {
+                    let hint = "devices are looked for where they were last";
+                    hub.complain("discovery", &message, hint);
+                });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Finishes what is under way, says goodbye and lets the state directory go.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        let told = self.hub.with(move |hub| hub.stopping.get_or_insert_default().push(done)).await;
+        if told.is_some() {
+            let _ = stopped.await;
+        }
+    }
+
+    async fn pair(&self, options: PairLan) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
+        let expect = match &options.expect_device {
+            Some(text) => Some(
+                text.parse().map_err(|error| Failure::usage("bad_device", format!("{error}")))?,
+            ),
+            None => None,
+        };
+        let online = self.hub.with(|hub| hub.net.is_some()).await.ok_or_else(gone)?;
+        if !online {
+            let port = options.port.unwrap_or(0);
+            // Its own advert comes with the window, and says its name (rule T2).
+            let online = Online { port, port_is_required: port != 0, discovery: false };
+            self.listen(online, MEMBERS_TOPIC).await?;
+        }
+        let handle = self.hub.clone();
+        let opened = self.hub.with(move |hub| hub.open_window(handle, options, expect));
+        opened.await.ok_or_else(gone)?
+    }
+}
+
+impl hub::Hub {
+    fn open_window(
+        &mut self,
+        handle: HubHandle,
+        options: PairLan,
+        expect: Option<DeviceId>,
+    ) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
+        if self.pairing.is_some() {
+            return Err(Failure::failed("pairing", "another pairing is under way")
+                .hint("finish it, or close it with kin pair --cancel"));
+        }
+        let Some(net) = &self.net else { return Err(gone()) };
+        let group = match (&options.group, self.groups.iter().next().is_none()) {
+            (None, true) => None,
+            (text, _) => Some(self.group_or_used(text.as_deref())?),
+        };
+        let group = group.and_then(|id| {
+            let held = self.groups.get(&id)?;
+            let manifest = held.manifest();
+            // Who is no admin cannot admit: it can only be admitted elsewhere.
+            let members = u32::try_from(manifest.members.len()).unwrap_or(u32::MAX);
+            manifest.is_admin(&self.me).then(|| (id, held.label.clone(), members))
+        });
+        let setup = pairing::Setup {
+            hub: handle,
+            endpoint: Arc::clone(&net.endpoint),
+            port: net.port,
+            me: self.me,
+            inbox: self.inbox.id(),
+            name: self.name.clone(),
+            questions: self.questions.clone(),
+            options,
+            group,
+            expect,
+        };
+        let (window, events) = pairing::open(setup);
+        self.pairing = Some(window);
+        Ok(events)
+    }
+
+    /// A sealed envelope of a pairing by token.
+    fn heard_envelope(&mut self, id: crate::line::ConnId, _bytes: &bytes::Bytes) {
+        self.cut(id, "no pairing window is open");
+    }
+}
+
+impl Service for Device {
+    fn request(&self, request: Request) -> Answer<'_, serde_json::Value> {
+        Box::pin(
+            async move { self.hub.with(move |hub| hub.request(request)).await.ok_or_else(gone)? },
+        )
+    }
+
+    fn stream(&self, request: Request) -> Answer<'_, mpsc::Receiver<ApiEvent>> {
+        Box::pin(async move {
+            match request {
+                Request::Pair(options) => self.pair(options).await,
+                Request::Events => {
+                    let events = self.hub.with(|hub| hub.events.subscribe()).await;
+                    Ok(forward(events.ok_or_else(gone)?))
+                }
+                _ => Err(Failure::usage("bad_request", "that request has one answer")),
+            }
+        })
+    }
+}
+
+/// What is told from now on, for one listener.
+fn forward(mut events: tokio::sync::broadcast::Receiver<ApiEvent>) -> mpsc::Receiver<ApiEvent> {
+    use tokio::sync::broadcast::error::RecvError;
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = sender.closed() => return,
+            };
+            match event {
+                Ok(event) => {
+                    if sender.send(event).await.is_err() {
+                        return;
+                    }
+                }
+                // It was too slow for some; what it asks for next is as it is then.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,559 @@
+//! What a device answers when it is asked by a command (crate `kin`) or over its socket.
+
+use std::path::{Path, PathBuf};
+
+use group::log;
+use identity::DeviceId;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tree::{Root, make_folder_dir};
+use wire::{
+    membership::{Action, FolderId, GroupId, Role},
+    session::Name,
+};
+
+use super::{
+    groups::{hex, role, role_name},
+    hub::{Hub, random},
+    links::Conn,
+    store::StoredFolder,
+};
+use crate::{
+    api::{
+        DeviceLine, Failure, FolderLine, FolderMode, GroupLine, JoinLine, Request, StatusReply,
+        Trouble,
+    },
+    start::StartError,
+};
+
+/// The setting that names the group commands mean.
+const USED: &str = "used group";
+
+fn answer(value: impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::failed("internal", error))
+}
+
+fn name(text: &str) -> Result<Name, Failure> {
+    Name::new(text).map_err(|error| Failure::usage("bad_name", error))
+}
+
+impl Hub {
+    /// Carries out a request that has one answer.
+    pub(super) fn request(&mut self, request: Request) -> Result<Value, Failure> {
+        match request {
+            Request::Status => answer(self.status()),
+            Request::Devices { group } => {
+                let group = group.map(|text| self.groups.find(&text)).transpose()?;
+                answer(self.device_lines(group.as_ref()))
+            }
+            Request::Folders => answer(self.folder_lines()),
+            Request::Groups => answer(self.group_lines()),
+            Request::PairCancel => {
+                if let Some(window) = &self.pairing {
+                    window.cancel("it was cancelled");
+                }
+                Ok(json!({ "closed": self.pairing.is_some() }))
+            }
+            Request::PairStatus => answer(self.join_lines()),
+            Request::PairAbandon => {
+                let lines = self.join_lines();
+                let joins: Vec<DeviceId> = self.joins.iter().map(|join| join.device).collect();
+                for device in &joins {
+                    self.forget_join(device);
+                }
+                answer(lines)
+            }
+            Request::Answer { id, yes } => Ok(json!({ "taken": self.questions.answer(id, yes) })),
+            Request::Choose { number } => match &self.pairing {
+                Some(window) if window.choose(number) => Ok(json!({})),
+                _ => Err(Failure::usage("no_window", "no pairing waits for a choice")),
+            },
+            Request::RenameDevice { device, name } => self.rename_device(device.as_deref(), &name),
+            Request::RemoveDevice { device, group } => {
+                let group = self.group_or_used(group.as_deref())?;
+                let device = self.groups.find_device(&group, &device)?;
+                let line = self.device_line(&group, &device);
+                self.write(group, Action::Remove { device })?;
+                answer(line)
+            }
+            Request::SetRole { device, role: text, group } => {
+                let group = self.group_or_used(group.as_deref())?;
+                let device = self.groups.find_device(&group, &device)?;
+                let role = role(&text)?;
+                self.keep_an_admin(&group, &device, role)?;
+                self.write(group, Action::SetRole { device, role })?;
+                answer(self.device_line(&group, &device))
+            }
+            Request::RotateKey => {
+                Err(Failure::failed("not_built", "a device's key cannot be rotated yet")
+                    .hint("a stolen key is removed on another device: kin devices remove NAME"))
+            }
+            Request::CreateGroup { name } => {
+                let group = self.make_group(Some(&name))?;
+                self.use_group(&group)?;
+                answer(self.group_line(&group))
+            }
+            Request::UseGroup { group } => {
+                let group = self.groups.find(&group)?;
+                self.use_group(&group)?;
+                answer(self.group_line(&group))
+            }
+            Request::LeaveGroup { group, last_admin } => {
+                self.leave_group(group.as_deref(), last_admin)
+            }
+            Request::RescueGroup { group, devices } => {
+                self.rescue_group(group.as_deref(), &devices)
+            }
+            Request::Share { dir, name, group, mode } => {
+                self.share(dir, name.as_deref(), group.as_deref(), mode)
+            }
+            Request::Join { folder, dir, mode } => {
+                let (group, folder) = self.find_folder(&folder)?;
+                if let Some(stored) = self.folders.get(&folder) {
+                    let message = format!("the folder is kept in {} already", stored.dir.display());
+                    return Err(Failure::usage("joined", message).hint("kin folders"));
+                }
+                make_folder_dir(&dir).map_err(|error| {
+                    Failure::failed("io", format!("{}: {error}", dir.display()))
+                        .hint("give a directory that can be made, or make it first")
+                })?;
+                self.check_dir(&dir)?;
+                self.keep(StoredFolder { group, folder, dir, mode, paused: false })?;
+                self.start_folder(folder);
+                answer(self.line_of(&group, &folder))
+            }
+            Request::Pause { folder } => self.pause(&folder),
+            Request::Resume { folder, accept_deletes } => self.resume(&folder, accept_deletes),
+            Request::Forget { folder } => {
+                let (group, folder) = self.find_folder(&folder)?;
+                self.joined(&folder)?;
+                let line = self.line_of(&group, &folder);
+                self.stop_folder(folder);
+                self.store.remove_folder(group, folder).map_err(lost)?;
+                self.folders.remove(&folder);
+                answer(line)
+            }
+            Request::Unshare { folder } => {
+                let (group, folder) = self.find_folder(&folder)?;
+                let line = self.line_of(&group, &folder);
+                self.write(group, Action::FolderRemoved { folder })?;
+                answer(line)
+            }
+            Request::SetMode { folder, mode } => {
+                let (group, folder) = self.find_folder(&folder)?;
+                let stored = StoredFolder { mode, ..self.joined(&folder)? };
+                self.keep(stored)?;
+                self.stop_folder(folder);
+                self.start_folder(folder);
+                answer(self.line_of(&group, &folder))
+            }
+            Request::Locate { folder } => {
+                let (group, folder) = self.find_folder(&folder)?;
+                self.joined(&folder)?;
+                answer(self.line_of(&group, &folder))
+            }
+            Request::Down => {
+                self.stopping.get_or_insert_default();
+                Ok(json!({}))
+            }
+            _ => Err(Failure::usage("bad_request", "that request is answered by a stream")),
+        }
+    }
+
+    // Groups
+
+    /// The group that commands mean: the one that was chosen, or the only one.
+    pub(super) fn used_group(&self) -> Result<GroupId, Failure> {
+        let chosen = self.store.setting(USED).map_err(lost)?;
+        let chosen = chosen.and_then(|bytes| Some(GroupId(bytes.try_into().ok()?)));
+        if let Some(chosen) = chosen.filter(|group| self.groups.get(group).is_some()) {
+            return Ok(chosen);
+        }
+        let mut groups = self.groups.iter();
+        match (groups.next(), groups.next()) {
+            (Some((group, _)), None) => Ok(*group),
+            (None, _) => Err(Failure::failed("no_group", "this device belongs to no group yet")
+                .hint("pair it with another one: kin pair")),
+            _ => Err(Failure::usage("no_group", "this device belongs to several groups")
+                .hint("say which with --group, or once and for all with kin group use NAME")),
+        }
+    }
+
+    pub(super) fn group_or_used(&self, text: Option<&str>) -> Result<GroupId, Failure> {
+        match text {
+            Some(text) => self.groups.find(text),
+            None => self.used_group(),
+        }
+    }
+
+    fn use_group(&self, group: &GroupId) -> Result<(), Failure> {
+        self.store.set(USED, &group.0).map_err(lost)
+    }
+
+    /// A group that was just joined is the one to use, unless the present one has others in it.
+    pub(super) fn use_if_better(&mut self, group: GroupId) {
+        let alone = |used: GroupId| {
+            self.groups.get(&used).is_none_or(|held| {
+                let manifest = held.manifest();
+                manifest.members.len() <= 1 && manifest.folders.is_empty()
+            })
+        };
+        if self.used_group().ok().is_none_or(alone)
+            && let Err(failure) = self.use_group(&group)
+        {
+            self.complain("state", &failure.message, "");
+        }
+    }
+
+    fn label(&self, group: &GroupId) -> String {
+        self.groups.get(group).map(|held| held.label.clone()).unwrap_or_default()
+    }
+
+    /// A new group with this device alone, called as it is, or after this device.
+    pub(super) fn make_group(&mut self, label: Option<&str>) -> Result<GroupId, Failure> {
+        let wish = label.unwrap_or(self.name.as_str()).to_owned();
+        name(&wish)?;
+        let nonce = random()?;
+        let me = (self.inbox.id(), self.name.clone());
+        let group = self.groups.create(&mut self.store, &self.key, me, &wish, nonce)?;
+        Ok(group)
+    }
+
+    /// Writes an operation, and tells everybody.
+    pub(super) fn write(&mut self, group: GroupId, action: Action) -> Result<(), Failure> {
+        let signed = self.groups.write(&mut self.store, &self.key, &group, action)?;
+        self.spread(group, &[signed], None);
+        Ok(())
+    }
+
+    /// Nobody makes a group without an admin by accident.
+    fn keep_an_admin(&self, group: &GroupId, device: &DeviceId, role: Role) -> Result<(), Failure> {
+        let Some(held) = self.groups.get(group) else { return Ok(()) };
+        let manifest = held.manifest();
+        let others = manifest
+            .members
+            .iter()
+            .any(|(other, member)| other != device && member.role == Role::Admin);
+        if role != Role::Admin
+            && manifest.is_admin(&self.me)
+            && manifest.is_admin(device)
+            && !others
+        {
+            return Err(Failure::usage(
+                "last_admin",
+                "that is the group's only admin: without one nobody could be admitted or removed",
+            )
+            .hint("make another device admin first: kin devices role NAME admin"));
+        }
+        Ok(())
+    }
+
+    fn leave_group(&mut self, group: Option<&str>, last_admin: bool) -> Result<Value, Failure> {
+        let group = self.group_or_used(group)?;
+        let Some(held) = self.groups.get(&group) else {
+            return Err(Failure::usage("no_group", "there is no such group here"));
+        };
+        let manifest = held.manifest();
+        let others = manifest.members.len() > 1;
+        if others && !last_admin {
+            self.keep_an_admin(&group, &self.me, Role::Reader)?;
+        }
+        if manifest.is_member(&self.me) {
+            self.write(group, Action::Leave)?;
+        }
+        let kept: Vec<FolderId> = self
+            .folders
+            .stored()
+            .iter()
+            .filter(|stored| stored.group == group)
+            .map(|stored| stored.folder)
+            .collect();
+        for folder in kept {
+            self.stop_folder(folder);
+            self.folders.remove(&folder);
+        }
+        let line = self.group_line(&group);
+        self.groups.remove(&self.store, &group)?;
+        self.look_for_members();
+        answer(line)
+    }
+
+    fn rescue_group(&mut self, group: Option<&str>, names: &[String]) -> Result<Value, Failure> {
+        let group = self.group_or_used(group)?;
+        let Some(held) = self.groups.get(&group) else {
+            return Err(Failure::usage("no_group", "there is no such group here"));
+        };
+        let old = held.manifest();
+        let label = held.label.clone();
+        let mut picked = Vec::new();
+        for text in names {
+            let known = old
+                .members
+                .iter()
+                .map(|(id, member)| (id, member.role, member.name.as_str()))
+                .chain(old.former.iter().map(|(id, f)| (id, f.was.role, f.was.name.as_str())));
+            let found: Vec<(DeviceId, Role)> = known
+                .filter(|(id, _, name)| {
+                    *name == text || (text.len() >= 7 && id.to_string().starts_with(text.as_str()))
+                })
+                .map(|(id, role, _)| (*id, role))
+                .collect();
+            match found[..] {
+                [one] => picked.push(one),
+                _ => {
+                    let message = format!("{text} names no single device of the group");
+                    return Err(Failure::usage("no_device", message)
+                        .hint("give the beginning of its id: kin devices"));
+                }
+            }
+        }
+        if names.is_empty() {
+            picked = old.members.iter().map(|(id, member)| (*id, member.role)).collect();
+        }
+        let me = (self.inbox.id(), self.name.clone());
+        let made = log::rescue(&self.key, me, random()?, &old, &picked)
+            .map_err(|error| Failure::failed("group", error))?;
+        let new = self.groups.add(&mut self.store, made, &label, None)?;
+        // The same directories, in the new group's folders of the same ids.
+        let moved: Vec<StoredFolder> =
+            self.folders.stored().iter().filter(|stored| stored.group == group).cloned().collect();
+        for stored in moved {
+            self.stop_folder(stored.folder);
+            self.store.remove_folder(group, stored.folder).map_err(lost)?;
+            self.keep(StoredFolder { group: new, ..stored })?;
+        }
+        self.use_group(&new)?;
+        self.review(new);
+        answer(self.group_line(&new))
+    }
+
+    fn rename_device(&mut self, device: Option<&str>, text: &str) -> Result<Value, Failure> {
+        let new = name(text)?;
+        let device = match device {
+            None => self.me,
+            Some(text) => self.groups.find_device(&self.used_group()?, text)?,
+        };
+        let groups: Vec<GroupId> = match device == self.me {
+            true => self.groups.shared_with(&device),
+            false => vec![self.used_group()?],
+        };
+        for group in &groups {
+            self.write(*group, Action::Rename { device, name: new.clone() })?;
+        }
+        if device == self.me {
+            self.store.set("name", new.as_str().as_bytes()).map_err(lost)?;
+            self.name = new;
+        }
+        match groups.first() {
+            Some(group) => answer(self.device_line(group, &device)),
+            // It belongs to no group yet.
+            None => answer(DeviceLine {
+                device: device.to_string(),
+                name: text.to_owned(),
+                role: "none".to_owned(),
+                group: String::new(),
+                online: false,
+                last_seen: None,
+                me: true,
+            }),
+        }
+    }
+
+    // Folders
+
+    /// The directory must be there, be ours to write, and hold or lie in no other folder.
+    fn check_dir(&self, dir: &Path) -> Result<(), Failure> {
+        let overlaps =
+            |stored: &&StoredFolder| stored.dir.starts_with(dir) || dir.starts_with(&stored.dir);
+        if let Some(other) = self.folders.stored().iter().find(overlaps) {
+            let message = format!(
+                "{} and {} overlap: a folder inside a folder cannot be kept in step on its own",
+                dir.display(),
+                other.dir.display()
+            );
+            return Err(Failure::usage("nested", message).hint("give another directory"));
+        }
+        match Root::open(dir) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let error = StartError::from(error);
+                let hint = error.hint().unwrap_or_default();
+                Err(Failure::usage(error.kind(), error).hint(&hint))
+            }
+        }
+    }
+
+    fn keep(&mut self, folder: StoredFolder) -> Result<(), Failure> {
+        self.store.put_folder(&folder).map_err(lost)?;
+        self.folders.put(folder);
+        Ok(())
+    }
+
+    fn joined(&self, folder: &FolderId) -> Result<StoredFolder, Failure> {
+        self.folders.get(folder).cloned().ok_or_else(|| {
+            Failure::usage("not_joined", "this device does not keep that folder")
+                .hint("kin join NAME DIR")
+        })
+    }
+
+    fn share(
+        &mut self,
+        dir: PathBuf,
+        wish: Option<&str>,
+        group: Option<&str>,
+        mode: FolderMode,
+    ) -> Result<Value, Failure> {
+        let called = match wish {
+            Some(wish) => wish.to_owned(),
+            None => dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let called = name(&called)?;
+        // A folder in no group gets one of its own (rule T14).
+        let has_none = self.groups.iter().next().is_none();
+        let group = match (group, has_none) {
+            (None, true) => self.make_group(None)?,
+            (group, _) => self.group_or_used(group)?,
+        };
+        if let Some(held) = self.groups.get(&group) {
+            let manifest = held.manifest();
+            if manifest.folders.values().any(|folder| folder.name == called) {
+                let message = format!("the group has a folder {} already", called.as_str());
+                return Err(Failure::usage("taken", message)
+                    .hint("give another --name, or join that one: kin join NAME DIR"));
+            }
+        }
+        self.check_dir(&dir)?;
+        let folder = FolderId(random()?);
+        self.write(group, Action::FolderAdded { folder, name: called.clone() })?;
+        self.keep(StoredFolder { group, folder, dir, mode, paused: false })?;
+        self.start_folder(folder);
+        Ok(
+            json!({ "folder": hex(&folder.0), "name": called.as_str(), "group": self.label(&group) }),
+        )
+    }
+
+    fn pause(&mut self, folder: &str) -> Result<Value, Failure> {
+        let (group, folder) = self.find_folder(folder)?;
+        let stored = self.joined(&folder)?;
+        self.keep(StoredFolder { paused: true, ..stored })?;
+        self.stop_folder(folder);
+        answer(self.line_of(&group, &folder))
+    }
+
+    fn resume(&mut self, folder: &str, accept_deletes: bool) -> Result<Value, Failure> {
+        let (group, folder) = self.find_folder(folder)?;
+        let stored = self.joined(&folder)?;
+        self.keep(StoredFolder { paused: false, ..stored })?;
+        if accept_deletes && let Some(host) = self.folders.host(&folder) {
+            host.accept_deletes();
+        }
+        self.start_folder(folder);
+        answer(self.line_of(&group, &folder))
+    }
+
+    // Lines
+
+    fn status(&self) -> StatusReply {
+        let mut errors = self.folder_troubles();
+        for line in self.group_lines() {
+            for warning in line.warnings {
+                errors.push(Trouble {
+                    kind: "group".to_owned(),
+                    folder: None,
+                    message: format!("group {}: {warning}", line.name),
+                    hint: String::new(),
+                });
+            }
+        }
+        StatusReply {
+            device: self.me.to_string(),
+            name: self.name.as_str().to_owned(),
+            running: self.net.is_some(),
+            port: self.net.as_ref().map_or(0, |net| net.port),
+            devices: self.device_lines(None),
+            folders: self.folder_lines(),
+            groups: self.group_lines(),
+            errors,
+        }
+    }
+
+    fn device_lines(&self, of: Option<&GroupId>) -> Vec<DeviceLine> {
+        let groups = self.groups.iter().filter(|(id, _)| of.is_none_or(|of| of == *id));
+        let devices = groups.flat_map(|(id, held)| {
+            let members: Vec<DeviceId> = held.manifest().members.keys().copied().collect();
+            members.into_iter().filter_map(|device| self.device_line(id, &device))
+        });
+        devices.collect()
+    }
+
+    fn device_line(&self, group: &GroupId, device: &DeviceId) -> Option<DeviceLine> {
+        let held = self.groups.get(group)?;
+        let manifest = held.manifest();
+        let member = manifest.members.get(device)?;
+        let linked = |conn: &Conn| conn.line.peer == *device && conn.shared.contains(group);
+        let me = *device == self.me;
+        Some(DeviceLine {
+            device: device.to_string(),
+            name: member.name.as_str().to_owned(),
+            role: role_name(member.role).to_owned(),
+            group: held.label.clone(),
+            online: (me && self.net.is_some()) || self.conns.values().any(linked),
+            last_seen: self.places.get(device).and_then(|place| place.last_seen),
+            me,
+        })
+    }
+
+    fn line_of(&self, group: &GroupId, folder: &FolderId) -> Option<FolderLine> {
+        let id = hex(&folder.0);
+        let label = self.label(group);
+        let mut lines = self.folder_lines().into_iter();
+        lines.find(|line| line.folder == id && line.group == label)
+    }
+
+    fn group_lines(&self) -> Vec<GroupLine> {
+        self.groups.iter().filter_map(|(id, _)| self.group_line(id)).collect()
+    }
+
+    fn group_line(&self, id: &GroupId) -> Option<GroupLine> {
+        let held = self.groups.get(id)?;
+        let manifest = held.manifest();
+        let mut warnings = Vec::new();
+        if !manifest.has_admin() {
+            warnings
+                .push("it has no admin left: kin group rescue makes a new one of it".to_owned());
+        }
+        for fork in &manifest.forks {
+            let name = self.name_of(&fork.device);
+            warnings.push(format!(
+                "{name} wrote two things in one place: its key was copied, or it was restored from a backup"
+            ));
+        }
+        let role = manifest.members.get(&self.me).map(|member| role_name(member.role));
+        if role.is_none() {
+            warnings.push("this device was removed from it: kin leave forgets it".to_owned());
+        }
+        Some(GroupLine {
+            group: hex(&id.0),
+            name: held.label.clone(),
+            used: self.used_group().ok().as_ref() == Some(id),
+            role: role.unwrap_or("removed").to_owned(),
+            devices: manifest.members.len() as u64,
+            folders: manifest.folders.len() as u64,
+            warnings,
+        })
+    }
+
+    fn join_lines(&self) -> Vec<JoinLine> {
+        let lines = self.joins.iter().map(|join| JoinLine {
+            device: join.device.to_string(),
+            name: join.name.clone(),
+            ceremony: if join.token { "token" } else { "lan" }.to_owned(),
+            since: join.since,
+        });
+        lines.collect()
+    }
+}
+
+fn lost(error: super::store::StoreError) -> Failure {
+    Failure::failed("state", error)
+}

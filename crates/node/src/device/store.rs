@@ -1,0 +1,506 @@
+//! What a device keeps besides its keys: groups with their logs, folders, joins that are not done, where others
+//! were. One SQLite file in the state directory; every change is durable when the call returns, so that no
+//! operation of a log leaves before it is (rule T12).
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use identity::DeviceId;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use wire::membership::{FolderId, GroupId, Role, Scope, SignedOperation};
+
+use crate::api::FolderMode;
+
+/// Version of the tables.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE groups (id BLOB PRIMARY KEY, label TEXT NOT NULL) STRICT;
+CREATE TABLE operations (
+    number INTEGER PRIMARY KEY,
+    group_id BLOB NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    bytes BLOB NOT NULL
+) STRICT;
+CREATE TABLE folders (
+    group_id BLOB NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    folder BLOB NOT NULL,
+    dir BLOB NOT NULL,
+    mode INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    PRIMARY KEY (group_id, folder)
+) STRICT;
+CREATE TABLE places (
+    device BLOB PRIMARY KEY,
+    last_seen INTEGER,
+    addresses TEXT NOT NULL
+) STRICT;
+CREATE TABLE joins (
+    device BLOB PRIMARY KEY,
+    name TEXT NOT NULL,
+    token INTEGER NOT NULL,
+    group_id BLOB,
+    role INTEGER NOT NULL,
+    folders BLOB,
+    since INTEGER NOT NULL,
+    state BLOB NOT NULL
+) STRICT;
+CREATE TABLE ssh_consents (
+    device BLOB PRIMARY KEY,
+    into_here INTEGER NOT NULL,
+    from_here INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+";
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    /// SQLite says so.
+    #[error("{}: {source}", .path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        source: rusqlite::Error,
+    },
+    /// A newer kin made it.
+    #[error("{}: a newer kin has written it (version {found}, this one knows {VERSION})", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// What is in it makes no sense.
+    #[error("{}: {what}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A folder that is kept in step here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct StoredFolder {
+    pub(super) group: GroupId,
+    pub(super) folder: FolderId,
+    pub(super) dir: PathBuf,
+    pub(super) mode: FolderMode,
+    pub(super) paused: bool,
+}
+
+/// A join that this device's person agreed to and that is not done: what it will accept, and of whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct StoredJoin {
+    /// Who is to admit this device.
+    pub(super) device: DeviceId,
+    /// What it calls itself.
+    pub(super) name: String,
+    /// True for a token, false for a ceremony on the LAN.
+    pub(super) token: bool,
+    /// The group, if the ceremony named it.
+    pub(super) group: Option<GroupId>,
+    pub(super) role: Role,
+    pub(super) folders: Scope,
+    /// Seconds since 1970.
+    pub(super) since: i64,
+    /// What the ceremony needs to go on.
+    pub(super) state: Vec<u8>,
+}
+
+/// Where a device was, and when.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Place {
+    /// Seconds since 1970.
+    pub(super) last_seen: Option<i64>,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct Store {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens it, making what is missing.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let fail = |source| StoreError::Database { path: path.to_owned(), source };
+        let db = Connection::open(path).map_err(fail)?;
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
+        )
+        .map_err(fail)?;
+        let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fail)?;
+        if found > VERSION {
+            return Err(StoreError::Newer { path: path.to_owned(), found });
+        }
+        if found == 0 {
+            db.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))
+                .map_err(fail)?;
+        }
+        Ok(Self { db, path: path.to_owned() })
+    }
+
+    fn fail(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
+        |source| StoreError::Database { path: self.path.clone(), source }
+    }
+
+    fn damaged(&self, what: &str) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what: what.to_owned() }
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut statement = self.db.prepare(sql).map_err(self.fail())?;
+        let rows = statement.query_map([], |row| read(row)).map_err(self.fail())?;
+        let mut all = Vec::new();
+        for row in rows {
+            match row.map_err(self.fail())? {
+                Some(value) => all.push(value),
+                None => return Err(self.damaged("a row has a value that nothing of ours has")),
+            }
+        }
+        Ok(all)
+    }
+
+    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+        self.db.execute(sql, values).map_err(self.fail())?;
+        Ok(())
+    }
+
+    // Settings
+
+    pub(super) fn setting(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = "SELECT value FROM settings WHERE key = ?1";
+        self.db.query_row(query, [key], |row| row.get(0)).optional().map_err(self.fail())
+    }
+
+    pub(super) fn set(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.run("INSERT OR REPLACE INTO settings VALUES (?1, ?2)", params![key, value])
+    }
+
+    // Groups
+
+    /// All groups: id and what this device calls it.
+    pub(super) fn groups(&self) -> Result<Vec<(GroupId, String)>, StoreError> {
+        self.rows("SELECT id, label FROM groups ORDER BY rowid", |row| {
+            Ok(array(row, 0)?.map(|id| (GroupId(id), row.get(1).unwrap_or_default())))
+        })
+    }
+
+    /// The operations of a group's log, each after those it was written on.
+    pub(super) fn operations(&self, group: GroupId) -> Result<Vec<SignedOperation>, StoreError> {
+        let mut statement = self
+            .db
+            .prepare("SELECT bytes FROM operations WHERE group_id = ?1 ORDER BY number")
+            .map_err(self.fail())?;
+        let rows = statement.query_map([&group.0[..]], |row| row.get(0)).map_err(self.fail())?;
+        let mut operations = Vec::new();
+        for row in rows {
+            let bytes: Vec<u8> = row.map_err(self.fail())?;
+            let parsed = SignedOperation::parse(Bytes::from(bytes));
+            let parsed = parsed.map_err(|error| {
+                self.damaged(&format!("an operation of a membership log: {error}"))
+            })?;
+            operations.push(parsed);
+        }
+        Ok(operations)
+    }
+
+    /// Adds a group with its log, and ends the join by which it came here, at once or not at all.
+    pub(super) fn add_group<'a>(
+        &mut self,
+        group: GroupId,
+        label: &str,
+        operations: impl Iterator<Item = &'a SignedOperation>,
+        joined: Option<&DeviceId>,
+    ) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let fail = move |source| StoreError::Database { path: path.clone(), source };
+        let change = self.db.transaction().map_err(&fail)?;
+        change
+            .execute("INSERT INTO groups VALUES (?1, ?2)", params![&group.0[..], label])
+            .map_err(&fail)?;
+        for signed in operations {
+            change
+                .execute(
+                    "INSERT INTO operations (group_id, bytes) VALUES (?1, ?2)",
+                    params![&group.0[..], &signed.bytes()[..]],
+                )
+                .map_err(&fail)?;
+        }
+        if let Some(device) = joined {
+            change
+                .execute("DELETE FROM joins WHERE device = ?1", [&device.0[..]])
+                .map_err(&fail)?;
+        }
+        change.commit().map_err(&fail)
+    }
+
+    /// Adds operations to a group's log, all or none.
+    pub(super) fn add_operations<'a>(
+        &mut self,
+        group: GroupId,
+        operations: impl Iterator<Item = &'a SignedOperation>,
+    ) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let fail = move |source| StoreError::Database { path: path.clone(), source };
+        let change = self.db.transaction().map_err(&fail)?;
+        for signed in operations {
+            change
+                .execute(
+                    "INSERT INTO operations (group_id, bytes) VALUES (?1, ?2)",
+                    params![&group.0[..], &signed.bytes()[..]],
+                )
+                .map_err(&fail)?;
+        }
+        change.commit().map_err(&fail)
+    }
+
+    /// Forgets a group, its log and its folders. No file of a folder is touched.
+    pub(super) fn remove_group(&self, group: GroupId) -> Result<(), StoreError> {
+        self.run("DELETE FROM groups WHERE id = ?1", [&group.0[..]])
+    }
+
+    // Folders
+
+    pub(super) fn folders(&self) -> Result<Vec<StoredFolder>, StoreError> {
+        let query = "SELECT group_id, folder, dir, mode, paused FROM folders ORDER BY rowid";
+        self.rows(query, |row| {
+            let (Some(group), Some(folder)) = (array(row, 0)?, array(row, 1)?) else {
+                return Ok(None);
+            };
+            let mode = match row.get::<_, i64>(3)? {
+                0 => FolderMode::Both,
+                1 => FolderMode::Receive,
+                2 => FolderMode::Send,
+                _ => return Ok(None),
+            };
+            Ok(Some(StoredFolder {
+                group: GroupId(group),
+                folder: FolderId(folder),
+                dir: PathBuf::from(OsString::from_vec(row.get(2)?)),
+                mode,
+                paused: row.get(4)?,
+            }))
+        })
+    }
+
+    /// Adds a folder, or changes it.
+    pub(super) fn put_folder(&self, folder: &StoredFolder) -> Result<(), StoreError> {
+        let mode = match folder.mode {
+            FolderMode::Both => 0,
+            FolderMode::Receive => 1,
+            FolderMode::Send => 2,
+        };
+        let dir = folder.dir.as_os_str().as_bytes();
+        let (group, id) = (&folder.group.0[..], &folder.folder.0[..]);
+        self.run(
+            "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![group, id, dir, mode, folder.paused],
+        )
+    }
+
+    pub(super) fn remove_folder(&self, group: GroupId, folder: FolderId) -> Result<(), StoreError> {
+        self.run(
+            "DELETE FROM folders WHERE group_id = ?1 AND folder = ?2",
+            params![&group.0[..], &folder.0[..]],
+        )
+    }
+
+    // Places
+
+    pub(super) fn places(&self) -> Result<Vec<(DeviceId, Place)>, StoreError> {
+        self.rows("SELECT device, last_seen, addresses FROM places", |row| {
+            let addresses: String = row.get(2)?;
+            // An address that cannot be read is a hint less.
+            let addresses = addresses.split_whitespace().filter_map(|addr| addr.parse().ok());
+            let place = Place { last_seen: row.get(1)?, addresses: addresses.collect() };
+            Ok(array(row, 0)?.map(|device| (DeviceId(device), place)))
+        })
+    }
+
+    pub(super) fn put_place(&self, device: &DeviceId, place: &Place) -> Result<(), StoreError> {
+        let addresses: Vec<String> = place.addresses.iter().map(ToString::to_string).collect();
+        self.run(
+            "INSERT OR REPLACE INTO places VALUES (?1, ?2, ?3)",
+            params![&device.0[..], place.last_seen, addresses.join(" ")],
+        )
+    }
+
+    // Joins
+
+    pub(super) fn joins(&self) -> Result<Vec<StoredJoin>, StoreError> {
+        let query = "SELECT device, name, token, group_id, role, folders, since, state FROM joins ORDER BY since";
+        self.rows(query, |row| {
+            let (Some(device), Some(role)) = (array(row, 0)?, role_of(row.get(4)?)) else {
+                return Ok(None);
+            };
+            let group = match row.get::<_, Option<Vec<u8>>>(3)? {
+                None => None,
+                Some(bytes) => match <[u8; 32]>::try_from(bytes) {
+                    Ok(id) => Some(GroupId(id)),
+                    Err(_) => return Ok(None),
+                },
+            };
+            let folders = match row.get::<_, Option<Vec<u8>>>(5)? {
+                None => Scope::All,
+                Some(bytes) if bytes.len() % 32 == 0 => {
+                    let ids = bytes.chunks_exact(32).filter_map(|id| id.try_into().ok());
+                    Scope::List(ids.map(FolderId).collect())
+                }
+                Some(_) => return Ok(None),
+            };
+            Ok(Some(StoredJoin {
+                device: DeviceId(device),
+                name: row.get(1)?,
+                token: row.get(2)?,
+                group,
+                role,
+                folders,
+                since: row.get(6)?,
+                state: row.get(7)?,
+            }))
+        })
+    }
+
+    pub(super) fn put_join(&self, join: &StoredJoin) -> Result<(), StoreError> {
+        let folders: Option<Vec<u8>> = match &join.folders {
+            Scope::All => None,
+            Scope::List(list) => Some(list.iter().flat_map(|id| id.0).collect()),
+        };
+        self.run(
+            "INSERT OR REPLACE INTO joins VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                &join.device.0[..],
+                join.name,
+                join.token,
+                join.group.map(|group| group.0.to_vec()),
+                role_number(join.role),
+                folders,
+                join.since,
+                join.state,
+            ],
+        )
+    }
+
+    pub(super) fn remove_join(&self, device: &DeviceId) -> Result<(), StoreError> {
+        self.run("DELETE FROM joins WHERE device = ?1", [&device.0[..]])
+    }
+
+    // SSH
+
+    /// Records what a person said about SSH (rule T9): may the other log in here, and shall this device log in
+    /// there.
+    pub(super) fn put_ssh_consent(
+        &self,
+        device: &DeviceId,
+        into_here: bool,
+        from_here: bool,
+        at: i64,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT OR REPLACE INTO ssh_consents VALUES (?1, ?2, ?3, ?4)",
+            params![&device.0[..], into_here, from_here, at],
+        )
+    }
+}
+
+fn array<const N: usize>(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<[u8; N]>> {
+    Ok(row.get::<_, Vec<u8>>(at)?.try_into().ok())
+}
+
+fn role_number(role: Role) -> i64 {
+    match role {
+        Role::Keeper => 0,
+        Role::Reader => 1,
+        Role::Writer => 2,
+        Role::Admin => 3,
+    }
+}
+
+fn role_of(number: i64) -> Option<Role> {
+    match number {
+        0 => Some(Role::Keeper),
+        1 => Some(Role::Reader),
+        2 => Some(Role::Writer),
+        3 => Some(Role::Admin),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    #[test]
+    fn what_was_put_is_there_after_opening_again() {
+        let top = tempdir().unwrap();
+        let path = top.path().join("state.db");
+        let mut store = Store::open(&path).unwrap();
+        let group = GroupId([1; 32]);
+        store.add_group(group, "home", std::iter::empty(), None).unwrap();
+        let folder = StoredFolder {
+            group,
+            folder: FolderId([2; 32]),
+            dir: PathBuf::from(OsString::from_vec(b"/tmp/\xff name".to_vec())),
+            mode: FolderMode::Receive,
+            paused: true,
+        };
+        store.put_folder(&folder).unwrap();
+        let join = StoredJoin {
+            device: DeviceId([3; 32]),
+            name: "nas".into(),
+            token: false,
+            group: Some(group),
+            role: Role::Reader,
+            folders: Scope::List(vec![FolderId([4; 32]), FolderId([5; 32])]),
+            since: 7,
+            state: vec![1, 2, 3],
+        };
+        store.put_join(&join).unwrap();
+        let place = Place { last_seen: Some(9), addresses: vec!["[fe80::1]:9".parse().unwrap()] };
+        store.put_place(&DeviceId([3; 32]), &place).unwrap();
+        store.set("name", b"x").unwrap();
+        drop(store);
+
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.groups().unwrap(), [(group, "home".to_owned())]);
+        assert_eq!(store.folders().unwrap(), std::slice::from_ref(&folder));
+        assert_eq!(store.joins().unwrap(), std::slice::from_ref(&join));
+        assert_eq!(store.places().unwrap(), [(DeviceId([3; 32]), place)]);
+        assert_eq!(store.setting("name").unwrap().unwrap(), b"x");
+        // A group that came by a join ends it, and takes its folders with it when it goes.
+        let other = GroupId([6; 32]);
+        store.add_group(other, "work", std::iter::empty(), Some(&join.device)).unwrap();
+        assert!(store.joins().unwrap().is_empty());
+        store.remove_group(group).unwrap();
+        assert!(store.folders().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_newer_file_is_left_alone() {
+        let top = tempdir().unwrap();
+        let path = top.path().join("state.db");
+        drop(Store::open(&path).unwrap());
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(db);
+        assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, .. })));
+    }
+}

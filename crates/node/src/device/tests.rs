@@ -1,0 +1,312 @@
+//! Devices of one process, linked over loopback.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{sync::mpsc, time::timeout};
+
+use super::*;
+use crate::api::{DeviceLine, FolderLine, FolderState, GroupLine, Which};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A device with its state and its directories.
+struct Lab {
+    top: TempDir,
+    name: &'static str,
+    device: Device,
+    port: u16,
+}
+
+impl Lab {
+    async fn new(name: &'static str) -> Self {
+        let top = tempfile::tempdir().unwrap();
+        let (device, _) = open(&top.path().join("state"), Settings::new(name)).unwrap();
+        let port = go_online(&device).await;
+        Self { top, name, device, port }
+    }
+
+    /// Stops the device and starts it again on its state.
+    async fn restart(mut self) -> Self {
+        self.device.stop().await;
+        (self.device, _) = open(&self.top.path().join("state"), Settings::new(self.name)).unwrap();
+        let online = Online { port: self.port, port_is_required: true, discovery: false };
+        self.port = self.device.go_online(online).await.unwrap();
+        self
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        let dir = self.top.path().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request) -> T {
+        let value = self.device.request(request).await.unwrap();
+        serde_json::from_value(value).unwrap()
+    }
+
+    async fn fails(&self, request: Request) -> Failure {
+        self.device.request(request).await.unwrap_err()
+    }
+
+    async fn devices(&self) -> Vec<DeviceLine> {
+        self.ask(Request::Devices { group: None }).await
+    }
+
+    async fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.devices().await.into_iter().map(|one| one.name).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until something holds, looking again at each event.
+    async fn until<F: Future<Output = bool>>(&self, what: &str, mut holds: impl FnMut() -> F) {
+        let mut events = self.device.stream(Request::Events).await.unwrap();
+        let waiting = async {
+            while !holds().await {
+                // An event may come before what it tells of can be seen.
+                let _ = timeout(Duration::from_millis(200), events.recv()).await;
+            }
+        };
+        if timeout(PATIENCE, waiting).await.is_err() {
+            let status: serde_json::Value = self.ask(Request::Status).await;
+            panic!("{}: {what} did not come about: {status:#}", self.name);
+        }
+    }
+
+    async fn share(&self, name: &str) -> PathBuf {
+        let dir = self.dir(name);
+        let (name, group) = (Some(name.to_owned()), None);
+        let mode = crate::api::FolderMode::Both;
+        let _: serde_json::Value =
+            self.ask(Request::Share { dir: dir.clone(), name, group, mode }).await;
+        dir
+    }
+
+    async fn join(&self, name: &str) -> PathBuf {
+        let dir = self.dir(name);
+        let folder = name.to_owned();
+        let mode = crate::api::FolderMode::Both;
+        let _: serde_json::Value = self.ask(Request::Join { folder, dir: dir.clone(), mode }).await;
+        dir
+    }
+
+    async fn knows_folder(&self, name: &str) {
+        self.until("the folder is known", || async {
+            let folders: Vec<FolderLine> = self.ask(Request::Folders).await;
+            folders.iter().any(|folder| folder.name == name)
+        })
+        .await;
+    }
+
+    async fn file(&self, path: &Path, contents: &str) {
+        self.until(&format!("{} says {contents:?}", path.display()), || async {
+            fs::read_to_string(path).is_ok_and(|found| found == contents)
+        })
+        .await;
+    }
+}
+
+async fn go_online(device: &Device) -> u16 {
+    let online = Online { port: 0, port_is_required: false, discovery: false };
+    device.go_online(online).await.unwrap()
+}
+
+/// The next event that is one of these; all others are passed over.
+async fn next(
+    events: &mut mpsc::Receiver<ApiEvent>,
+    wanted: impl Fn(&ApiEvent) -> bool,
+) -> ApiEvent {
+    let found = async {
+        loop {
+            let event = events.recv().await.expect("the stream goes on");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    };
+    timeout(PATIENCE, found).await.expect("it comes")
+}
+
+fn is_question(event: &ApiEvent) -> bool {
+    matches!(
+        event,
+        ApiEvent::Confirm { .. }
+            | ApiEvent::Ask { .. }
+            | ApiEvent::Paired { .. }
+            | ApiEvent::Refused { .. }
+            | ApiEvent::Timeout
+            | ApiEvent::Pending { .. }
+    )
+}
+
+async fn answer(lab: &Lab, id: u32, yes: bool) {
+    lab.device.request(Request::Answer { id, yes }).await.unwrap();
+}
+
+/// Both ends of a pairing by address, answered yes; the strings that were shown.
+async fn pair(a: &Lab, b: &Lab, into: Which) -> (String, String) {
+    let options = |host: Option<String>, into| PairLan { host, into, ..PairLan::default() };
+    let nowhere = Some("127.0.0.1:9".to_owned());
+    let mut at_a = a.device.stream(Request::Pair(options(nowhere, Which::Auto))).await.unwrap();
+    let host = Some(format!("127.0.0.1:{}", a.port));
+    let mut at_b = b.device.stream(Request::Pair(options(host, into))).await.unwrap();
+    let mut strings = Vec::new();
+    let mut open = [true, true];
+    while open != [false, false] {
+        for (number, (lab, events)) in [(a, &mut at_a), (b, &mut at_b)].into_iter().enumerate() {
+            if !open[number] {
+                continue;
+            }
+            match next(events, is_question).await {
+                ApiEvent::Confirm { id, sas, .. } => {
+                    strings.push(sas);
+                    answer(lab, id, true).await;
+                }
+                ApiEvent::Ask { id, .. } => answer(lab, id, false).await,
+                ApiEvent::Paired { .. } => open[number] = false,
+                other => panic!("{}: {other:?}", lab.name),
+            }
+        }
+    }
+    (strings.remove(0), strings.remove(0))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t3_two_devices_pair_share_and_stay_in_step() {
+    let (laptop, nas) = (Lab::new("laptop").await, Lab::new("nas").await);
+    let (here, there) = pair(&laptop, &nas, Which::Auto).await;
+    assert_eq!(here, there, "both show the same");
+    assert_eq!(laptop.names().await, ["laptop", "nas"]);
+    assert_eq!(nas.names().await, ["laptop", "nas"]);
+
+    let source = laptop.share("Documents").await;
+    fs::write(source.join("letter"), "dear").unwrap();
+    nas.knows_folder("Documents").await;
+    let target = nas.join("Documents").await;
+    nas.file(&target.join("letter"), "dear").await;
+    fs::write(target.join("answer"), "no").unwrap();
+    laptop.file(&source.join("answer"), "no").await;
+
+    // Both restart; edits made meanwhile arrive.
+    let nas = nas.restart().await;
+    fs::write(source.join("letter"), "dearest").unwrap();
+    nas.file(&target.join("letter"), "dearest").await;
+    let laptop = laptop.restart().await;
+    fs::write(target.join("answer"), "yes").unwrap();
+    laptop.file(&source.join("answer"), "yes").await;
+    laptop
+        .until("the folder is idle", || async {
+            let folders: Vec<FolderLine> = laptop.ask(Request::Folders).await;
+            folders[0].state == FolderState::Idle && folders[0].files == 2
+        })
+        .await;
+    laptop.device.stop().await;
+    nas.device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_21_a_removed_device_is_cut_off_everywhere() {
+    let (laptop, nas, phone) =
+        (Lab::new("laptop").await, Lab::new("nas").await, Lab::new("phone").await);
+    pair(&laptop, &nas, Which::Auto).await;
+    pair(&laptop, &phone, Which::Theirs).await;
+    nas.until("phone is known", || async { nas.names().await == ["laptop", "nas", "phone"] }).await;
+    let source = laptop.share("Photos").await;
+    phone.knows_folder("Photos").await;
+    let target = phone.join("Photos").await;
+    fs::write(source.join("one"), "1").unwrap();
+    phone.file(&target.join("one"), "1").await;
+
+    let gone = Request::RemoveDevice { device: "phone".to_owned(), group: None };
+    let _: serde_json::Value = laptop.ask(gone).await;
+    nas.until("phone is gone", || async { nas.names().await == ["laptop", "nas"] }).await;
+    phone
+        .until("phone knows that it was removed", || async {
+            let groups: Vec<GroupLine> = phone.ask(Request::Groups).await;
+            groups.iter().all(|group| group.role == "removed")
+        })
+        .await;
+    fs::write(source.join("two"), "2").unwrap();
+    phone
+        .until("its folder stopped", || async {
+            let folders: Vec<FolderLine> = phone.ask(Request::Folders).await;
+            folders[0].state == FolderState::Stopped
+        })
+        .await;
+    // It dials again after a restart, and is let in nowhere.
+    let phone = phone.restart().await;
+    let status: serde_json::Value = laptop.ask(Request::Status).await;
+    assert!(!target.join("two").exists(), "{status:#}");
+    let devices = phone.devices().await;
+    assert!(devices.iter().all(|device| device.me || !device.online), "{devices:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t8_a_no_on_one_side_leaves_nothing_on_either() {
+    let (a, b) = (Lab::new("a").await, Lab::new("b").await);
+    let nowhere = PairLan { host: Some("127.0.0.1:9".to_owned()), ..PairLan::default() };
+    let mut at_a = a.device.stream(Request::Pair(nowhere)).await.unwrap();
+    let host = Some(format!("127.0.0.1:{}", a.port));
+    let mut at_b =
+        b.device.stream(Request::Pair(PairLan { host, ..PairLan::default() })).await.unwrap();
+    let ApiEvent::Confirm { id, .. } = next(&mut at_a, is_question).await else { panic!() };
+    let ApiEvent::Confirm { id: other, .. } = next(&mut at_b, is_question).await else { panic!() };
+    answer(&b, other, true).await;
+    answer(&a, id, false).await;
+    let refused = |event: &ApiEvent| matches!(event, ApiEvent::Refused { .. });
+    next(&mut at_a, refused).await;
+    next(&mut at_b, refused).await;
+    for lab in [&a, &b] {
+        lab.until("nothing is left", || async {
+            let joins: Vec<serde_json::Value> = lab.ask(Request::PairStatus).await;
+            lab.devices().await.is_empty() && joins.is_empty()
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_without_a_window_leads_nowhere() {
+    let (a, b) = (Lab::new("a").await, Lab::new("b").await);
+    let host = Some(format!("127.0.0.1:{}", a.port));
+    let options = PairLan { host, timeout: Some(2), ..PairLan::default() };
+    let mut events = b.device.stream(Request::Pair(options)).await.unwrap();
+    let end = next(&mut events, is_question).await;
+    assert_eq!(end, ApiEvent::Timeout);
+    assert!(a.devices().await.is_empty() && b.devices().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_makes_a_group_without_an_admin_by_accident() {
+    let (a, b) = (Lab::new("a").await, Lab::new("b").await);
+    pair(&a, &b, Which::Theirs).await;
+    let demote = |device: &str| Request::SetRole {
+        device: device.to_owned(),
+        role: "reader".to_owned(),
+        group: None,
+    };
+    let _: serde_json::Value = a.ask(demote("b")).await;
+    assert_eq!(a.fails(demote("a")).await.kind, "last_admin");
+    let leave = Request::LeaveGroup { group: None, last_admin: false };
+    assert_eq!(a.fails(leave).await.kind, "last_admin");
+    b.until("b is a reader", || async {
+        b.devices().await.iter().any(|device| device.me && device.role == "reader")
+    })
+    .await;
+    assert_eq!(b.fails(demote("a")).await.kind, "not_admin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_40_a_second_process_on_the_same_state_is_told_so() {
+    let lab = Lab::new("a").await;
+    let second = open(&lab.top.path().join("state"), Settings::new("a")).unwrap_err();
+    assert_eq!(second.kind, "in_use");
+    assert!(second.message.contains(&std::process::id().to_string()), "{second}");
+}
