@@ -10,6 +10,7 @@ mod members;
 mod messages;
 mod settings;
 mod texts;
+mod tokens;
 
 // What the reader of the configuration file is made of; paths in it start at its crate's root.
 #[path = "../../kin/src/config.rs"]
@@ -39,7 +40,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// All checks.
-pub const CHECKS: [Check; 13] = [
+pub const CHECKS: [Check; 16] = [
     Check { name: "frame", run: messages::frame, factor: 100, constant: 64 * KIB },
     Check { name: "session", run: messages::session, factor: 100, constant: 64 * KIB },
     Check { name: "sync", run: messages::sync, factor: 100, constant: 64 * KIB },
@@ -53,6 +54,9 @@ pub const CHECKS: [Check; 13] = [
     Check { name: "config", run: settings::config, factor: 4 * KIB, constant: 64 * KIB },
     Check { name: "pairing", run: ceremonies::pairing, factor: 100, constant: 256 * KIB },
     Check { name: "group", run: members::group, factor: 300, constant: 64 * KIB },
+    Check { name: "envelope", run: tokens::envelope, factor: 100, constant: 512 * KIB },
+    Check { name: "token", run: tokens::token, factor: 100, constant: 64 * KIB },
+    Check { name: "window", run: tokens::window, factor: 100, constant: 256 * KIB },
 ];
 
 /// The check of that name.

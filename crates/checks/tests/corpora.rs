@@ -60,4 +60,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(frame session sync record merkle list piece index advert ignore config pairing group);
+replayed!(
+    frame session sync record merkle list piece index advert ignore config pairing group envelope
+    token window
+);

@@ -7,6 +7,7 @@
 
 pub mod brake;
 pub mod compress;
+pub mod conflicts;
 pub mod content;
 pub mod decide;
 pub mod engine;

@@ -19,8 +19,7 @@ impl fmt::Debug for InboxId {
 /// An X25519 key pair, separate from the device key and never converted from it.
 #[derive(Debug)]
 pub struct InboxKey {
-    #[expect(dead_code, reason = "opened envelopes need it; in a session it is only held")]
-    secret: Secret<[u8; 32]>,
+    pub(crate) secret: Secret<[u8; 32]>,
     id: InboxId,
 }
 

@@ -7,7 +7,10 @@ use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
 
 use zeroize::Zeroize as _;
 
-use crate::{DeviceId, Secret};
+use crate::{
+    DeviceId, Secret,
+    given::{given, starts},
+};
 
 /// Characters of a device id's text form: prefix, separator, 52 of data, 6 of checksum.
 const DEVICE_ID_LEN: usize = 2 + 1 + 52 + 6;
@@ -17,7 +20,7 @@ const DEVICE_ID_LEN: usize = 2 + 1 + 52 + 6;
 #[non_exhaustive]
 pub enum TextError {
     /// It is something else of ours.
-    #[error("this is {given}, but a device id (kd1…) is wanted here")]
+    #[error("a device id (kd1…) is wanted here; this is {given}")]
     OtherKind {
         /// What was given, in words.
         given: &'static str,
@@ -51,18 +54,10 @@ impl FromStr for DeviceId {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         let text = text.trim();
-        let starts = |prefix: &str| {
-            text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
-        };
-        for (prefix, given) in
-            [("kt1", "a pairing token"), ("kc1", "a sharing code"), ("kin:", "a link")]
-        {
-            if starts(prefix) {
-                return Err(TextError::OtherKind { given });
-            }
-        }
-        if !starts("kd1") {
-            return Err(TextError::Unknown);
+        if !starts(text, "kd1") {
+            return Err(
+                given(text).map_or(TextError::Unknown, |given| TextError::OtherKind { given })
+            );
         }
         if text.len() != DEVICE_ID_LEN {
             return Err(TextError::Checksum);
@@ -139,7 +134,7 @@ mod tests {
         assert!(refused("kt1qqqq").contains("a pairing token"));
         assert!(refused("KC1QQQQ").contains("a sharing code"));
         assert!(refused("kin:whatever").contains("a link"));
-        assert!(refused("maple otter 42 17").contains("no device id"));
+        assert!(refused("laptop").contains("no device id"));
         assert!(refused("").contains("no device id"));
         assert!(refused("kd1é").contains("mistyped"));
         assert!(refused(&format!("kd1{}", "q".repeat(50_000))).contains("mistyped"));

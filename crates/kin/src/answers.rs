@@ -52,20 +52,28 @@ pub(crate) fn done<T: Serialize>(
     Ok(())
 }
 
-#[expect(dead_code, reason = "kin join is still to come")]
-/// Asks a person; only `y` is yes, and so is `yes` given beforehand.
-pub(crate) async fn agreed(screen: &Screen, yes: bool, before: &str, question: &str) -> bool {
-    if yes {
-        return true;
-    }
-    let mut input = Input::stdin();
-    input.ask(|discard| screen.ask(before, &format!("{question} [y/N] "), discard));
-    let typed = input.next().await;
-    screen.answered(matches!(typed, Typed::Line(_)));
-    matches!(typed, Typed::Line(line) if line.trim().eq_ignore_ascii_case("y"))
+/// Asks a person before something is done.
+pub(crate) struct Asker<'a> {
+    screen: &'a Screen,
+    input: Input,
 }
 
-#[expect(dead_code, reason = "kin join is still to come")]
+impl<'a> Asker<'a> {
+    pub(crate) fn new(screen: &'a Screen) -> Self {
+        Self { screen, input: Input::stdin() }
+    }
+
+    /// Asks; only `y` is yes.
+    pub(crate) async fn agreed(&mut self, before: &str, question: &str) -> bool {
+        let (screen, question) = (self.screen, format!("{question} [y/N] "));
+        self.input.ask(|discard| screen.ask(before, &question, discard));
+        let typed = self.input.next().await;
+        self.input.pause();
+        screen.answered(matches!(typed, Typed::Line(_)));
+        matches!(typed, Typed::Line(line) if line.trim().eq_ignore_ascii_case("y"))
+    }
+}
+
 /// What a command ends with that was not agreed to.
 pub(crate) fn not_agreed(what: &str) -> CommandError {
     CommandError::failed("not_agreed", what).hint("only y means yes; --yes answers beforehand")

@@ -29,6 +29,20 @@ pub(crate) fn name(what: &str, name: &str) -> Result<(), CommandError> {
     text("name", what, name)
 }
 
+/// A folder's name: as a device's, and fit to be the name of a directory.
+pub(crate) fn folder_name(what: &str, name: &str) -> Result<(), CommandError> {
+    text("name", what, name)?;
+    let trimmed = name.trim();
+    if trimmed.is_empty() || name.contains('/') || name.starts_with(['.', '-']) {
+        return Err(CommandError::usage(
+            "name",
+            &format!("{what}: \"{name}\" is no folder's name"),
+        )
+        .hint("use a plain name without a slash, which begins with neither a dot nor a dash"));
+    }
+    Ok(())
+}
+
 /// A topic: up to 64 bytes, nothing invisible; may be empty.
 pub(crate) fn topic(what: &str, topic: &str) -> Result<(), CommandError> {
     text("topic", what, topic)
@@ -292,6 +306,16 @@ mod tests {
         }
         assert!(name("--name", "").is_err() && name("--name", "  ").is_err());
         assert_eq!(topic("--topic", ""), Ok(()));
+    }
+
+    #[test]
+    fn folders_have_names_that_directories_can_have() {
+        for good in ["Documents", "my photos", "日本語", "a.b"] {
+            assert_eq!(folder_name("--name", good), Ok(()));
+        }
+        for bad in ["", " ", "a/b", "/etc", "..", ".ssh", "-rf", "a\nb", "x\u{202e}y"] {
+            assert!(folder_name("--name", bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 
 use clap::{
-    Parser, Subcommand,
+    CommandFactory as _, Parser, Subcommand,
     error::{ContextKind, ErrorKind},
 };
 
 use crate::{
-    commands::{demo, devices, history, id, pair, restore, sync, torture},
+    commands::{
+        completions, demo, devices, down, folders, group, history, id, join, log, pair, restore,
+        service, share, status, sync, torture, up,
+    },
     error::CommandError,
     handover, logging,
     output::{Output as _, json::Json, screen::Screen, terminal::show_error},
@@ -30,11 +33,23 @@ enum Command {
     Sync(Box<sync::SyncArgs>),
     Pair(Box<pair::PairArgs>),
     Devices(devices::DevicesArgs),
+    Share(share::ShareArgs),
+    Join(join::JoinArgs),
+    Folders(folders::FoldersArgs),
+    Status(status::StatusArgs),
+    Up(up::UpArgs),
+    Down(down::DownArgs),
+    Log(log::LogArgs),
+    Service(service::ServiceArgs),
+    Group(group::GroupArgs),
+    Leave(group::LeaveArgs),
     History(history::HistoryArgs),
     Restore(restore::RestoreArgs),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
     Torture(torture::TortureArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -58,6 +73,17 @@ pub(crate) fn main() -> ExitCode {
         Command::Sync(args) => (args.json, args.verbose),
         Command::Pair(args) => (args.json, 0),
         Command::Devices(args) => (args.json, 0),
+        Command::Share(args) => (args.json, 0),
+        Command::Join(args) => (args.json, 0),
+        Command::Folders(args) => (args.json, 0),
+        Command::Status(args) => (args.json, 0),
+        Command::Up(args) => (args.json, 0),
+        Command::Down(args) => (args.json, 0),
+        Command::Log(args) => (args.json, 0),
+        Command::Service(args) => (args.json, 0),
+        Command::Group(args) => (args.json, 0),
+        Command::Leave(args) => (args.json, 0),
+        Command::Completions(_) | Command::Man(_) => (false, 0),
         Command::History(args) => (args.json, args.verbose),
         Command::Restore(args) => (args.json, args.verbose),
         Command::Demo(args) => (args.json, args.verbose),
@@ -65,7 +91,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Torture(args) => (args.json, args.verbose),
     };
     let screen = if json { Screen::plain() } else { Screen::stderr() };
-    logging::start(verbose, &screen);
+    if !matches!(command, Command::Up(_)) {
+        logging::start(verbose, &screen);
+    }
     match run(&screen, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -95,11 +123,23 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Sync(args) => sync::run(screen, &args).await,
             Command::Pair(args) => pair::run(screen, &args).await,
             Command::Devices(args) => devices::run(screen, args).await,
+            Command::Share(args) => share::run(screen, args).await,
+            Command::Join(args) => join::run(screen, args).await,
+            Command::Folders(args) => folders::run(screen, args).await,
+            Command::Status(args) => status::run(screen, &args).await,
+            Command::Up(args) => up::run(screen, &args).await,
+            Command::Down(args) => down::run(screen, &args).await,
+            Command::Log(args) => log::run(screen, &args).await,
+            Command::Service(args) => service::run(screen, &args),
+            Command::Group(args) => group::run(screen, args).await,
+            Command::Leave(args) => group::run_leave(screen, args).await,
+            Command::Completions(args) => completions::run(&args, Cli::command()),
+            Command::Man(args) => completions::run_man(&args, Cli::command()),
             Command::Demo(args) => demo::run(screen, &args).await,
             Command::Id(args) => id::run(&args),
             Command::Torture(args) => torture::run(screen, &args).await,
-            Command::History(args) => history::run(screen, &args),
-            Command::Restore(args) => restore::run(screen, &args),
+            Command::History(args) => history::run(screen, &args).await,
+            Command::Restore(args) => restore::run(screen, &args).await,
         }
     });
     // What still blocks (a read of standard input) must not keep the process.
@@ -109,8 +149,6 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     const REFERENCE: &str = include_str!("../../../docs/cli.md");

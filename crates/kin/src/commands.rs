@@ -1,10 +1,20 @@
 //! One file a command.
 
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod devices;
+pub(crate) mod down;
+pub(crate) mod folders;
+pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod id;
+pub(crate) mod join;
+pub(crate) mod log;
 pub(crate) mod pair;
 pub(crate) mod restore;
+pub(crate) mod service;
+pub(crate) mod share;
+pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod torture;
+pub(crate) mod up;

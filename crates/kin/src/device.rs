@@ -1,8 +1,6 @@
 //! How a command gets at this machine's device: the one that runs in the background, by its socket, or
 //! else one within the command itself.
 
-#![expect(dead_code, reason = "kin up and kin pair are still to come")]
-
 use std::{
     env,
     path::{Path, PathBuf},
@@ -16,7 +14,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
-use tree::StateLock;
+use tree::{StateError, StateLock};
 
 use crate::{
     check, config,
@@ -39,8 +37,6 @@ pub(crate) struct Opened {
 /// This machine's device.
 pub(crate) struct Device {
     service: Arc<dyn Service>,
-    /// True if it runs in the background.
-    pub(crate) running: bool,
     /// The device itself, where it is in this process, and what keeps other processes out.
     within: Option<(node::device::Device, StateLock)>,
 }
@@ -60,7 +56,7 @@ impl Device {
             match open(&state) {
                 Ok(Opened { device, lock }) => {
                     let service = Arc::new(device.clone());
-                    return Ok(Self { service, running: false, within: Some((device, lock)) });
+                    return Ok(Self { service, within: Some((device, lock)) });
                 }
                 // Another command, most likely, or a device that has just begun.
                 Err(error) if error.kind == "in_use" && Instant::now() < patience => {
@@ -82,7 +78,7 @@ impl Device {
     /// As [`Device::running`], for a state directory.
     pub(crate) async fn running_at(state: &Path) -> Result<Option<Self>, CommandError> {
         let client = Client::connect(&socket(state)?).await?;
-        Ok(client.map(|client| Self { service: Arc::new(client), running: true, within: None }))
+        Ok(client.map(|client| Self { service: Arc::new(client), within: None }))
     }
 
     /// Asks for something that has one answer.
@@ -147,6 +143,11 @@ pub(crate) fn socket(state: &Path) -> Result<PathBuf, CommandError> {
     Ok(socket_path(state, runtime_dir().as_deref())?)
 }
 
+/// True if this machine has a device: its key is there.
+pub(crate) fn exists() -> bool {
+    state_dir().is_ok_and(|state| state.join("device.key").is_file())
+}
+
 /// Opens the device of a state directory within this process.
 ///
 /// # Errors
@@ -167,5 +168,18 @@ impl From<Failure> for CommandError {
             _ => Exit::Failed,
         };
         Self::new(exit, failure.kind, &failure.message).hint(&failure.hint)
+    }
+}
+
+/// Why the state directory cannot be used, and what to do.
+pub(crate) fn explain(error: StateError) -> CommandError {
+    match error {
+        StateError::Locked { .. } => CommandError::failed("in_use", &error.to_string())
+            .hint("it does not listen: wait until it has ended, or stop it"),
+        error => {
+            let error = node::HomeError::from(error);
+            CommandError::failed(error.kind(), &error.to_string())
+                .hint(&error.hint().unwrap_or_default())
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use identity::WORDS;
 
-use crate::{check, error::CommandError};
+use crate::{check, error::CommandError, handover::HANDED};
 
 /// What a person gave.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,6 +13,8 @@ pub(crate) enum Given {
     Token(String),
     /// `-`: the token comes on standard input.
     Input,
+    /// The token was taken from the arguments and is in the pipe of this number (`crate::handover`).
+    Handed(u32),
 }
 
 /// Says what it is.
@@ -33,6 +35,9 @@ pub(crate) fn given(words: &[String]) -> Result<Option<Given>, CommandError> {
     let text = text.trim();
     if text == "-" {
         return Ok(Some(Given::Input));
+    }
+    if let Some(fd) = text.strip_prefix(HANDED).and_then(|fd| fd.parse().ok()) {
+        return Ok(Some(Given::Handed(fd)));
     }
     if is_token(text) {
         return Ok(Some(Given::Token(text.to_owned())));
@@ -132,6 +137,8 @@ mod tests {
     fn addresses_and_tokens_are_told_apart() {
         assert_eq!(given(&[]), Ok(None));
         assert_eq!(one("-"), Ok(Some(Given::Input)));
+        assert_eq!(one("@3"), Ok(Some(Given::Handed(3))));
+        assert!(one("@x").is_err() && one("me@nas").is_err());
         for host in
             ["nas", "nas.local", "maple", "10.0.0.7", "10.0.0.7:9000", "[fe80::1]:9000", "fe80::1"]
         {

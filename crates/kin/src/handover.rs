@@ -20,6 +20,9 @@ use crate::error::CommandError;
 pub(crate) const EXPOSED: &str = "the token was an argument: others on this machine may have seen it, and your \
      shell may keep it in its history. Paste it after kin pair -, or use --from-file.";
 
+/// What stands in the place of a secret among the arguments, before the number of the pipe. No address and no
+/// token begins so.
+pub(crate) const HANDED: &str = "@";
 /// Longest secret in bytes: what goes into any pipe at once.
 const MAX: usize = 4096;
 
@@ -39,9 +42,9 @@ pub(crate) fn hand_over(secret: &str) {
     if fcntl_setfd(&read, FdFlags::empty()).is_err() {
         return;
     }
-    let flag = OsString::from(format!("--token-fd={}", read.as_raw_fd()));
+    let place = OsString::from(format!("{HANDED}{}", read.as_raw_fd()));
     let args = env::args_os().skip(1);
-    let args = args.map(|arg| if arg == *secret { flag.clone() } else { arg });
+    let args = args.map(|arg| if arg == *secret { place.clone() } else { arg });
     // An error means that it goes on as it is, with a warning.
     let _ = Command::new(program).args(args).exec();
 }
@@ -52,7 +55,7 @@ pub(crate) fn hand_over(secret: &str) {
 /// If there is none.
 pub(crate) fn receive(fd: u32) -> Result<String, CommandError> {
     tree::read_inherited(fd, MAX).map_err(|error| {
-        CommandError::usage("token", &format!("--token-fd: nothing was handed over: {error}"))
-            .hint("this flag is kin's own; use kin pair - or --from-file")
+        CommandError::usage("token", &format!("{HANDED}{fd}: nothing was handed over: {error}"))
+            .hint("this is kin's own way to pass a token on; use kin pair - or --from-file")
     })
 }

@@ -1,11 +1,47 @@
 //! What `kin history` and `kin restore` share: opening a folder beside whoever syncs it, and paths in it.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+use node::api::{FolderLine, Request};
 use tree::{OpenError, Root};
 use wire::RelPath;
 
-use crate::error::CommandError;
+use crate::{
+    device::{self, Device},
+    error::CommandError,
+};
+
+/// The directory of a folder that a person named: a directory, or the name of a folder of this device's
+/// groups. What is a directory is never taken for a name.
+///
+/// # Errors
+/// If it is neither.
+pub(crate) async fn locate(named: &Path) -> Result<PathBuf, CommandError> {
+    let is_name = named.components().count() == 1 && !named.to_string_lossy().contains('/');
+    match crate::start::check_dir(named) {
+        Ok(()) => Ok(named.to_owned()),
+        // To look for a name must not make a device.
+        Err(error) if error.kind != "dir_missing" || !is_name || !device::exists() => Err(error),
+        Err(error) => {
+            let folder = named.to_string_lossy().into_owned();
+            // Without a device, or if it knows of none, what was typed is a directory that is missing.
+            let Ok(device) = Device::reach().await else { return Err(error) };
+            match device.ask::<FolderLine>(Request::Locate { folder }).await {
+                Ok(FolderLine { dir: Some(dir), .. }) => Ok(dir),
+                Ok(FolderLine { name, .. }) => {
+                    let message = format!("{name} was not joined on this device");
+                    Err(CommandError::usage("not_joined", &message)
+                        .hint("kin join keeps it in step here"))
+                }
+                Err(other) if other.kind == "no_folder" => Err(error),
+                Err(other) => Err(other),
+            }
+        }
+    }
+}
 
 /// Opens a folder that has been synced. Nothing is created and no lock is needed.
 ///

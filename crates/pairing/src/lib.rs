@@ -3,20 +3,25 @@
 //!
 //! - [`Lan`]: two people compare a short authentication string (rule T3).
 //! - [`Passphrase`]: both sides know a passphrase (rule T5).
+//! - [`token`]: one device shows a token, the other asks with it, and both people compare (rule T4).
+//! - [`grants`]: what an admission grants, in words (rule T9).
 //! - [`Verdicts`]: both sides' answers, after which a link is one between members, or ends.
 //! - [`Attempts`]: how often a ceremony may fail before admission closes.
 //!
 //! What this is not: it decides neither who may try nor what an admission is worth, and it trusts its
-//! caller for two things only: that device ids were proven by the link's handshake, and that the
-//! exporter is the link's.
+//! caller for two things only: that device ids were proven, by the link's handshake or a letter's
+//! signature, and that the exporter is the link's.
 
 mod attempts;
+mod grants;
 mod lan;
 mod passphrase;
+pub mod token;
 mod transcript;
 mod verdicts;
 
 pub use attempts::{Attempts, LAN_ATTEMPTS, PASSPHRASE_ATTEMPTS};
+pub use grants::{Side, grants};
 pub use lan::{Lan, LanStep};
 pub use passphrase::{Passphrase, PassphraseStep};
 pub use transcript::{Party, Transcript};

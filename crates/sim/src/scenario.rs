@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use folder::{
     brake::Limit,
-    engine::{Event, Input, LocalKind, Mode},
+    engine::{ConflictCopy, Event, Explanation, Input, LocalKind, Mode, UndoPlan},
     ignore::Ignore,
     index::{Index as _, MemStore, Row},
 };
@@ -113,6 +113,35 @@ impl Scenario {
         let engine = self.world.devices[device].engine.as_ref();
         let held = engine.into_iter().flat_map(folder::Engine::held_back);
         held.map(ToString::to_string).collect()
+    }
+
+    /// Why a path is as it is on a running device.
+    pub fn why(&mut self, device: usize, path: &str) -> Option<Explanation> {
+        let engine = self.world.devices[device].engine.as_mut()?;
+        engine.why(&RelPath::parse(path).ok()?).ok()
+    }
+
+    /// Which of the versions in a running device's history another's changes since a time (by the wall clock,
+    /// in milliseconds since 1970) have put there and can be brought back.
+    pub fn undo(&mut self, device: usize, by: usize, since: u64) -> UndoPlan {
+        let replica = self.replica(by).unwrap_or(ReplicaId(0));
+        let disk = self.disk(device);
+        let history = folder::history::list(&*disk, &RelPath::root()).unwrap_or_default();
+        let engine = self.world.devices[device].engine.as_mut();
+        let plan = engine.map(|engine| engine.undo(&history.entries, replica, since));
+        plan.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The conflict copies in a running device's tree, each with the path that it is of.
+    pub fn conflicts(&mut self, device: usize) -> Vec<ConflictCopy> {
+        let engine = self.world.devices[device].engine.as_mut();
+        engine.and_then(|engine| engine.conflicts().ok()).unwrap_or_default()
+    }
+
+    /// The time by a device's wall clock, in milliseconds since 1970.
+    #[must_use]
+    pub fn wall(&self) -> u64 {
+        self.world.wall_ms()
     }
 
     /// How many devices there are.

@@ -294,6 +294,11 @@ impl World {
         Now { ms: self.now, wall: EPOCH + ms * 1_000_000 }
     }
 
+    /// The time by a right wall clock, in milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        u64::try_from(EPOCH / 1_000_000).unwrap_or(0) + self.now
+    }
+
     fn set_clock(&self, device: usize) {
         self.devices[device].disk.set_now(self.clock(device).wall / 1_000_000);
     }

@@ -12,7 +12,7 @@ mod names;
 pub use error::ApplyError;
 pub use guard::Writable;
 pub use history::{HistoryName, Why};
-pub use names::conflict_name;
+pub use names::{conflict_name, conflict_of};
 
 use std::io;
 

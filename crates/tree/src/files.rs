@@ -105,6 +105,58 @@ pub fn read_inherited(fd: u32, limit: usize) -> io::Result<String> {
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
+/// Creates a file of this user's alone (0600) that holds a secret, durable when it returns.
+///
+/// # Errors
+/// If anything is there already, a link included, or as the system calls; no part of it is left then.
+pub fn create_secret_file(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?;
+    let written =
+        sys::write_full(fd.as_fd(), contents, 0).and_then(|()| Ok(rustix::fs::fsync(&fd)?));
+    if written.is_err() {
+        // It was made here a moment ago. If it cannot be removed either, the first error says more.
+        let _ = rustix::fs::unlink(path);
+    }
+    written
+}
+
+/// Puts a small file that is no secret where another program looks for it (0644), whole, in place of what is
+/// there; directories that are missing are made.
+///
+/// # Errors
+/// As the system calls; what was there stays then.
+pub fn install_file(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    crate::state::make_dirs(dir, Mode::from_raw_mode(0o755))?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let draft = dir.join(name);
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, &draft, flags, Mode::from_raw_mode(0o644))?;
+    let placed = sys::write_full(fd.as_fd(), contents, 0)
+        .and_then(|()| Ok(rustix::fs::fsync(&fd)?))
+        .and_then(|()| Ok(rustix::fs::rename(&draft, path)?));
+    if placed.is_err() {
+        // If it cannot be removed either, what is left is a draft nobody reads.
+        let _ = rustix::fs::unlink(&draft);
+    }
+    placed
+}
+
+/// Removes what [`install_file`] has put there; false if nothing was.
+///
+/// # Errors
+/// As the system call.
+pub fn remove_installed(path: &Path) -> io::Result<bool> {
+    match rustix::fs::unlink(path) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn read(
     path: &Path,
     limit: usize,

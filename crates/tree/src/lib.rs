@@ -13,6 +13,7 @@ pub mod contract;
 mod copy;
 mod disk;
 mod files;
+mod log_file;
 mod open;
 mod root;
 mod state;
@@ -22,7 +23,11 @@ mod watch;
 
 pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
-pub use files::{FileError, read_config, read_inherited, read_secret_file};
+pub use files::{
+    FileError, create_secret_file, install_file, read_config, read_inherited, read_secret_file,
+    remove_installed,
+};
+pub use log_file::{LogFile, LogReader};
 pub use open::{OpenError, RootGone, file_identity, machine_id};
 pub use root::Root;
 pub use state::{StateDir, StateError, make_folder_dir};

@@ -230,7 +230,7 @@ pub fn make_folder_dir(path: &Path) -> io::Result<()> {
 }
 
 /// `mkdir -p`.
-fn make_dirs(path: &Path, mode: Mode) -> io::Result<()> {
+pub(crate) fn make_dirs(path: &Path, mode: Mode) -> io::Result<()> {
     let mut missing = Vec::new();
     for dir in path.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
         match rustix::fs::mkdirat(CWD, dir, mode) {

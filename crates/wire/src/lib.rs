@@ -6,9 +6,11 @@
 
 mod bounds;
 pub mod device;
+pub mod envelope;
 pub mod frame;
 pub mod hash;
 pub mod membership;
+pub mod pair;
 pub mod path;
 pub mod record;
 pub mod session;

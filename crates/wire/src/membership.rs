@@ -69,6 +69,30 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// Its number on the wire.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Admin => 1,
+            Self::Writer => 2,
+            Self::Reader => 3,
+            Self::Keeper => 4,
+        }
+    }
+
+    /// # Errors
+    /// If no role has this number.
+    pub(crate) fn from_number(number: u8) -> Result<Self, WireError> {
+        match number {
+            1 => Ok(Self::Admin),
+            2 => Ok(Self::Writer),
+            3 => Ok(Self::Reader),
+            4 => Ok(Self::Keeper),
+            _ => Err(WireError::field("role", "unknown")),
+        }
+    }
+}
+
 /// Which folders of the group an admission is for (rule T14).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Scope {

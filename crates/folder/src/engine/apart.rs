@@ -74,7 +74,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(local.map(|local| SignedRecord::parse(local.bytes.clone())).transpose()?)
     }
 
-    fn local_kind(row: &Row) -> Result<Option<LocalKind>, EngineError> {
+    pub(super) fn local_kind(row: &Row) -> Result<Option<LocalKind>, EngineError> {
         let Some(local) = Self::local(row)? else { return Ok(None) };
         Ok(Some(match local.record.body {
             Body::Tombstone { .. } => LocalKind::Deleted,

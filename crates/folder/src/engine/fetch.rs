@@ -107,6 +107,12 @@ impl Fetch {
         self.by_path.contains_key(path)
     }
 
+    /// True if a path waits for contents that no connected peer has.
+    pub(super) fn is_lacking(&self, path: &RelPath) -> bool {
+        let want = self.by_path.get(path).and_then(|content| self.wants.get(content));
+        want.is_some_and(|want| want.state == WantState::Waiting)
+    }
+
     /// True if something that was asked of a peer has not been answered yet.
     pub(super) fn awaits(&self, peer: PeerId) -> bool {
         self.requests.values().any(|request| request.peer == peer)

@@ -120,6 +120,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         path: &RelPath,
         here: Option<&Here>,
         copy: Option<&(RelPath, SignedRecord)>,
+        by: Option<&SignedRecord>,
     ) -> Option<Room> {
         let here = here?;
         let content = body_here(here).content();
@@ -127,9 +128,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Some((copy, _)) => Making::Copy(copy.clone()),
             // A copy that would be made but for its name, which has a record already, is a loser still.
             None if self.has_lost(path, here) => {
-                Making::History(self.history(path, &content, Why::Conflict))
+                Making::History(self.history(path, &content, Why::Conflict, by))
             }
-            None => Making::History(self.history(path, &content, Why::Replaced)),
+            None => Making::History(self.history(path, &content, Why::Replaced, by)),
         };
         Some(Room { expected: expected(here), making })
     }
@@ -145,14 +146,24 @@ impl<I: Index, A: Authority> Engine<I, A> {
         )
     }
 
-    fn history(&self, path: &RelPath, content: &Hash, why: Why) -> HistoryName {
+    fn history(
+        &self,
+        path: &RelPath,
+        content: &Hash,
+        why: Why,
+        by: Option<&SignedRecord>,
+    ) -> HistoryName {
         let time = u64::try_from(self.now.wall / 1_000_000).unwrap_or(0);
-        HistoryName::new(path, time, content.head(), why)
+        let name = HistoryName::new(path, time, content.head(), why);
+        match by {
+            Some(by) => name.by(by.record.dot.replica.0),
+            None => name,
+        }
     }
 
     pub(super) fn apply_place(&mut self, path: RelPath, pending: Pending, source: Source) {
         let Pending { record, here, copy } = pending;
-        let room = self.room(&path, here.as_ref(), copy.as_ref());
+        let room = self.room(&path, here.as_ref(), copy.as_ref(), Some(&record));
         let swap = self.group.draw_swap();
         let kind = if room.is_some() { AppliedKind::Updated } else { AppliedKind::Created };
         let intent = if room.is_some() { IntentKind::Replace } else { IntentKind::Create };
@@ -175,7 +186,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         record: Option<SignedRecord>,
         copy: Option<(RelPath, SignedRecord)>,
     ) {
-        let room = self.room(path, row.here.as_ref(), copy.as_ref());
+        let room = self.room(path, row.here.as_ref(), copy.as_ref(), record.as_ref());
         let swap = self.group.draw_swap();
         let kind = if room.is_some() { IntentKind::Replace } else { IntentKind::Create };
         let what = What::MakeDir { swap, mode, room };
@@ -268,7 +279,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Decision::Remove => {
                     let swap = self.group.draw_swap();
                     let content = body_here(here).content();
-                    let history = self.history(&path, &content, Why::Deleted);
+                    let siblings = Self::siblings(&row)?;
+                    let by = siblings.winner();
+                    let history = self.history(&path, &content, Why::Deleted, by);
                     let what = What::Remove { swap, expected: expected(here), history };
                     let change = Change { path, what };
                     let intent = Some((IntentKind::Delete, Hash::default()));

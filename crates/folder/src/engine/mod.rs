@@ -29,6 +29,7 @@ use crate::{
 
 mod apart;
 mod api;
+mod ask;
 mod brake;
 mod counters;
 mod fetch;
@@ -52,6 +53,7 @@ pub use api::{
     AppliedKind, Authority, Effect, EngineError, Event, Input, LocalChange, LocalKind, Mode, Now,
     Options, PeerId, Progress,
 };
+pub use ask::{Cause, ConflictCopy, Explanation, UndoPlan, Version};
 
 /// Counters are reserved on disk in blocks of this many (rule E1).
 const COUNTER_BLOCK: u64 = 4096;

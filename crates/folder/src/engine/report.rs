@@ -55,6 +55,11 @@ impl Reports {
         self.told.len() as u64
     }
 
+    /// Why a path is not in step, if it is not.
+    pub(super) fn reason(&self, path: &str) -> Option<&str> {
+        self.told.get(path).map(|report| report.reason.as_str())
+    }
+
     /// A directory is about to be gone through.
     pub(super) fn begin_listing(&mut self) {
         self.listing += 1;

@@ -46,6 +46,13 @@ pub(super) struct Roles {
     pub(super) held_back: Paths,
 }
 
+impl Roles {
+    /// Who signed for a change of a path that was refused.
+    pub(super) fn refused_author(&self, path: &RelPath) -> Option<DeviceId> {
+        self.refused.iter().filter(|(refused, _)| refused == path).map(|(_, author)| *author).min()
+    }
+}
+
 impl<I: Index, A: Authority> Engine<I, A> {
     /// True if this device's signature makes records count.
     pub(super) fn may_sign(&self) -> bool {

@@ -13,6 +13,7 @@ use wire::{RelPath, path::STATE_DIR};
 mod choose;
 pub mod restore;
 mod tidy;
+pub mod undo;
 
 pub use choose::{Chosen, Limits, Moment, choose};
 pub use tidy::Tidied;

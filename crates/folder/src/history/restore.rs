@@ -109,7 +109,7 @@ pub enum RestoreError {
     },
 }
 
-fn failed(operation: &'static str) -> impl Fn(io::Error) -> RestoreError {
+pub(crate) fn failed(operation: &'static str) -> impl Fn(io::Error) -> RestoreError {
     move |source| RestoreError::Io { operation, source }
 }
 
@@ -143,6 +143,29 @@ pub fn restore(disk: &dyn Disk, wanted: Wanted<'_>) -> Result<Outcome, RestoreEr
             outcome.restored.push(bring_back(disk, entry, to, &wanted)?);
         }
         (below, _) => below?,
+    }
+    disk.sync_all().map_err(failed("make it durable"))?;
+    Ok(outcome)
+}
+
+/// Brings back versions where they were, each as far as it can be.
+///
+/// # Errors
+/// If it cannot be made durable.
+pub fn restore_all(
+    disk: &dyn Disk,
+    entries: &[Entry],
+    now: u64,
+    random: u64,
+) -> Result<Outcome, RestoreError> {
+    let root = RelPath::root();
+    let wanted = Wanted { path: &root, at: None, to: None, now, random };
+    let mut outcome = Outcome::default();
+    for entry in entries {
+        match bring_back(disk, entry, &entry.name.path, &wanted) {
+            Ok(restored) => outcome.restored.push(restored),
+            Err(error) => outcome.failed.push((entry.name.path.clone(), error)),
+        }
     }
     disk.sync_all().map_err(failed("make it durable"))?;
     Ok(outcome)
@@ -263,7 +286,7 @@ fn make_room(disk: &dyn Disk, to: &RelPath) -> Result<(), RestoreError> {
 }
 
 /// What is at the target, if it may be replaced.
-fn target(disk: &dyn Disk, to: &RelPath) -> Result<Option<Stat>, RestoreError> {
+pub(crate) fn target(disk: &dyn Disk, to: &RelPath) -> Result<Option<Stat>, RestoreError> {
     let found = disk.stat(&Place::Tree(to.clone())).map_err(failed("look at its place"))?;
     match found.map(|stat| stat.kind) {
         Some(FileKind::Dir) => Err(RestoreError::TargetIsDir),
@@ -364,7 +387,7 @@ fn put(disk: &dyn Disk, staged: &Place, to: &RelPath, now: u64) -> Result<Before
 }
 
 /// What a file or link holds; `None` if it changes while it is read.
-fn content_at(disk: &dyn Disk, at: &Place) -> Option<Hash> {
+pub(crate) fn content_at(disk: &dyn Disk, at: &Place) -> Option<Hash> {
     let stat = disk.stat(at).ok()??;
     if stat.kind == FileKind::Symlink {
         return Some(Body::Symlink { target: disk.read_link(at).ok()? }.content());

@@ -34,7 +34,7 @@ run meanwhile.";
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct HistoryArgs {
-    /// The folder
+    /// The folder: its directory, or its name
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 
@@ -52,8 +52,8 @@ pub(crate) struct HistoryArgs {
 }
 
 /// Runs it to its end.
-pub(crate) fn run(screen: &Screen, args: &HistoryArgs) -> Result<(), CommandError> {
-    let root = past::open(&args.dir)?;
+pub(crate) async fn run(screen: &Screen, args: &HistoryArgs) -> Result<(), CommandError> {
+    let root = past::open(&past::locate(&args.dir).await?)?;
     let path = past::path("PATH", &args.path)?;
     let found = history::list_at(&root, &path).map_err(|error| {
         CommandError::failed(

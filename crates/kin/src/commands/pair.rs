@@ -50,7 +50,7 @@ enum Into {
 pub(crate) struct PairArgs {
     /// Where the other device is, or the token or link that it shows; - reads that from standard input
     #[arg(value_name = "HOST[:PORT]|TOKEN|LINK|-", num_args = 0..)]
-    #[arg(conflicts_with_all = ["show", "from_file", "token_fd"])]
+    #[arg(conflicts_with_all = ["show", "from_file"])]
     peer: Vec<String>,
 
     /// Give up after this many seconds [default: 300; with a token, the device it is of decides]
@@ -62,7 +62,7 @@ pub(crate) struct PairArgs {
     group: Option<String>,
 
     /// Whose group, if both have more than their own device
-    #[arg(long, value_name = "WHOSE", conflicts_with_all = ["show", "from_file", "token_fd"])]
+    #[arg(long, value_name = "WHOSE", conflicts_with_all = ["show", "from_file"])]
     into: Option<Into>,
 
     /// Port to listen on, if the device is not running in the background [default: any]
@@ -89,10 +89,6 @@ pub(crate) struct PairArgs {
     /// Read the token from a file that only you can read
     #[arg(long, value_name = "FILE", help_heading = "By a token", conflicts_with = "show")]
     from_file: Option<PathBuf>,
-
-    /// Where the token was put when it was taken from the arguments
-    #[arg(long, value_name = "FD", hide = true, conflicts_with_all = ["show", "from_file"])]
-    token_fd: Option<u32>,
 
     /// Ask nothing; needs --expect-device. SSH stays off
     #[arg(long, requires = "expect_device", help_heading = "For scripts")]
@@ -255,11 +251,11 @@ async fn token(
         })?;
         return given::token(&String::from_utf8_lossy(&bytes)).map(Some);
     }
-    if let Some(fd) = args.token_fd {
-        show_warning(screen, handover::EXPOSED);
-        return given::token(&handover::receive(fd)?).map(Some);
-    }
     match given {
+        Some(Given::Handed(fd)) => {
+            show_warning(screen, handover::EXPOSED);
+            given::token(&handover::receive(*fd)?).map(Some)
+        }
         Some(Given::Token(token)) => {
             // It could not be taken from the arguments.
             show_warning(screen, handover::EXPOSED);

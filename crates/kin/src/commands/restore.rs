@@ -33,7 +33,7 @@ takes this for an edit and passes it on.";
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct RestoreArgs {
-    /// The folder
+    /// The folder: its directory, or its name
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 
@@ -59,13 +59,13 @@ pub(crate) struct RestoreArgs {
 }
 
 /// Runs it to its end.
-pub(crate) fn run(screen: &Screen, args: &RestoreArgs) -> Result<(), CommandError> {
+pub(crate) async fn run(screen: &Screen, args: &RestoreArgs) -> Result<(), CommandError> {
     let zone = TimeZone::system();
     let now = when::now();
     let at = args.at.as_ref().map(|text| when::parse("--at", text, now, &zone)).transpose()?;
     let path = past::path("PATH", &args.path)?;
     let to = args.to.as_ref().map(|text| past::path("--to", text)).transpose()?;
-    let root = past::open(&args.dir)?;
+    let root = past::open(&past::locate(&args.dir).await?)?;
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| {
         CommandError::failed("random", &format!("the system gives no random numbers: {error}"))

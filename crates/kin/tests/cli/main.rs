@@ -6,9 +6,11 @@
     reason = "tests look at the disk from outside"
 )]
 
+mod background;
 mod bad_input;
 mod device;
 mod devices;
+mod folders;
 mod help;
 mod history;
 mod identity;

@@ -2,6 +2,7 @@
 //! rule whose breach it would notice.
 
 mod apart;
+mod ask;
 mod away;
 mod brake;
 mod conflicts;

@@ -63,6 +63,8 @@ pub struct HistoryName {
     pub content: u32,
     /// Why.
     pub why: Why,
+    /// The upper four bytes of the id of the replica whose change put it there, if that is known.
+    pub by: Option<u32>,
 }
 
 impl HistoryName {
@@ -70,16 +72,23 @@ impl HistoryName {
     #[must_use]
     pub fn new(path: &RelPath, time: u64, content: u64, why: Why) -> Self {
         let content = u32::try_from(content >> 32).unwrap_or(0);
-        Self { path: path.clone(), time: time.min(LAST), content, why }
+        Self { path: path.clone(), time: time.min(LAST), content, why, by: None }
+    }
+
+    /// The same, put there by a change of this replica.
+    #[must_use]
+    pub fn by(self, replica: u64) -> Self {
+        Self { by: u32::try_from(replica >> 32).ok(), ..self }
     }
 
     /// Where in `.kin/history` it is: the mirrored tree,
-    /// `<dir>/<stem>~<UTC yyyymmddThhmmssmmmZ>-<8 hex>-<why><.ext>`. The stem is cut at a character
-    /// boundary to fit 255 bytes.
+    /// `<dir>/<stem>~<UTC yyyymmddThhmmssmmmZ>-<8 hex>-<why>[-<8 hex of replica>]<.ext>`. The stem is cut at
+    /// a character boundary to fit 255 bytes.
     #[must_use]
     pub fn place(&self) -> RelPath {
         let (stem, ext) = split_name(self.path.name());
-        let middle = format!("~{}-{:08x}-{}", utc(self.time), self.content, self.why.word());
+        let by = self.by.map(|by| format!("-{by:08x}")).unwrap_or_default();
+        let middle = format!("~{}-{:08x}-{}{by}", utc(self.time), self.content, self.why.word());
         beside(&self.path, stem, &middle, ext)
     }
 
@@ -88,7 +97,7 @@ impl HistoryName {
     pub fn parse(place: &RelPath) -> Option<Self> {
         let name = place.name();
         // An extension may hold a `~` of its own, but is too short to hold a mark.
-        let (stem, (time, content, why, ext)) = name
+        let (stem, (time, content, why, by, ext)) = name
             .rmatch_indices('~')
             .find_map(|(at, _)| Some((&name[..at], parse_mark(&name[at + 1..])?)))?;
         let is_ext = ext.is_empty()
@@ -101,7 +110,7 @@ impl HistoryName {
             return None;
         }
         let path = place.parent()?.join(&format!("{stem}{ext}")).ok()?;
-        Some(Self { path, time, content, why })
+        Some(Self { path, time, content, why, by })
     }
 
     /// As [`HistoryName::parse`], with the whole path, if `place` is the name of an entry of `path`: also
@@ -113,20 +122,27 @@ impl HistoryName {
     }
 }
 
-/// Takes `<time>-<8 hex>-<why>` off the start of what follows a `~`.
-fn parse_mark(text: &str) -> Option<(u64, u32, Why, &str)> {
+/// Takes `<time>-<8 hex>-<why>[-<8 hex>]` off the start of what follows a `~`.
+fn parse_mark(text: &str) -> Option<(u64, u32, Why, Option<u32>, &str)> {
     let (time, rest) = text.split_at_checked(TIME_LEN)?;
     let time = parse_utc(time)?;
-    let (content, rest) = rest.strip_prefix('-')?.split_at_checked(8)?;
-    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if !content.bytes().all(hex) {
-        return None;
-    }
-    let content = u32::from_str_radix(content, 16).ok()?;
+    let (content, rest) = parse_hex(rest)?;
     let rest = rest.strip_prefix('-')?;
     let (why, ext) =
         Why::ALL.into_iter().find_map(|why| Some((why, rest.strip_prefix(why.word())?)))?;
-    Some((time, content, why, ext))
+    let (by, ext) = match parse_hex(ext) {
+        Some((by, ext)) => (Some(by), ext),
+        None => (None, ext),
+    };
+    Some((time, content, why, by, ext))
+}
+
+/// Takes `-<8 hex>` off the start.
+fn parse_hex(text: &str) -> Option<(u32, &str)> {
+    let (digits, rest) = text.strip_prefix('-')?.split_at_checked(8)?;
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    let number = digits.bytes().all(hex).then(|| u32::from_str_radix(digits, 16).ok())??;
+    Some((number, rest))
 }
 
 /// Milliseconds since 1970 as `yyyymmddThhmmssmmmZ`.
@@ -180,8 +196,8 @@ mod tests {
 
     use super::*;
 
-    /// Bytes that a name grows by: `~`, a time, eight digits and `recovered`, joined by `-`.
-    const LONGEST_MARK: usize = 1 + TIME_LEN + 1 + 8 + 1 + 9;
+    /// Bytes that a name grows by: `~`, a time, eight digits, `recovered` and eight digits, joined by `-`.
+    const LONGEST_MARK: usize = 1 + TIME_LEN + 1 + 8 + 1 + 9 + 1 + 8;
 
     fn path(text: &str) -> RelPath {
         RelPath::parse(text).expect("a valid path")
@@ -205,6 +221,9 @@ mod tests {
         ] {
             assert_eq!(name(of).place().as_str(), place);
             assert_eq!(HistoryName::parse(&path(&place)), Some(name(of)));
+            let by = name(of).by(0x1234_5678_9abc_def0);
+            assert_eq!(by.place().as_str(), place.replace("-deleted", "-deleted-12345678"));
+            assert_eq!(HistoryName::parse(&by.place()), Some(by));
         }
     }
 
@@ -229,6 +248,9 @@ mod tests {
             "a~20240229T000000123Z-000000ff-deleted.a b",
             "a~20240229T000000123Z-000000ff-deleted.",
             "a~20240229T000000123Z-000000ff-deletedx",
+            "a~20240229T000000123Z-000000ff-deleted-1234567",
+            "a~20240229T000000123Z-000000ff-deleted-123456789",
+            "a~20240229T000000123Z-000000ff-deleted-1234567X.txt",
             "~20240229T000000123Z-000000ff-deleted",
             "a~2024ä229T00000123Z-000000ff-deleted",
         ] {
@@ -283,13 +305,14 @@ mod tests {
         }
 
         #[test]
-        fn every_name_comes_back(path in any_path(), time in 0..=LAST, content: u64, why in 0..4_usize) {
-            let entry = HistoryName::new(&path, time, content, Why::ALL[why]);
+        fn every_name_comes_back(path in any_path(), time in 0..=LAST, content: u64, why in 0..4_usize, by: Option<u32>) {
+            let entry = HistoryName { by, ..HistoryName::new(&path, time, content, Why::ALL[why]) };
             let place = entry.place();
             prop_assert!(RelPath::parse(&place).is_ok());
             prop_assert_ne!(&place, &path);
             let read = HistoryName::parse(&place).expect("is read back");
             prop_assert_eq!((read.time, read.content, read.why), (entry.time, entry.content, entry.why));
+            prop_assert_eq!(read.by, entry.by);
             if path.name().len() + LONGEST_MARK <= MAX_NAME {
                 prop_assert_eq!(&read, &entry);
             }

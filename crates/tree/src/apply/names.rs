@@ -66,6 +66,19 @@ pub fn conflict_name(path: &RelPath, replica: u64, content: u64) -> RelPath {
     beside(path, stem, &middle, ext)
 }
 
+/// The path whose losing contents a conflict copy holds, by the copy's name; `None` for what is none. A name that
+/// had to be cut does not say all of it.
+#[must_use]
+pub fn conflict_of(copy: &RelPath) -> Option<RelPath> {
+    let name = copy.name();
+    let (stem, ext) = split_name(name);
+    let (stem, ext) = unmark(name, stem, ext);
+    if stem.len() + ext.len() == name.len() {
+        return None;
+    }
+    copy.parent()?.join(&format!("{stem}{ext}")).ok()
+}
+
 /// Takes the mark of a conflict copy off a name that was split.
 fn unmark<'a>(name: &'a str, stem: &'a str, ext: &'a str) -> (&'a str, &'a str) {
     // Without an extension the mark itself looks like one.
@@ -120,6 +133,17 @@ mod tests {
         assert_eq!(of("end."), format!("end.{mark}"));
         assert_eq!(of("...x"), format!("...x{mark}"));
         assert_eq!(of("Dr. No and friends"), format!("Dr. No and friends{mark}"));
+    }
+
+    #[test]
+    fn a_copys_name_says_of_what() {
+        for name in ["a/b.txt", "Makefile", ".bashrc", ".config.toml", "a.tar.gz", "x.y/z", "end."]
+        {
+            assert_eq!(conflict_of(&conflict_name(&path(name), R, C)), Some(path(name)), "{name}");
+            assert_eq!(conflict_of(&path(name)), None, "{name}");
+        }
+        assert_eq!(conflict_of(&path("a.conflict-12345678-zzzzzzzz.txt")), None);
+        assert_eq!(conflict_of(&RelPath::root()), None);
     }
 
     #[test]

@@ -233,7 +233,7 @@ fn slot(slot: u32) -> Result<u8, WireError> {
 }
 
 fn heads(bytes: &[u8]) -> Result<Vec<OperationId>, WireError> {
-    if bytes.len() % 32 != 0 || bytes.len() / 32 > MAX_HEADS {
+    if !bytes.len().is_multiple_of(32) || bytes.len() / 32 > MAX_HEADS {
         return Err(WireError::field("heads", "wrong length, or too many"));
     }
     bytes.chunks_exact(32).map(|id| Ok(OperationId(exactly(id, "heads")?))).collect()

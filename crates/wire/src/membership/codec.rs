@@ -155,7 +155,7 @@ pub(super) fn encode(operation: &Operation) -> Bytes {
                 device: copied(&device.0),
                 inbox: copied(&inbox.0),
                 name: named(name),
-                role: role_out(*role),
+                role: u32::from(role.number()),
                 all,
                 folders: list.iter().flat_map(|folder| folder.0).collect::<Vec<_>>().into(),
                 ceremony,
@@ -163,7 +163,7 @@ pub(super) fn encode(operation: &Operation) -> Bytes {
             })
         }
         Action::SetRole { device, role } => {
-            PbAction::SetRole(PbDevice { role: role_out(*role), ..about(device) })
+            PbAction::SetRole(PbDevice { role: u32::from(role.number()), ..about(device) })
         }
         Action::Remove { device } => PbAction::Remove(about(device)),
         Action::Rotate { device, inbox } => {
@@ -317,23 +317,8 @@ fn admit_in(admit: &PbAdmit) -> Result<Action, WireError> {
     })
 }
 
-fn role_out(role: Role) -> u32 {
-    match role {
-        Role::Admin => 1,
-        Role::Writer => 2,
-        Role::Reader => 3,
-        Role::Keeper => 4,
-    }
-}
-
 fn role_in(role: u32) -> Result<Role, WireError> {
-    match role {
-        1 => Ok(Role::Admin),
-        2 => Ok(Role::Writer),
-        3 => Ok(Role::Reader),
-        4 => Ok(Role::Keeper),
-        _ => Err(WireError::field("role", "unknown")),
-    }
+    Role::from_number(u8::try_from(role).unwrap_or_default())
 }
 
 fn device_in(bytes: &[u8]) -> Result<DeviceId, WireError> {

@@ -1,0 +1,244 @@
+//! `kin group` and `kin leave`: the groups that this device is in.
+
+use clap::{Args, Subcommand};
+use node::api::{GroupLine, Request};
+
+use crate::{
+    answers::{self, Asker},
+    check,
+    device::Device,
+    error::CommandError,
+    escape::escape,
+    output::{screen::Screen, table::table, terminal::show_warning},
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  kin group list             the groups; * is the one that commands mean
+  kin group create club      a group of this device alone; kin pair lets others in
+  kin group use club         commands mean this one from now on
+  kin group rescue           if no admin is left: the same folders in a new group
+
+A device may be in several groups; a folder belongs to one.";
+
+/// List, create, choose and leave groups
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct GroupArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+
+    /// Print one JSON object a line
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List them; this is what kin group does by itself
+    List,
+    /// Make a group of this device alone
+    Create {
+        /// What this device calls it
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Make a group the one that commands mean
+    Use {
+        /// Its name, or the beginning of its id
+        #[arg(value_name = "GROUP")]
+        group: String,
+    },
+    /// Leave a group
+    Leave(Leave),
+    /// Make a new group of an old one's folders and the devices that you pick
+    ///
+    /// For a group in which no admin is left, since devices removed each other. What is in the folders
+    /// stays. Each device that you pick is asked about on the device itself.
+    Rescue {
+        /// The old group [default: the one in use]
+        #[arg(value_name = "GROUP")]
+        group: Option<String>,
+        /// A device that comes along; may be given many times [default: all members]
+        #[arg(long = "device", value_name = "DEVICE")]
+        devices: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Leave {
+    /// Its name, or the beginning of its id [default: the one in use]
+    #[arg(value_name = "GROUP")]
+    group: Option<String>,
+
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+
+    /// Leave although nobody else is an admin
+    #[arg(long)]
+    last_admin: bool,
+}
+
+/// Leave a group: kin group leave in short
+///
+/// Files stay where they are; folders of the group are kept in step here no more.
+#[derive(Args, Debug)]
+pub(crate) struct LeaveArgs {
+    #[command(flatten)]
+    leave: Leave,
+
+    /// Print the group as a JSON object
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Runs `kin group` to its end.
+pub(crate) async fn run(screen: &Screen, args: GroupArgs) -> Result<(), CommandError> {
+    let json = args.json;
+    match args.action.unwrap_or(Action::List) {
+        Action::List => list(screen, json).await,
+        Action::Create { name } => {
+            check::name("NAME", &name)?;
+            let group: GroupLine =
+                Device::reach().await?.ask(Request::CreateGroup { name }).await?;
+            let said = format!(
+                "{} is a group of this device alone. kin pair --group {} lets others in.",
+                escape(&group.name),
+                escape(&group.name)
+            );
+            answers::done(screen, json, &group, &said)
+        }
+        Action::Use { group } => {
+            let group: GroupLine = Device::reach().await?.ask(Request::UseGroup { group }).await?;
+            let said = format!("Commands mean {} now.", escape(&group.name));
+            answers::done(screen, json, &group, &said)
+        }
+        Action::Leave(which) => leave(screen, which, json).await,
+        Action::Rescue { group, devices } => rescue(screen, group, devices, json).await,
+    }
+}
+
+/// Runs `kin leave` to its end.
+pub(crate) async fn run_leave(screen: &Screen, args: LeaveArgs) -> Result<(), CommandError> {
+    leave(screen, args.leave, args.json).await
+}
+
+async fn leave(screen: &Screen, which: Leave, json: bool) -> Result<(), CommandError> {
+    let Leave { group, yes, mut last_admin } = which;
+    let device = Device::reach().await?;
+    let shown = group.as_deref().map_or_else(|| "the group in use".to_owned(), escape);
+    let before = format!(
+        "Leaving {shown}: its folders are kept in step here no more, and all files stay where they are. \
+         To come back, this device is paired anew."
+    );
+    let mut asker = Asker::new(screen);
+    if !yes && !asker.agreed(&before, "Go on?").await {
+        return Err(answers::not_agreed("this device stays in the group"));
+    }
+    let left = loop {
+        let request = Request::LeaveGroup { group: group.clone(), last_admin };
+        match device.ask::<GroupLine>(request).await {
+            Ok(left) => break left,
+            Err(error) if error.kind == "last_admin" && !last_admin && !yes => {
+                show_warning(screen, &error.message);
+                let question = "Leave it without an admin?";
+                if !asker.agreed("", question).await {
+                    return Err(answers::not_agreed("this device stays in the group"));
+                }
+                last_admin = true;
+            }
+            Err(error) if error.kind == "last_admin" => {
+                return Err(error.hint("--last-admin leaves it all the same"));
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    answers::done(screen, json, &left, &format!("This device has left {}.", escape(&left.name)))
+}
+
+async fn rescue(
+    screen: &Screen,
+    group: Option<String>,
+    devices: Vec<String>,
+    json: bool,
+) -> Result<(), CommandError> {
+    let who = if devices.is_empty() {
+        "all its devices".to_owned()
+    } else {
+        devices.iter().map(|name| escape(name)).collect::<Vec<_>>().join(", ")
+    };
+    let before = format!(
+        "A new group is made with the folders of {}, this device as admin, and {who}. \
+         A device whose key was stolen must not come along.",
+        group.as_deref().map_or_else(|| "the group in use".to_owned(), escape)
+    );
+    // Who comes along is a question of trust, which --yes does not answer (rule T6).
+    if !Asker::new(screen).agreed(&before, "Go on?").await {
+        return Err(answers::not_agreed("nothing was changed"));
+    }
+    let request = Request::RescueGroup { group, devices };
+    let rescued: GroupLine = Device::reach().await?.ask(request).await?;
+    let said = format!("The new group is {}.", escape(&rescued.name));
+    answers::done(screen, json, &rescued, &said)
+}
+
+async fn list(screen: &Screen, json: bool) -> Result<(), CommandError> {
+    let groups: Vec<GroupLine> = Device::reach().await?.ask(Request::Groups).await?;
+    if json {
+        return answers::json(&groups);
+    }
+    if groups.is_empty() {
+        screen.line("This device is in no group yet. kin pair, on it and on another, makes one.");
+    }
+    answers::lines(&rows(&groups))?;
+    for group in &groups {
+        for warning in &group.warnings {
+            show_warning(screen, &format!("{}: {}", escape(&group.name), escape(warning)));
+        }
+    }
+    Ok(())
+}
+
+/// Groups for a person.
+pub(crate) fn rows(groups: &[GroupLine]) -> Vec<String> {
+    let count = |count: u64, what: &str| {
+        if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+    };
+    let row = |group: &GroupLine| {
+        vec![
+            if group.used { "*".to_owned() } else { String::new() },
+            escape(&group.name),
+            escape(&group.group).chars().take(8).collect(),
+            escape(&group.role),
+            count(group.devices, "device"),
+            count(group.folders, "folder"),
+        ]
+    };
+    table(&groups.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_shown_with_the_one_in_use() {
+        let group = |name: &str, used, devices| GroupLine {
+            group: "0123456789abcdef".into(),
+            name: name.into(),
+            used,
+            role: "admin".into(),
+            devices,
+            folders: 2,
+            warnings: vec![],
+        };
+        assert_eq!(
+            rows(&[group("home", true, 3), group("cl\x1bub", false, 1)]),
+            [
+                "*  home        01234567  admin  3 devices  2 folders",
+                "   cl\\u{1b}ub  01234567  admin  1 device   2 folders",
+            ]
+        );
+    }
+}
