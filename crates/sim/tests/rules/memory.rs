@@ -113,16 +113,14 @@ fn e5_a_lost_index_costs_nothing_where_nothing_changed() {
 fn e5_whoever_heard_of_a_deletion_and_who_did_not_agree_in_the_end() {
     // A deletion outdates what another device had found; what was made after it must as well, or it would
     // matter which of them one has met.
-    let kinds: [&dyn Fn(&mut Scenario, usize); 2] = [
-        &|scenario, device| scenario.write(device, "a", b"the same on both"),
-        &|scenario, device| scenario.edit(device, &Edit::MakeDir("a".to_owned())),
-    ];
+    let file = Edit::Write("a".to_owned(), b"the same on both".to_vec());
+    let kinds = [file, Edit::MakeDir("a".to_owned())];
     for seed in SEEDS {
         for (number, first) in kinds.iter().enumerate() {
             for (other, again) in kinds.iter().enumerate() {
                 let mut scenario = Scenario::new(seed, 3);
-                first(&mut scenario, 0);
-                first(&mut scenario, 1);
+                scenario.edit(0, first);
+                scenario.edit(1, first);
                 (0..3).for_each(|device| scenario.start(device));
                 scenario.link(0, 2);
                 scenario.settle();
@@ -133,7 +131,7 @@ fn e5_whoever_heard_of_a_deletion_and_who_did_not_agree_in_the_end() {
                 scenario.settle();
                 assert_eq!(scenario.paths(0), [""; 0], "what was found there was deleted");
                 scenario.cut(0, 1);
-                again(&mut scenario, 1);
+                scenario.edit(1, again);
                 scenario.settle();
                 scenario.link(1, 2);
                 scenario.settle();
