@@ -98,8 +98,10 @@ fn conflicting(winner: &SignedRecord, loser: &SignedRecord) -> bool {
     let (winner, loser) = (&winner.record, &loser.record);
     matches!(loser.body, Body::File { .. } | Body::Symlink { .. })
         && !loser.body.same_contents(&winner.body)
-        && !winner.version.has_seen(loser.content_dot)
-        && !loser.version.has_seen(winner.content_dot)
+        // One replica that said two things with one counter has had two lives (rule E1): neither saw the other.
+        && (winner.content_dot == loser.content_dot
+            || !winner.version.has_seen(loser.content_dot)
+                && !loser.version.has_seen(winner.content_dot))
 }
 
 /// The winner's order: a directory beats a file or link, which beat a deletion; then contents, replica
@@ -114,8 +116,9 @@ fn rank(record: &SignedRecord) -> (u8, [u8; 32], u64, u64, [u8; 32]) {
     (kind, record.record.body.content().0, dot.replica.0, dot.counter, record.hash.0)
 }
 
-/// Keeps what no other record has seen, and drops files found without any history whose contents are
-/// known to be old (rule E5).
+/// Keeps what no other record has seen, and drops what was found without any history and has contents that
+/// are known: to be old (rule E5), or that somebody who knew the history has put there, perhaps again. Whoever
+/// follows such a record drops it too, so that it does not matter which of them is met.
 fn reduce(mut records: Vec<SignedRecord>) -> Vec<SignedRecord> {
     records.sort_unstable_by_key(|record| record.hash);
     records.dedup_by_key(|record| record.hash);
@@ -133,7 +136,8 @@ fn reduce(mut records: Vec<SignedRecord>) -> Vec<SignedRecord> {
             record.record.found && record.record.body.is_live() && maximal.iter().any(|other| {
                 let other = &other.record;
                 !other.found
-                    && (other.superseded.contains(&content.short())
+                    && (other.body.same_contents(&record.record.body)
+                        || other.superseded.contains(&content.short())
                         || matches!(other.body, Body::Tombstone { deleted } if deleted == content))
             })
         };
@@ -264,6 +268,17 @@ pub(crate) mod tests {
         assert_eq!(Siblings::of(vec![delete.clone(), edit.clone()]).winner(), Some(&edit));
         let touched = file(1, &[(1, 1), (3, 1)], (1, 1));
         assert_eq!(Siblings::of(vec![delete.clone(), touched]).winner(), Some(&delete));
+    }
+
+    #[test]
+    fn e1_one_counter_for_two_contents_is_a_conflict() {
+        let one = file(1, &[(1, 1)], (1, 1));
+        let other = file(2, &[(1, 1)], (1, 1));
+        let siblings = Siblings::of(vec![one.clone(), other.clone()]);
+        assert_eq!(siblings.records().len(), 2);
+        let winner = siblings.winner().cloned();
+        let loser = if winner.as_ref() == Some(&one) { other } else { one };
+        assert!(siblings.is_conflict(&loser), "neither life saw the other's");
     }
 
     #[test]

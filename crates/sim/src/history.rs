@@ -163,6 +163,9 @@ const SLOW_MS: u64 = 10_000;
 /// For so long nobody may say anything once all agree, in virtual milliseconds.
 const QUIET_MS: u64 = 60_000;
 
+/// Kinds of faults that hide something from a device, so that a history is judged otherwise.
+pub(crate) const JUDGED_BY: [Fault; 4] = [Fault::Watch, Fault::Disk, Fault::Races, Fault::Fold];
+
 /// What a seed came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -214,9 +217,8 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
         world.plan(plan.end, Action::Connect(*a, *b));
     }
     // What a watcher or a broken disk kept from a device is found by the next look at everything.
-    let hides = [Fault::Watch, Fault::Disk, Fault::Races, Fault::Fold];
     let mut time = plan.end + 100;
-    if hides.iter().any(|fault| plan.faults.has(*fault)) {
+    if JUDGED_BY.iter().any(|fault| plan.faults.has(*fault)) {
         time += LOOK_MS;
     }
     world.run_until(time)?;
@@ -267,9 +269,19 @@ fn removes_only_what_users_did(world: &World) -> Result<(), String> {
 /// while it was put away, at least in `.kin`.
 fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
     let (mut shown, mut kept) = (HashSet::new(), HashSet::new());
-    for device in &world.devices {
+    for (number, device) in world.devices.iter().enumerate() {
+        // What a stop left in the middle of an apply has neither path nor owner where the index that knew it
+        // was taken away: it is kept under a name that says so (rule E14).
+        let nameless = plan.steps.iter().any(|step| {
+            matches!(
+                step.what,
+                Action::Restore(it, _) | Action::CopyState(_, it) | Action::DeleteIndex(it)
+                    if it == number
+            )
+        });
         for (path, bytes) in device.disk.all_contents() {
-            if !path.starts_with(".kin/") {
+            let recovered = nameless && path.starts_with(".kin/history/recovered");
+            if recovered || !path.starts_with(".kin/") {
                 shown.insert(Arc::clone(&bytes));
             }
             kept.insert(bytes);
@@ -290,6 +302,7 @@ fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
         if !replaced && !kept.contains(content) {
             return Err(format!("lost: {} is nowhere", show(content)));
         }
+        let may_hide = may_hide || world.names_set_back.contains(content);
         if !replaced && !may_hide && !shown.contains(content) {
             return Err(format!("hidden: {} is in no tree", show(content)));
         }
@@ -304,7 +317,7 @@ fn is_skipped(world: &World, path: &str) -> bool {
 }
 
 /// True if one path is another, or lies below it.
-fn is_within(path: &str, above: &str) -> bool {
+pub(crate) fn is_within(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -114,6 +114,10 @@ fn try_seed(seed: u64, arguments: &Arguments, totals: &Totals) -> Option<String>
     if !arguments.as_found && !failure.starts_with("panic") && !failure.starts_with("not the same")
     {
         let (short, failure) = sim::shrink(&plan, &failure, None);
+        if arguments.verbose {
+            println!("made shorter:");
+            drop(history::play(&short, None, true));
+        }
         report += &format!("\n  made shorter, it still fails, {failure}\n{short}");
     }
     Some(report)

@@ -114,6 +114,14 @@ impl Index for SimIndex {
         self.inner.has_children(dir)
     }
 
+    fn next_dir_below(
+        &mut self,
+        dir: &RelPath,
+        last: Option<&RelPath>,
+    ) -> Result<Option<RelPath>, IndexError> {
+        self.inner.next_dir_below(dir, last)
+    }
+
     fn bucket(&mut self, bucket: u16) -> Result<Vec<(RelPath, Vec<Known>)>, IndexError> {
         self.inner.bucket(bucket)
     }

@@ -105,7 +105,8 @@ impl Shrinking {
 
     fn faults(&mut self) {
         for fault in Fault::EVERY {
-            if self.plan.faults.has(fault) {
+            // Without the kind that hides something, it would be judged as if nothing were hidden.
+            if self.plan.faults.has(fault) && !history::JUDGED_BY.contains(&fault) {
                 let mut plan = self.plan.clone();
                 plan.faults = plan.faults.without(fault);
                 self.try_out(plan);

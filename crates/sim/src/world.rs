@@ -149,6 +149,8 @@ pub(crate) struct World {
     pub(crate) agreeable: bool,
     /// Every content a user wrote, and whether somebody who saw it replaced or deleted it.
     written: Arc<Mutex<Written>>,
+    /// Contents that only a machine that was set back showed under the name they had by then.
+    pub(crate) names_set_back: HashSet<Vec<u8>>,
     /// Paths that a user removed or renamed, on any device.
     pub(crate) asked: BTreeSet<String>,
     /// Paths that an engine removed from a tree.
@@ -200,6 +202,7 @@ impl World {
             trace: blake3::Hasher::new(),
             verbose,
             written: Arc::default(),
+            names_set_back: HashSet::new(),
             asked: BTreeSet::new(),
             removed: BTreeSet::new(),
             skipped: BTreeSet::new(),

@@ -72,11 +72,12 @@ fn check_before(disk: &dyn Disk, at: &RelPath, expected: &Expected<'_>) -> Resul
 
 /// The stat to remember for what was just put at `at`, which was `staged` before.
 ///
-/// If somebody was faster and something else is there by now, the staged one's stat is returned: it
-/// will not match the disk, so the next scan sees the edit instead of taking it for ours (rule E3).
+/// If somebody was faster and something else is there by now, or it has another mode, the staged one's is
+/// returned: it will not match the disk, so the next scan sees the edit instead of taking it for ours (rule
+/// E3).
 fn read_back(disk: &dyn Disk, at: &RelPath, staged: Stat) -> Stat {
     match disk.stat(&Place::Tree(at.clone())) {
-        Ok(Some(now)) if now.same_contents(&staged) => now,
+        Ok(Some(now)) if now.same_contents(&staged) => Stat { mode: staged.mode, ..now },
         _ => staged,
     }
 }
@@ -267,7 +268,8 @@ pub fn set_meta_checked(
     let before = stat()?.ok_or_else(|| ApplyError::changed(at))?;
     // What is in a directory changes its mtime and ctime and is nobody's edit of the directory.
     let same = if expected.stat.kind == FileKind::Dir {
-        (before.kind, before.inode) == (FileKind::Dir, expected.stat.inode)
+        let stat = &expected.stat;
+        (before.kind, before.inode, before.mode) == (FileKind::Dir, stat.inode, stat.mode)
     } else {
         expected.is_before(&before)
     };
@@ -290,5 +292,31 @@ pub fn set_meta_checked(
     {
         return Err(ApplyError::changed(at));
     }
-    Ok(after)
+    Ok(as_set(disk, at, after, mode))
+}
+
+/// The stat to remember for something whose mode was just set. If it has another by now, somebody was
+/// faster: then it is remembered with what was set, so that the next scan sees the difference (rule E3). On
+/// a disk that keeps no modes it is what the disk makes of it.
+#[must_use]
+pub fn as_set(disk: &dyn Disk, at: &RelPath, found: Stat, mode: u32) -> Stat {
+    let by_somebody = found.kind != FileKind::Symlink && found.mode != mode;
+    if by_somebody && keeps_modes(disk, at).unwrap_or(false) {
+        Stat { mode, ..found }
+    } else {
+        found
+    }
+}
+
+/// True if a disk keeps modes as they are set, tried on a file of our own.
+fn keeps_modes(disk: &dyn Disk, at: &RelPath) -> io::Result<bool> {
+    let place = Place::Partial(Hash::derived("kinfold 2026-11 try of a mode", &[at.as_bytes()]));
+    let file = disk.open_own(&place)?;
+    let keeps = |mode: u32| -> io::Result<bool> {
+        file.set_meta(mode, 0)?;
+        Ok(disk.stat(&place)?.is_some_and(|stat| stat.mode == mode))
+    };
+    let kept = keeps(0o600).and_then(|kept| Ok(kept && keeps(0o640)?));
+    disk.unlink_own(&place)?;
+    kept
 }

@@ -300,6 +300,9 @@ fn links_as_parents(s: &dyn Subject) {
 
 fn directories(s: &dyn Subject) {
     let disk = s.disk();
+    // Whatever the umask says.
+    disk.make_dir(&rel("open"), 0o777).expect("make");
+    assert_eq!(stat(s, &tree("open")).mode, 0o777);
     disk.make_dir(&rel("d"), 0o700).expect("make");
     assert_eq!(stat(s, &tree("d")).mode, 0o700);
     assert_eq!(kind(disk.make_dir(&rel("d"), 0o755)), io::ErrorKind::AlreadyExists);

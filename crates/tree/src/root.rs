@@ -364,7 +364,15 @@ impl Disk for Root {
 
     fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()> {
         let (parent, name) = self.locate(&Place::Tree(at.clone()))?;
-        rustix::fs::mkdirat(parent.fd(), &name, sys::mode_bits(mode | 0o700)).map_err(sys::typed)
+        let wanted = (mode | 0o700) & 0o777;
+        rustix::fs::mkdirat(parent.fd(), &name, sys::mode_bits(wanted)).map_err(sys::typed)?;
+        // What the umask took away, nobody else's directory lacks.
+        match self.lstat(parent.fd(), &name) {
+            Ok(made) if made.mode & 0o777 != wanted && made.mode & !wanted & 0o777 == 0 => {
+                self.set_meta(at, made.inode, wanted, None)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remove_dir(&self, at: &RelPath) -> io::Result<()> {

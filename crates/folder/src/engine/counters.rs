@@ -3,8 +3,8 @@
 
 use wire::version::ReplicaId;
 
-use super::{Authority, COUNTER_BLOCK, Effect, Engine, EngineError, Event};
-use crate::index::Index;
+use super::{Authority, COUNTER_BLOCK, Change, Effect, Engine, EngineError, Event};
+use crate::index::{Index, Row};
 
 /// A range of counters, both ends included.
 #[derive(Clone, Copy, Debug)]
@@ -52,5 +52,35 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.commit()?;
         self.effects.push(Effect::Event(Event::NewReplica { reason: reason.to_owned() }));
         self.reauthor(old, said_since)
+    }
+
+    /// After a new replica id: says again, under it and as concurrent, what the old one said after the
+    /// counter `agreed` (rule E1).
+    fn reauthor(&mut self, old: ReplicaId, agreed: u64) -> Result<(), EngineError> {
+        self.reauthor_local(old, agreed)?;
+        if !self.publishes() {
+            return Ok(());
+        }
+        let mut again = Vec::new();
+        for bucket in 0..wire::sync::BUCKETS {
+            for (path, known) in self.index.bucket(bucket)? {
+                let row = Row { known, ..Row::default() };
+                let siblings = Self::siblings(&row)?;
+                let mine = siblings.records().iter().find(|known| {
+                    let dot = known.record.dot;
+                    dot.replica == old && dot.counter > agreed
+                });
+                if let Some(mine) = mine {
+                    again.push((path, mine.hash, mine.record.clone()));
+                }
+            }
+        }
+        for (path, hash, mine) in again {
+            let mut row = self.row(&path)?;
+            // Under the old id it would seem to have seen what another life said with lower counters.
+            row.known.retain(|known| known.hash != hash);
+            self.author(&path, &mut row, Change::again(mine, old, agreed))?;
+        }
+        Ok(())
     }
 }

@@ -5,9 +5,10 @@
 //! everything is verified by hash before it goes anywhere. A download that breaks off stays in
 //! `.kin/partial` and goes on where it stopped.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
+use tree::Place;
 use wire::{
     Hash, RelPath,
     record::{Body, SignedRecord},
@@ -86,6 +87,8 @@ pub(super) struct Fetch {
     by_path: HashMap<RelPath, Hash>,
     small: VecDeque<Hash>,
     pub(super) large: VecDeque<Hash>,
+    /// Small contents that an interrupted run left in `.kin/partial`.
+    pub(super) whole: HashSet<Hash>,
     copies: VecDeque<CopyItem>,
     copy_jobs: usize,
     pub(super) transfers: BTreeMap<Hash, Transfer>,
@@ -229,7 +232,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.fetch.wants.insert(content, want);
         let here =
             if local::is_small(size) { self.index.by_content(&content)? } else { Vec::new() };
-        if let Some(source) = here.into_iter().find(|source| !self.group.is_busy(source)) {
+        let source = here.into_iter().find(|source| !self.group.is_busy(source)).map(Place::Tree);
+        let left = self.fetch.whole.contains(&content).then_some(Place::Partial(content));
+        if let Some(source) = source.or(left) {
             self.fetch.set_state(&content, WantState::UnderWay);
             self.fetch.copies.push_back(CopyItem { source, content, size });
         } else {
@@ -431,7 +436,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for (content, bytes) in items {
             match bytes {
                 Some(bytes) => self.small_arrived(content, &bytes),
-                None => self.fetch.enqueue(content),
+                None => {
+                    self.fetch.whole.remove(&content);
+                    self.fetch.enqueue(content);
+                }
             }
         }
         Ok(())

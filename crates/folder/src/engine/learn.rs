@@ -47,6 +47,9 @@ pub(super) struct Learn {
     waiting: HashMap<RelPath, Vec<RelPath>>,
     /// Directories known to be here, or to be made before anything decided later.
     ready_dirs: PathSet,
+    /// Directories here, or about to be, that no record says: there for the sake of what lies below, or to
+    /// be removed once they are empty (rule E9).
+    hollow: PathSet,
     inline: HashMap<Hash, Bytes>,
     inline_bytes: usize,
     /// Who told of the change that a path is waiting for.
@@ -90,6 +93,21 @@ impl Learn {
     pub(super) fn dir_is_ready(&mut self, path: &RelPath) {
         self.ready_dirs.insert(path.clone());
         self.wake(path);
+    }
+
+    /// Something live is known at a path: that is a reason for the directories above it, which may have waited
+    /// to be empty (rule E9).
+    pub(super) fn is_live_at(&mut self, path: &RelPath) {
+        if self.hollow.is_empty() {
+            return;
+        }
+        let mut above = path.parent();
+        while let Some(dir) = above {
+            above = dir.parent();
+            if self.hollow.contains(&dir) {
+                self.reconcile(dir);
+            }
+        }
     }
 
     /// What waited for a path may go on.
@@ -205,6 +223,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         row.known = known_of(&siblings);
         row.local.take_if(|local| local.hash == hash);
         self.put(&path, &row)?;
+        if siblings.is_live() {
+            self.learn.is_live_at(&path);
+        }
         if let Some(bytes) = inline
             && self.learn.inline_bytes + bytes.len() <= MAX_INLINE
             && self.learn.inline.insert(content, bytes.clone()).is_none()
@@ -267,10 +288,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
         // What waits for this path as its directory is live, even if no record says what lies between.
         let below = !is_dir && (self.learn.is_awaited_dir(path) || self.has_live_children(path)?);
         let mut waits = false;
-        if row.here.as_ref().is_some_and(|here| here.stat.kind == FileKind::Dir) {
+        let here_dir = row.here.as_ref().is_some_and(|here| here.stat.kind == FileKind::Dir);
+        if here_dir {
             self.learn.dir_is_ready(path);
         }
         let decision = self.decide_here(path, &mut row, &mut siblings, below)?;
+        let is_made = matches!(decision, Decision::MakeDir { implied: true, .. });
+        if is_made || here_dir && !is_dir {
+            self.learn.hollow.insert(path.clone());
+        } else {
+            self.learn.hollow.remove(path);
+        }
         if !matches!(decision, Decision::Place { .. }) {
             self.fetch.forget(path);
         }

@@ -13,7 +13,7 @@ use super::{Authority, Change, Engine, EngineError, report::Trouble, scan::VANIS
 use crate::{
     content::CHUNKED_FROM,
     decide::body_here,
-    index::{Here, Index, Intent, IntentKind, Row},
+    index::{Here, Index, Intent, Row},
     jobs::HashedBody,
 };
 
@@ -205,26 +205,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.author(&path, &mut row, change)
     }
 
-    /// Rule E12: true if other metadata than before is that of an apply that was cut short, perhaps only
-    /// part of it. It is set again then, and not read as a change.
-    fn meta_was_cut_short(
-        &mut self,
-        path: &RelPath,
-        stat: &Stat,
-        row: &Row,
-        before: &Here,
-    ) -> Result<bool, EngineError> {
-        if !self.scan.open_intents.contains_key(path) {
-            return Ok(false);
-        }
-        let siblings = Self::siblings(row)?;
-        let mut known = siblings.records().iter().map(|known| &known.record);
-        Ok(known.any(|known| {
-            (stat.mode == known.mode || stat.mode == before.stat.mode)
-                && (stat.mtime == known.mtime || stat.mtime == before.stat.mtime)
-        }))
-    }
-
     /// Contents that are here under another name too were sent before: a rename or copy costs nothing.
     pub(super) fn worth_inlining(&mut self, body: &Body) -> Result<bool, EngineError> {
         Ok(self.index.by_content(&body.content())?.is_empty())
@@ -275,17 +255,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Some(deadline) if *deadline > self.now.ms => Ok(()),
             Some(_) => self.gone(&path, row),
         }
-    }
-
-    /// True if nothing is at a path because of an apply that a stop cut short. What is replaced or gets
-    /// other metadata is there all the time, or again since recovery: that it is not is a deletion, and
-    /// to say so is this device's part, which may have been the only one to have the contents.
-    fn was_emptied(&self, path: &RelPath) -> bool {
-        let intent = self.scan.open_intents.get(path);
-        intent.is_some_and(|intent| match intent.kind {
-            IntentKind::Create | IntentKind::Delete => true,
-            IntentKind::Replace | IntentKind::Meta => self.scan.emptied.contains(path),
-        })
     }
 
     /// Writes down that a path, and all that was below it, was deleted here.
@@ -376,58 +345,31 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
-    /// After a new replica id: says again, under it and as concurrent, what the old one said after the
-    /// counter `agreed` (rule E1).
-    pub(super) fn reauthor(&mut self, old: ReplicaId, agreed: u64) -> Result<(), EngineError> {
-        self.reauthor_local(old, agreed)?;
-        if !self.publishes() {
-            return Ok(());
-        }
-        let mut again = Vec::new();
-        for bucket in 0..wire::sync::BUCKETS {
-            for (path, known) in self.index.bucket(bucket)? {
-                let row = Row { known, ..Row::default() };
-                let siblings = Self::siblings(&row)?;
-                let mine = siblings.records().iter().find(|known| {
-                    let dot = known.record.dot;
-                    dot.replica == old && dot.counter > agreed
-                });
-                if let Some(mine) = mine {
-                    again.push((path, mine.hash, mine.record.clone()));
-                }
-            }
-        }
-        for (path, hash, mine) in again {
-            let mut row = self.row(&path)?;
-            // Under the old id it would seem to have seen what another life said with lower counters.
-            row.known.retain(|known| known.hash != hash);
-            self.author(&path, &mut row, Change::again(mine, old, agreed))?;
-        }
-        Ok(())
-    }
-
     /// True if nothing is left to be done about what is here: a run may have stopped in between.
     pub(super) fn shows_winner(row: &Row) -> Result<bool, EngineError> {
         let siblings = Self::siblings(row)?;
         Ok(match (siblings.winner(), &row.here) {
-            (Some(winner), Some(here)) => here.shown == winner.hash.head(),
+            (Some(winner), Some(here)) => here.shown == winner.hash.head() && !here.implied,
             _ => true,
         })
     }
 
     /// True if anything live is known below a path.
     pub(super) fn has_live_children(&mut self, dir: &RelPath) -> Result<bool, EngineError> {
-        if !self.index.has_children(dir)? {
-            return Ok(false);
-        }
-        for (name, row) in self.index.children(dir)? {
+        for (_, row) in self.index.children(dir)? {
             if Self::siblings(&row)?.is_live() {
                 return Ok(true);
             }
-            let Ok(path) = dir.join(&name) else { continue };
-            if self.has_live_children(&path)? {
-                return Ok(true);
+        }
+        // Of what lies between, nothing may be known.
+        let mut last = None;
+        while let Some(below) = self.index.next_dir_below(dir, last.as_ref())? {
+            for (_, row) in self.index.children(&below)? {
+                if Self::siblings(&row)?.is_live() {
+                    return Ok(true);
+                }
             }
+            last = Some(below);
         }
         Ok(false)
     }

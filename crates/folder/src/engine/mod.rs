@@ -7,14 +7,15 @@
 //! bounded by windows (rule E22), and requests are served only while the link they came from drains.
 //!
 //! The parts: `scan` (what the disk says), `learn` (what peers say, and what follows), `peer` (comparing
-//! records), `fetch` (bringing contents), `serve` (giving them), `group` (applying).
+//! records), `fetch` (bringing contents), `serve` (giving them), `group` (applying), `recover` (after a
+//! stop in between), `counters` (who this is).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use wire::{
     Hash, RelPath,
-    record::{MAX_SUPERSEDED, Record, SignedRecord},
+    record::{Body, MAX_SUPERSEDED, Record, SignedRecord},
     sync::{Fingerprint, Message, Status},
     version::{Dot, ReplicaId, VersionVector},
 };
@@ -38,6 +39,7 @@ mod learn;
 mod local;
 mod peer;
 mod push;
+mod recover;
 mod report;
 mod roles;
 mod scan;
@@ -322,8 +324,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.history_tidied(tidied);
                 Ok(())
             }
-            Done::Recovered { skipped, emptied } => {
-                self.recovered(skipped, emptied);
+            Done::Recovered { skipped, emptied, whole } => {
+                self.recovered(skipped, emptied, whole);
                 Ok(())
             }
         }
@@ -487,11 +489,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
         // The same replica never says two things with one counter, whatever it has seen.
         version.add(dot);
         let mut superseded: Vec<[u8; 16]> = Vec::new();
-        let new = change.body.content();
+        let new = change.body.is_live().then(|| change.body.content().short());
         for old in siblings.records().iter().filter(|old| version.covers(&old.record.version)) {
-            let contents = std::iter::once(old.record.body.content().short());
+            let content = match &old.record.body {
+                Body::Tombstone { deleted } => *deleted,
+                body => body.content(),
+            };
+            let contents = std::iter::once(content.short());
             for hash in contents.chain(old.record.superseded.iter().copied()) {
-                if hash != new.short() && hash != [0; 16] && !superseded.contains(&hash) {
+                if Some(hash) != new && !superseded.contains(&hash) {
                     superseded.push(hash);
                 }
             }
@@ -524,6 +530,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         row.local = None;
         siblings.learn(record.clone());
         row.known = known_of(&siblings);
+        if record.record.body.is_live() {
+            self.learn.is_live_at(path);
+        }
         self.put(path, row)?;
         self.outbox.push((record, change.inline));
         self.learn.reconcile(path.clone());
@@ -553,7 +562,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 /// A change made on this device.
 #[derive(Debug)]
 struct Change {
-    body: wire::record::Body,
+    body: Body,
     mode: u32,
     mtime: i64,
     /// Everything the change is made on top of.

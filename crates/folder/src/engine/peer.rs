@@ -47,7 +47,7 @@ pub(super) struct Peer {
     /// How often its status has changed.
     news: u32,
     /// True once it has said what it knows of this replica.
-    told_of_us: bool,
+    pub(super) told_of_us: bool,
     /// Since when something that it owes has not come, in milliseconds.
     owing: Option<u64>,
     /// The last settled status it was sent.

@@ -55,7 +55,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Sends what was changed here since the last time to everybody who is connected.
     pub(super) fn push_on(&mut self) -> Result<(), EngineError> {
-        if !self.outbox.is_empty() && self.peers.values().any(|peer| peer.replica.is_some()) {
+        if !self.outbox.is_empty() && self.peers.values().any(|peer| peer.told_of_us) {
             // Rule E1: what others know of this replica, it knows itself after a loss of power.
             self.commit()?;
         }
@@ -67,7 +67,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
-            if self.peers.get(&id).is_none_or(|peer| peer.replica.is_none()) {
+            // Rule E1: what is said under an id that has had another life would count as something else. Who
+            // has not told yet what it knows of this replica pulls, once it has seen that there is news.
+            if self.peers.get(&id).is_none_or(|peer| !peer.told_of_us) {
                 continue;
             }
             let backlog = self.take_backlog(id);

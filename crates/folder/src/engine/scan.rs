@@ -14,9 +14,8 @@ use super::{
     report::{Trouble, cannot_look},
 };
 use crate::{
-    decide::{Decision, Keep},
     index::{Index, Intent, Row},
-    jobs::{HashError, HashItem, Hashed, Job, RecoverItem, why},
+    jobs::{HashError, HashItem, Hashed, Job, why},
 };
 
 /// Directories listed at once.
@@ -44,8 +43,8 @@ pub(super) struct Scan {
     /// A full scan goes on: known directories are listed too.
     pub(super) full: bool,
     full_just_ended: bool,
-    started: bool,
-    recovering: bool,
+    pub(super) started: bool,
+    pub(super) recovering: bool,
     next_full: u64,
     pub(super) to_list: BTreeSet<RelPath>,
     /// Being listed, each since which group of applies.
@@ -148,55 +147,6 @@ impl Scan {
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
-    pub(super) fn start(&mut self) {
-        self.scan.started = true;
-        if self.scan.open_intents.is_empty() {
-            self.effects.push(Effect::Job(Job::Recover { items: Vec::new(), now: self.now.wall }));
-        } else {
-            let intents: Vec<_> = self.scan.open_intents.values().cloned().collect();
-            let mut items = Vec::new();
-            for intent in intents {
-                items.extend(self.recover_item(intent));
-            }
-            items.sort_by(|a, b| a.intent.path.cmp(&b.intent.path));
-            self.effects.push(Effect::Job(Job::Recover { items, now: self.now.wall }));
-        }
-        self.scan.recovering = true;
-    }
-
-    /// What must be known to deal with an apply that was cut short: the index still says what was there
-    /// before, and what is known says what was to come.
-    fn recover_item(&mut self, intent: Intent) -> Option<RecoverItem> {
-        let row = self.row(&intent.path).ok()?;
-        let siblings = Self::siblings(&row).ok()?;
-        let copy = match self.decision(&intent.path, &row).ok()? {
-            Decision::Place { keep: Keep::Copy(loser) }
-            | Decision::MakeDir { keep: Keep::Copy(loser), .. } => {
-                Some(super::learn::copy_path(&intent.path, &loser))
-            }
-            _ => None,
-        };
-        let parent = intent.path.parent().filter(|parent| !parent.is_root());
-        let parent = parent.and_then(|parent| {
-            let here = self.row(&parent).ok()?.here?;
-            (here.stat.kind == FileKind::Dir).then_some((parent, here.stat.mode))
-        });
-        let mut known = siblings.records().iter().map(|known| &known.record);
-        let mtime = known.find(|known| known.body.content() == intent.content).map(|it| it.mtime);
-        Some(RecoverItem { intent, here: row.here.map(|here| here.stat), copy, mtime, parent })
-    }
-
-    /// What an interrupted run left in `.kin` is dealt with: now the disk can be believed.
-    pub(super) fn recovered(&mut self, skipped: Vec<(String, String)>, emptied: Vec<RelPath>) {
-        self.scan.recovering = false;
-        self.scan.emptied.extend(emptied);
-        self.begin_to_keep_history();
-        for (path, reason) in skipped {
-            self.skip(path, Trouble::Apply, reason);
-        }
-        self.rescan();
-    }
-
     pub(super) fn rescan(&mut self) {
         if self.scan.started && !self.scan.recovering {
             self.scan.full = true;
@@ -223,7 +173,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// True if directories made by applies are to be listed now.
     pub(super) fn can_list_made(&self) -> bool {
-        !self.scan.made.is_empty() && self.group.is_quiet() && self.fetch.is_quiet()
+        !self.scan.recovering
+            && !self.scan.made.is_empty()
+            && self.group.is_quiet()
+            && self.fetch.is_quiet()
     }
 
     /// Starts what is due.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,8 +14,8 @@ use identity::DeviceId;
 use wire::{Hash, RelPath, sync::Fingerprint};
 
 use super::{
-    ChunkSource, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals, bucket_of,
-    inode_key, split, sums::Sums,
+    ChunkSource, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals, below,
+    bucket_of, inode_key, split, sums::Sums,
 };
 use crate::content::ChunkList;
 
@@ -244,6 +245,18 @@ impl Index for MemIndex {
 
     fn has_children(&mut self, dir: &RelPath) -> Result<bool, IndexError> {
         Ok(self.live.rows.contains_key(dir.as_str()))
+    }
+
+    fn next_dir_below(
+        &mut self,
+        dir: &RelPath,
+        last: Option<&RelPath>,
+    ) -> Result<Option<RelPath>, IndexError> {
+        let (before, end) = below(dir);
+        let after = last.map_or(before.as_str(), RelPath::as_str);
+        let range = (Bound::Excluded(after), Bound::Excluded(end.as_str()));
+        let next = self.live.rows.range::<str, _>(range).next();
+        Ok(next.and_then(|(parent, _)| RelPath::parse(parent).ok()))
     }
 
     fn bucket(&mut self, bucket: u16) -> Result<Vec<(RelPath, Vec<Known>)>, IndexError> {

@@ -222,6 +222,17 @@ pub trait Index: Send {
     /// See [`Index`].
     fn has_children(&mut self, dir: &RelPath) -> Result<bool, IndexError>;
 
+    /// The next directory (bytewise) below a directory, at any depth, that rows lie directly in; the first
+    /// one if `last` is `None`. It need not have a row itself. Costs one look-up.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn next_dir_below(
+        &mut self,
+        dir: &RelPath,
+        last: Option<&RelPath>,
+    ) -> Result<Option<RelPath>, IndexError>;
+
     /// Known records of all paths in a bucket ([`bucket_of`]), sorted by path.
     ///
     /// # Errors
@@ -362,6 +373,15 @@ fn split(path: &RelPath) -> Result<(&str, &str), IndexError> {
     }
     let path = path.as_str();
     Ok(path.rfind('/').map_or(("", path), |at| (&path[..at], &path[at + 1..])))
+}
+
+/// What all directories below one lie between, as strings.
+fn below(dir: &RelPath) -> (String, String) {
+    if dir.is_root() {
+        return (String::new(), char::MAX.to_string());
+    }
+    // The next character after a slash is 0.
+    (format!("{dir}/"), format!("{dir}0"))
 }
 
 /// The path of a name in a directory, both as they were stored.

@@ -9,7 +9,7 @@ use wire::{Hash, RelPath, sync::Fingerprint};
 
 use super::{
     ChunkSource, Here, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals,
-    bucket_of,
+    below, bucket_of,
     codec::{self, decode_here, decode_known},
     file, inode_key, joined, split,
     sums::{BLOCKS, Sums},
@@ -236,6 +236,21 @@ impl Index for SqliteIndex {
         let mut statement =
             self.reading()?.prepare_cached("SELECT 1 FROM rows WHERE parent = ? LIMIT 1")?;
         Ok(statement.exists([dir.as_str()])?)
+    }
+
+    fn next_dir_below(
+        &mut self,
+        dir: &RelPath,
+        last: Option<&RelPath>,
+    ) -> Result<Option<RelPath>, IndexError> {
+        let (before, end) = below(dir);
+        let after = last.map_or(before.as_str(), RelPath::as_str);
+        let mut statement = self.reading()?.prepare_cached(
+            "SELECT parent FROM rows WHERE parent > ? AND parent < ? ORDER BY parent LIMIT 1",
+        )?;
+        let next: Option<String> =
+            statement.query_row([after, end.as_str()], |row| row.get(0)).optional()?;
+        next.map(|parent| joined("", &parent)).transpose()
     }
 
     fn bucket(&mut self, bucket: u16) -> Result<Vec<(RelPath, Vec<Known>)>, IndexError> {

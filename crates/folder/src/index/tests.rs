@@ -107,6 +107,13 @@ fn observe(index: &mut dyn Index) -> Result<String, IndexError> {
         let row = index.row(path)?;
         let (children, any) = (index.children(path)?, index.has_children(path)?);
         assert_eq!(children.is_empty(), !any);
+        let mut last = None;
+        while let Some(below) = index.next_dir_below(path, last.as_ref())? {
+            assert!(path.contains(&below) && index.has_children(&below)?);
+            assert!(last.is_none_or(|last| last.as_str() < below.as_str()));
+            seen += &format!("{below} ");
+            last = Some(below);
+        }
         let bucket = bucket_of(path);
         let prints = (index.fingerprint(12, bucket), index.fingerprint(6, bucket >> 6));
         seen += &format!("{path} {row:?}\n{children:?}\n{:?} {prints:?}\n", index.bucket(bucket)?);

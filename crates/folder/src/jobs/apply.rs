@@ -85,7 +85,11 @@ fn not_durable(path: &RelPath, error: &io::Error) -> ApplyError {
 fn set_final_mode(disk: &dyn Disk, path: &RelPath, mode: u32, results: &mut [Changed]) {
     let place = Place::Tree(path.clone());
     let Ok(Some(stat)) = disk.stat(&place) else { return };
-    let set = disk.set_meta(path, stat.inode, mode, None).and_then(|()| disk.stat(&place));
+    // Somebody has given it another mode meanwhile: that is a change, and stays.
+    let is_ours = apply::as_set(disk, path, stat, mode | 0o700).mode == stat.mode;
+    let set = if is_ours { disk.set_meta(path, stat.inode, mode, None) } else { Ok(()) };
+    let set = set.and_then(|()| disk.stat(&place));
+    let set = set.map(|stat| stat.map(|stat| apply::as_set(disk, path, stat, mode)));
     if let Some(changed) = results.iter_mut().find(|changed| changed.path == *path) {
         changed.result = match set {
             Ok(stat) => {
@@ -211,6 +215,7 @@ fn try_change(
                 final_modes.push((path.clone(), *mode));
             }
             let stat = disk.stat(&Place::Tree(path.clone())).map_err(failed)?;
+            let stat = stat.map(|stat| apply::as_set(disk, path, stat, mode | 0o700));
             Ok(ChangeDone { stat, copy, out })
         }
         What::Meta { expected, mode, mtime } => {

@@ -121,6 +121,8 @@ pub enum Done {
         skipped: Vec<(String, String)>,
         /// Paths that an apply emptied and that could not be filled again: their absence is no deletion.
         emptied: Vec<RelPath>,
+        /// Small contents that lie in `.kin/partial`, for all that their names say.
+        whole: Vec<Hash>,
     },
     /// Of [`Job::List`].
     Listed {
@@ -255,7 +257,7 @@ pub struct ReadPiece {
 #[derive(Debug)]
 pub struct CopyItem {
     /// Where.
-    pub source: RelPath,
+    pub source: Place,
     /// The content.
     pub content: Hash,
     /// Its size in bytes.
@@ -470,8 +472,9 @@ pub struct RecoverItem {
 pub fn run(disk: &dyn Disk, job: Job) -> Done {
     match job {
         Job::Recover { items, now } => {
-            let recover::Recovered { skipped, emptied } = recover::recover(disk, &items, now);
-            Done::Recovered { skipped, emptied }
+            let recover::Recovered { skipped, emptied, whole } =
+                recover::recover(disk, &items, now);
+            Done::Recovered { skipped, emptied, whole }
         }
         Job::List { dir } => {
             let result = disk.list(&dir);

@@ -82,7 +82,7 @@ pub(super) fn read_pieces(
 }
 
 pub(super) fn copy_small(disk: &dyn Disk, item: &CopyItem) -> Option<Bytes> {
-    let file = disk.open(&Place::Tree(item.source.clone())).ok()?;
+    let file = disk.open(&item.source).ok()?;
     let mut bytes = vec![0; usize::try_from(item.size).ok()?];
     let got = file.read_at(&mut bytes, 0).ok()?;
     (got == bytes.len() && Hash::of(&bytes) == item.content).then(|| bytes.into())

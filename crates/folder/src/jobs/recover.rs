@@ -6,7 +6,7 @@ use tree::{
     Disk, FileKind, Place, Stat,
     apply::{self, ApplyError, HistoryName, Why},
 };
-use wire::{RelPath, record::Body};
+use wire::{Hash, RelPath, record::Body};
 
 use super::{RecoverItem, apply::to_history, why};
 use crate::{
@@ -26,6 +26,8 @@ pub(super) struct Recovered {
     pub(super) skipped: Vec<(String, String)>,
     /// Paths that an apply emptied and that could not be filled again.
     pub(super) emptied: Vec<RelPath>,
+    /// Small contents that are in `.kin/partial`.
+    pub(super) whole: Vec<Hash>,
 }
 
 /// What lies in `.kin/swap`.
@@ -60,6 +62,10 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
             let abandoned = now.saturating_sub(stat.mtime.max(stat.ctime)) > KEEP_PARTIAL_NS;
             if abandoned && let Err(error) = disk.unlink_own(&place) {
                 tracing::warn!(%error, "an abandoned download or copy stays in .kin");
+            } else if let (false, Place::Partial(content)) = (abandoned, &place)
+                && stat.size < CHUNKED_FROM
+            {
+                recovered.whole.push(*content);
             }
             continue;
         };
@@ -67,6 +73,9 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
         let result = match item {
             Some(item) => {
                 let result = settle(disk, &place, &stat, item, now);
+                if disk.stat(&Place::Partial(item.intent.content)).is_ok_and(|it| it.is_some()) {
+                    recovered.whole.push(item.intent.content);
+                }
                 if result.is_err() {
                     recovered.emptied.push(item.intent.path.clone());
                 }
@@ -168,9 +177,12 @@ fn close_again(disk: &dyn Disk, dir: &RelPath, mode: u32) {
     }
 }
 
-/// Our own temporary file goes; a finished download becomes one again, so that it need not come twice.
+/// Our own temporary file goes. If it is whole, it becomes a download that is done: it need not come twice, and
+/// by now nobody else may have it.
 fn give_back(disk: &dyn Disk, place: &Place, stat: &Stat, item: &RecoverItem) -> io::Result<()> {
-    if stat.size >= CHUNKED_FROM
+    let is_file = stat.kind == FileKind::File && stat.size > 0;
+    if is_file
+        && (stat.size >= CHUNKED_FROM || is_incoming(disk, place, stat, item).unwrap_or(false))
         && disk.rename_new(place, &Place::Partial(item.intent.content)).is_ok()
     {
         return Ok(());

@@ -3,6 +3,7 @@
 //! were not synced, anything may be there. What the user did is durable, and what came before it too.
 
 use std::{
+    collections::HashSet,
     io,
     sync::{Arc, Mutex, atomic::Ordering},
 };
@@ -29,6 +30,18 @@ impl VirtualDisk {
         }
         drop(past);
         tear(&top, rng);
+    }
+
+    /// Contents that are here whatever a loss of power takes.
+    pub(crate) fn lasting_contents(&self) -> HashSet<Arc<Vec<u8>>> {
+        let mut lasting = HashSet::new();
+        contents_of(&lock(&self.state), &mut lasting);
+        for past in lock(&self.past).iter() {
+            let mut before = HashSet::new();
+            contents_of(past, &mut before);
+            lasting.retain(|content| before.contains(content));
+        }
+        lasting
     }
 
     /// A copy of everything, as a snapshot of the machine has it.
@@ -83,6 +96,19 @@ fn copy(entry: &Entry, space: &Arc<Space>) -> Entry {
             Entry::File(Arc::new(Mutex::new(node)))
         }
         other => other.clone(),
+    }
+}
+
+fn contents_of(entry: &Entry, found: &mut HashSet<Arc<Vec<u8>>>) {
+    match entry {
+        Entry::Dir { names, .. } => names.values().for_each(|entry| contents_of(entry, found)),
+        Entry::File(file) => {
+            let file = lock(file);
+            if file.durable.is_none() {
+                found.insert(Arc::clone(&file.contents));
+            }
+        }
+        Entry::Symlink { .. } | Entry::Other(_) => {}
     }
 }
 

@@ -171,17 +171,26 @@ impl World {
     }
 
     /// The machine is as it was when the backup was made. What only it had since is gone, and nobody's loss
-    /// but the user's.
+    /// but the user's: that is a content that no other disk held, whole and so that no loss of power could
+    /// have taken it. Where only the new name of a renamed file is gone with it, and others had heard already
+    /// that the old one is deleted, it is enough that they keep it in history.
     fn roll_back(&mut self, device: usize) {
         let Some((index, disk)) = self.devices[device].backup.take() else { return };
         self.note(&format!("{device} is set back"));
         let mut elsewhere = HashSet::new();
-        for (number, other) in self.devices.iter().enumerate() {
-            if number != device {
-                let all = other.disk.all_contents();
-                elsewhere.extend(all.into_iter().map(|(_, bytes)| bytes));
-            }
+        let (mut named, mut left) = (HashSet::new(), HashSet::new());
+        let others = self.devices.iter().enumerate().filter(|(number, _)| *number != device);
+        for (_, other) in others {
+            elsewhere.extend(other.disk.lasting_contents());
+            let all = other.disk.all_contents();
+            let goes = |path: &str| self.asked.iter().any(|it| history::is_within(path, it));
+            let old =
+                all.iter().filter(|(path, _)| path.starts_with(".kin/history/") || goes(path));
+            left.extend(old.map(|(_, bytes)| Arc::clone(bytes)));
+            named.extend(all);
         }
+        let shown = self.devices[device].disk.all_contents().into_iter();
+        let shown: Vec<_> = shown.filter(|(path, _)| !path.starts_with(".kin/")).collect();
         for (content, replaced) in self.written().iter_mut() {
             *replaced |= !elsewhere.contains(content);
         }
@@ -189,6 +198,10 @@ impl World {
         here.disk.roll_back(&disk);
         here.store = index;
         here.held.clear();
+        named.extend(here.disk.all_contents());
+        let only_here = |it: &(String, Arc<Vec<u8>>)| !named.contains(it) && left.contains(&it.1);
+        let only_here = shown.into_iter().filter(only_here);
+        self.names_set_back.extend(only_here.map(|(_, bytes)| bytes.to_vec()));
     }
 
     /// What a user did in the middle of a job has been done.

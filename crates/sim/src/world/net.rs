@@ -137,6 +137,18 @@ impl World {
 }
 
 fn describe(message: &Message) -> String {
+    if let Message::Records { request, batches, .. } = message {
+        let records = batches.iter().flat_map(|batch| &batch.records).map(|signed| &signed.record);
+        let records: Vec<_> = records
+            .map(|it| {
+                format!(
+                    "{} {:?} {:o} by {:?} seen {:?}",
+                    it.path, it.body, it.mode, it.dot, it.version
+                )
+            })
+            .collect();
+        return format!("Records for {request}: {}", records.join("; "));
+    }
     let mut text = format!("{message:?}");
     let mut cut = text.len().min(180);
     while !text.is_char_boundary(cut) {

@@ -244,3 +244,68 @@ fn attack_29_wrong_bytes_that_ride_along_are_never_applied() {
     });
     assert_eq!(lone.text("a").as_deref(), Some(b"right".as_slice()));
 }
+
+#[test]
+fn e1_nothing_is_pushed_before_a_peer_has_told_what_it_knows_of_us() {
+    // Found by `--faults all --from 6191`: what a device says that was set back, before it learns of that,
+    // bears counters that stand for something else.
+    let mut lone = Lone::silent(|_| ());
+    let before = lone.engine.replica();
+    lone.tell(Message::Hello { replica: THEIR_REPLICA });
+    lone.disk.write_file("a", b"an edit").expect("write");
+    lone.input(Input::Hints(vec![path("a")]));
+    lone.pass(1_000);
+    let pushed = |lone: &mut Lone| {
+        let sent = lone.take().into_iter();
+        let batches = sent.filter_map(|message| match message {
+            Message::Records { batches, .. } => Some(batches),
+            _ => None,
+        });
+        let records: Vec<_> = batches.flatten().flat_map(|batch| batch.records).collect();
+        records
+    };
+    assert_eq!(pushed(&mut lone), []);
+    lone.tell(Message::Known { replica: before, counter: 7, hash: Hash::of(b"another life") });
+    lone.pass(1_000);
+    assert_ne!(lone.engine.replica(), before);
+    let said = pushed(&mut lone);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0].record.dot.replica, lone.engine.replica());
+    assert_eq!(said[0].record.version.counter(before), 0);
+}
+
+#[test]
+fn e16_a_directory_that_comes_before_the_first_look_keeps_nobody_busy() {
+    // Found by `--faults all --from 8132`: no time passed any more.
+    let mut lone = Lone::starting(|_| ());
+    lone.input(Input::PeerUp { peer: PEER, name: "friend".to_owned() });
+    let (replica, counter, hash) = (lone.engine.replica(), 0, Hash::default());
+    lone.tell(Message::Hello { replica: THEIR_REPLICA });
+    lone.tell(Message::Known { replica, counter, hash });
+    lone.push(vec![record("d", Body::Dir, 1)]);
+    assert!(lone.disk.snapshot().contains_key("d"));
+    assert!(lone.engine.next_wake() > lone.now, "it has nothing to do but wait");
+    lone.recover();
+    lone.pass(1_000);
+    assert!(lone.engine.is_settled());
+}
+
+#[test]
+fn e9_a_path_far_above_a_live_one_is_a_directory() {
+    // Found by `--faults all --from 8657`: of what lies between, nothing is known.
+    let mut lone = Lone::with(|_| ());
+    lone.push(vec![file("d/e/f/a", b"a", 1)]);
+    let (request, _) = lone.asked().pop().expect("it is asked for");
+    assert!(lone.disk.snapshot().contains_key("d/e/f"));
+    lone.disk.remove("d/e").expect("remove");
+    lone.input(Input::Hints(vec![path("d/e")]));
+    lone.pass(1_000);
+    let deleted = |event: &&Event| {
+        matches!(event, Event::Applied { kind: folder::engine::AppliedKind::Deleted, .. })
+    };
+    assert_eq!(lone.events.iter().find(deleted), None, "nobody has deleted anything");
+    let answers = vec![PieceAnswer { item: 0, data: piece(b"a") }];
+    lone.tell(Message::Data { request, answers });
+    lone.pass(5_000);
+    assert_eq!(lone.text("d/e/f/a").as_deref(), Some(b"a".as_slice()));
+}

@@ -6,6 +6,7 @@ mod ask;
 mod away;
 mod brake;
 mod conflicts;
+mod dirs;
 mod disk;
 mod hostile;
 mod ignored;

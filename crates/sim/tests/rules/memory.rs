@@ -1,7 +1,7 @@
 //! Rules E4, E5 and E8: what is remembered of what is gone, and of what is not here.
 
 use folder::{engine::Event, index::MemStore};
-use sim::scenario::Scenario;
+use sim::{history::Edit, scenario::Scenario};
 
 use crate::{SEEDS, assert_alike};
 
@@ -106,6 +106,42 @@ fn e5_a_lost_index_costs_nothing_where_nothing_changed() {
         assert_alike(&scenario, 2);
         assert_eq!(scenario.paths(0), ["b", "d", "d/a"]);
         assert_eq!(scenario.content_bytes(), 0);
+    }
+}
+
+#[test]
+fn e5_whoever_heard_of_a_deletion_and_who_did_not_agree_in_the_end() {
+    // A deletion outdates what another device had found; what was made after it must as well, or it would
+    // matter which of them one has met.
+    let file = Edit::Write("a".to_owned(), b"the same on both".to_vec());
+    let kinds = [file, Edit::MakeDir("a".to_owned())];
+    for seed in SEEDS {
+        for (number, first) in kinds.iter().enumerate() {
+            for (other, again) in kinds.iter().enumerate() {
+                let mut scenario = Scenario::new(seed, 3);
+                scenario.edit(0, first);
+                scenario.edit(1, first);
+                (0..3).for_each(|device| scenario.start(device));
+                scenario.link(0, 2);
+                scenario.settle();
+                scenario.cut(0, 2);
+                scenario.remove(1, "a");
+                scenario.settle();
+                scenario.link(0, 1);
+                scenario.settle();
+                assert_eq!(scenario.paths(0), [""; 0], "what was found there was deleted");
+                scenario.cut(0, 1);
+                scenario.edit(1, again);
+                scenario.settle();
+                scenario.link(1, 2);
+                scenario.settle();
+                scenario.link(0, 2);
+                scenario.settle();
+                let at = format!("seed {seed}, {number} then {other}");
+                assert_eq!(scenario.paths(0), ["a"], "{at}");
+                assert_alike(&scenario, 3);
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 fn recover(disk: &VirtualDisk, now_ms: i64) {
     let job = Job::Recover { items: Vec::new(), now: now_ms * 1_000_000 };
     match jobs::run(disk, job) {
-        Done::Recovered { skipped, emptied } => {
+        Done::Recovered { skipped, emptied, .. } => {
             assert_eq!((skipped, emptied), (Vec::new(), Vec::new()));
         }
         other => panic!("{other:?}"),
@@ -85,4 +85,45 @@ fn e13_a_file_that_makes_room_for_a_directory_is_never_gone() {
         }
     }
     assert!(met > 0, "nobody came in between");
+}
+
+#[test]
+fn e14_a_whole_file_that_was_ready_is_kept() {
+    // Found by `--faults all --from 12865`: who wrote it was set back before the device came up again.
+    let mut whole = 0;
+    for seed in SEEDS {
+        for replaces in [false, true] {
+            for nth in 0..8 {
+                let mut scenario = Scenario::linked(seed, 2);
+                if replaces {
+                    scenario.write(0, "d/a", b"before");
+                }
+                scenario.settle();
+                let backup = scenario.index(0).copy();
+                let disk = scenario.disk(1);
+                let died = std::sync::Arc::clone(&disk);
+                disk.before_change(nth, move || died.cut_power());
+                scenario.write(0, "d/a", b"the only copy");
+                scenario.run(3_000);
+                if scenario.is_running(1) || !scenario.has(1, b"the only copy") {
+                    continue;
+                }
+                whole += 1;
+                scenario.stop(0);
+                scenario.put_index(0, backup);
+                if replaces {
+                    drop(scenario.disk(0).write_file("d/a", b"before"));
+                } else {
+                    drop(scenario.disk(0).remove("d"));
+                }
+                scenario.start(1);
+                scenario.start(0);
+                scenario.settle();
+                let at = format!("seed {seed}, step {nth}, replaces: {replaces}");
+                assert_alike(&scenario, 2);
+                assert_eq!(scenario.text(0, "d/a").as_deref(), Some("the only copy"), "{at}");
+            }
+        }
+    }
+    assert!(whole > 0, "it was never ready");
 }

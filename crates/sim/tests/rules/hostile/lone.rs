@@ -73,11 +73,24 @@ pub(super) struct Lone {
     pub(super) events: Vec<Event>,
     /// Why the link was ended, if it was.
     pub(super) ended: Option<String>,
+    /// True while what an interrupted run left is still being looked through.
+    pub(super) recovers: bool,
+    /// The job that does so.
+    recovery: Option<jobs::Job>,
 }
 
 impl Lone {
     /// A device that has looked at its disk and whose peer is linked, but has not spoken.
     pub(super) fn silent(prepare: impl FnOnce(&VirtualDisk)) -> Self {
+        let mut lone = Self::starting(prepare);
+        lone.recover();
+        lone.pass(1_000);
+        lone.input(Input::PeerUp { peer: PEER, name: "mallory".to_owned() });
+        lone
+    }
+
+    /// A device that has begun to look through what an interrupted run left.
+    pub(super) fn starting(prepare: impl FnOnce(&VirtualDisk)) -> Self {
         let disk = Arc::new(VirtualDisk::new());
         prepare(&disk);
         let options = Options {
@@ -92,12 +105,25 @@ impl Lone {
         };
         let engine =
             Engine::open(MemIndex::open(&MemStore::new()), Members, options).expect("open");
-        let mut lone =
-            Self { engine, disk, now: 1_000, sent: Vec::new(), events: Vec::new(), ended: None };
+        let mut lone = Self {
+            engine,
+            disk,
+            now: 1_000,
+            sent: Vec::new(),
+            events: Vec::new(),
+            ended: None,
+            recovers: true,
+            recovery: None,
+        };
         lone.input(Input::Start);
-        lone.pass(1_000);
-        lone.input(Input::PeerUp { peer: PEER, name: "mallory".to_owned() });
         lone
+    }
+
+    /// Has it done with that.
+    pub(super) fn recover(&mut self) {
+        self.recovers = false;
+        let done = self.recovery.take().map(|job| jobs::run(&*self.disk, job));
+        done.into_iter().for_each(|done| self.input(Input::Done(done)));
     }
 
     /// As [`Self::silent`], and the peer has said hello.
@@ -121,6 +147,9 @@ impl Lone {
             match effect {
                 Effect::Send { message, .. } => self.sent.push(message),
                 Effect::Disconnect { reason, .. } => self.ended = Some(reason),
+                Effect::Job(job @ jobs::Job::Recover { .. }) if self.recovers => {
+                    self.recovery = Some(job);
+                }
                 Effect::Job(job) => {
                     let done = jobs::run(&*self.disk, job);
                     self.input(Input::Done(done));

@@ -1,0 +1,100 @@
+//! Coming back after a stop that may have cut an apply short: what is left in `.kin` is dealt with before the
+//! disk is believed, and what the apply has half done is not read as somebody's change (rules E12 and E14).
+
+use tree::{FileKind, Stat};
+use wire::{Hash, RelPath};
+
+use super::{Authority, Effect, Engine, EngineError, report::Trouble};
+use crate::{
+    decide::{Decision, Keep},
+    index::{Here, Index, Intent, IntentKind, Row},
+    jobs::{Job, RecoverItem},
+};
+
+impl<I: Index, A: Authority> Engine<I, A> {
+    pub(super) fn start(&mut self) {
+        self.scan.started = true;
+        if self.scan.open_intents.is_empty() {
+            self.effects.push(Effect::Job(Job::Recover { items: Vec::new(), now: self.now.wall }));
+        } else {
+            let intents: Vec<_> = self.scan.open_intents.values().cloned().collect();
+            let mut items = Vec::new();
+            for intent in intents {
+                items.extend(self.recover_item(intent));
+            }
+            items.sort_by(|a, b| a.intent.path.cmp(&b.intent.path));
+            self.effects.push(Effect::Job(Job::Recover { items, now: self.now.wall }));
+        }
+        self.scan.recovering = true;
+    }
+
+    /// What must be known to deal with an apply that was cut short: the index still says what was there
+    /// before, and what is known says what was to come.
+    fn recover_item(&mut self, intent: Intent) -> Option<RecoverItem> {
+        let row = self.row(&intent.path).ok()?;
+        let siblings = Self::siblings(&row).ok()?;
+        let copy = match self.decision(&intent.path, &row).ok()? {
+            Decision::Place { keep: Keep::Copy(loser) }
+            | Decision::MakeDir { keep: Keep::Copy(loser), .. } => {
+                Some(super::learn::copy_path(&intent.path, &loser))
+            }
+            _ => None,
+        };
+        let parent = intent.path.parent().filter(|parent| !parent.is_root());
+        let parent = parent.and_then(|parent| {
+            let here = self.row(&parent).ok()?.here?;
+            (here.stat.kind == FileKind::Dir).then_some((parent, here.stat.mode))
+        });
+        let mut known = siblings.records().iter().map(|known| &known.record);
+        let mtime = known.find(|known| known.body.content() == intent.content).map(|it| it.mtime);
+        Some(RecoverItem { intent, here: row.here.map(|here| here.stat), copy, mtime, parent })
+    }
+
+    /// What an interrupted run left in `.kin` is dealt with: now the disk can be believed.
+    pub(super) fn recovered(
+        &mut self,
+        skipped: Vec<(String, String)>,
+        emptied: Vec<RelPath>,
+        whole: Vec<Hash>,
+    ) {
+        self.fetch.whole.extend(whole);
+        self.scan.recovering = false;
+        self.scan.emptied.extend(emptied);
+        self.begin_to_keep_history();
+        for (path, reason) in skipped {
+            self.skip(path, Trouble::Apply, reason);
+        }
+        self.rescan();
+    }
+
+    /// True if nothing is at a path because of an apply that a stop cut short. What is replaced or gets
+    /// other metadata is there all the time, or again since recovery: that it is not is a deletion, and
+    /// to say so is this device's part, which may have been the only one to have the contents.
+    pub(super) fn was_emptied(&self, path: &RelPath) -> bool {
+        let intent = self.scan.open_intents.get(path);
+        intent.is_some_and(|intent| match intent.kind {
+            IntentKind::Create | IntentKind::Delete => true,
+            IntentKind::Replace | IntentKind::Meta => self.scan.emptied.contains(path),
+        })
+    }
+
+    /// Rule E12: true if other metadata than before is that of an apply that was cut short, perhaps only
+    /// part of it. It is set again then, and not read as a change.
+    pub(super) fn meta_was_cut_short(
+        &mut self,
+        path: &RelPath,
+        stat: &Stat,
+        row: &Row,
+        before: &Here,
+    ) -> Result<bool, EngineError> {
+        if !self.scan.open_intents.contains_key(path) {
+            return Ok(false);
+        }
+        let siblings = Self::siblings(row)?;
+        let mut known = siblings.records().iter().map(|known| &known.record);
+        Ok(known.any(|known| {
+            (stat.mode == known.mode || stat.mode == before.stat.mode)
+                && (stat.mtime == known.mtime || stat.mtime == before.stat.mtime)
+        }))
+    }
+}
