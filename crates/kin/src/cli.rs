@@ -9,8 +9,8 @@ use clap::{
 
 use crate::{
     commands::{
-        completions, demo, devices, down, folders, group, history, id, join, log, pair, restore,
-        service, share, status, sync, torture, up,
+        completions, conflicts, demo, devices, down, folders, group, history, id, join, log, pair,
+        restore, service, share, status, sync, torture, undo, up, why,
     },
     error::CommandError,
     handover, logging,
@@ -43,6 +43,9 @@ enum Command {
     Service(service::ServiceArgs),
     Group(group::GroupArgs),
     Leave(group::LeaveArgs),
+    Conflicts(conflicts::ConflictsArgs),
+    Why(why::WhyArgs),
+    Undo(undo::UndoArgs),
     History(history::HistoryArgs),
     Restore(restore::RestoreArgs),
     Demo(demo::DemoArgs),
@@ -84,6 +87,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Group(args) => (args.json, 0),
         Command::Leave(args) => (args.json, 0),
         Command::Completions(_) | Command::Man(_) => (false, 0),
+        Command::Conflicts(args) => (args.json, 0),
+        Command::Why(args) => (args.json, 0),
+        Command::Undo(args) => (args.json, 0),
         Command::History(args) => (args.json, args.verbose),
         Command::Restore(args) => (args.json, args.verbose),
         Command::Demo(args) => (args.json, args.verbose),
@@ -138,6 +144,9 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Demo(args) => demo::run(screen, &args).await,
             Command::Id(args) => id::run(&args),
             Command::Torture(args) => torture::run(screen, &args).await,
+            Command::Conflicts(args) => conflicts::run(screen, args).await,
+            Command::Why(args) => why::run(args).await,
+            Command::Undo(args) => undo::run(screen, args).await,
             Command::History(args) => history::run(screen, &args).await,
             Command::Restore(args) => restore::run(screen, &args).await,
         }

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod completions;
+pub(crate) mod conflicts;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod down;
@@ -17,4 +18,6 @@ pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod torture;
+pub(crate) mod undo;
 pub(crate) mod up;
+pub(crate) mod why;

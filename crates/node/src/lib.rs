@@ -18,6 +18,8 @@ mod start;
 pub use config::{Admission, SyncConfig};
 pub use event::{AppliedKind, Event, QuestionId};
 pub use folder::brake::Limit as DeleteLimit;
+/// Settling conflicts, with or without a running device.
+pub use folder::conflicts;
 /// What sync replaced or deleted: listing it and bringing it back, with or without a running device.
 pub use folder::history;
 pub use home::{Home, HomeError};

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::HumanCount;
-use node::api::{FolderLine, FolderMode, Request};
+use node::api::{FolderLine, FolderMode, LocalLine, Request};
 
 use crate::{
     answers::{self, Asker},
@@ -11,6 +11,7 @@ use crate::{
     escape::escape,
     folders::{meant, place, rows},
     output::screen::Screen,
+    past,
 };
 
 const AFTER_HELP: &str = "\
@@ -60,6 +61,28 @@ enum Action {
     Unshare {
         #[command(flatten)]
         of: Folder,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Put back what the others have in place of what was changed only here; that goes to history
+    Revert {
+        #[command(flatten)]
+        of: Folder,
+        /// Paths in it, with what is below [default: all that were changed only here]
+        #[arg(value_name = "PATH")]
+        paths: Vec<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// In a folder that only sends: what is here is to count, in place of what the others have
+    Override {
+        #[command(flatten)]
+        of: Folder,
+        /// Paths in it, with what is below [default: all that differ]
+        #[arg(value_name = "PATH")]
+        paths: Vec<String>,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -128,6 +151,25 @@ pub(crate) async fn run(screen: &Screen, args: FoldersArgs) -> Result<(), Comman
                 )
             })
         }
+        Action::Revert { of, paths, yes } => {
+            return revert(screen, json, meant(&of.folder)?, paths, yes).await;
+        }
+        Action::Override { of, paths, yes } => {
+            let folder = meant(&of.folder)?;
+            let before = format!(
+                "What is in {} on this device takes the place of what the other devices have.",
+                escape(&folder)
+            );
+            if !yes && !Asker::new(screen).agreed(&before, "Go on?").await {
+                return Err(answers::not_agreed("nothing was changed"));
+            }
+            let device = Device::reach().await?;
+            let request = Request::Override { folder: folder.clone(), paths: inner(&paths)? };
+            device.ask::<serde_json::Value>(request).await?;
+            (Request::Locate { folder }, |folder| {
+                format!("What {} holds here counts now.", escape(&folder.name))
+            })
+        }
         Action::Mode { of, mode } => {
             let mode = match mode {
                 ModeName::Both => FolderMode::Both,
@@ -146,6 +188,48 @@ pub(crate) async fn run(screen: &Screen, args: FoldersArgs) -> Result<(), Comman
     };
     let changed: FolderLine = Device::reach().await?.ask(request).await?;
     answers::done(screen, json, &changed, &said(&changed))
+}
+
+/// Paths as a person writes them.
+fn inner(paths: &[String]) -> Result<Vec<String>, CommandError> {
+    paths.iter().map(|path| Ok(past::path("PATH", path)?.as_str().to_owned())).collect()
+}
+
+async fn revert(
+    screen: &Screen,
+    json: bool,
+    folder: String,
+    paths: Vec<String>,
+    yes: bool,
+) -> Result<(), CommandError> {
+    let paths = inner(&paths)?;
+    let device = Device::reach().await?;
+    let request = Request::LocalChanges { folder: folder.clone() };
+    let mut changes: Vec<LocalLine> = device.ask(request).await?;
+    let below = |path: &str, above: &str| {
+        path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    changes.retain(|one| paths.is_empty() || paths.iter().any(|path| below(&one.path, path)));
+    if changes.is_empty() {
+        if !json {
+            screen.line("Nothing there was changed only here.");
+        }
+        return Ok(());
+    }
+    let count = HumanCount(changes.len() as u64);
+    let before = format!(
+        "{count} changes made only here are taken back, for example {}. What is here now goes to history.",
+        escape(&changes[0].path)
+    );
+    if !yes && !Asker::new(screen).agreed(&before, "Go on?").await {
+        return Err(answers::not_agreed("nothing was changed"));
+    }
+    device.ask::<serde_json::Value>(Request::Revert { folder, paths }).await?;
+    if json {
+        return answers::json(&changes);
+    }
+    let rows = changes.iter().map(|one| format!("{}  {}", escape(&one.kind), escape(&one.path)));
+    answers::lines(&rows.collect::<Vec<_>>())
 }
 
 async fn list(screen: &Screen, json: bool) -> Result<(), CommandError> {
