@@ -59,6 +59,20 @@ impl KinCommand {
         }
     }
 
+    /// `kin` with exactly these arguments on `host`.
+    #[must_use]
+    pub fn on(program: &Path, host: &Host, args: &[&str]) -> Self {
+        Self {
+            program: program.to_owned(),
+            name: host.name().to_owned(),
+            home: host.home().to_owned(),
+            wrapper: Vec::new(),
+            args: args.iter().map(OsString::from).collect(),
+            json: args.contains(&"--json"),
+            base: host.command("env"),
+        }
+    }
+
     /// `kin` with exactly these arguments, on this machine, its home being `home`.
     #[must_use]
     pub fn local(program: &Path, home: &Path, args: &[&str]) -> Self {

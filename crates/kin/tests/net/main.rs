@@ -20,6 +20,7 @@ mod brake;
 mod bulk;
 mod common;
 mod crash;
+mod devices;
 mod dsync;
 mod edits;
 mod harness;
@@ -99,6 +100,11 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Ipv6 a_network_with_ipv6_only
             Ipv6 a_network_with_link_local_addresses_only
             Lan both_dial_at_once_and_one_link_stays
+        }
+        devices {
+            Lan t9_a_day_in_the_life_of_three_devices
+            Lan t10_what_happened_while_a_device_was_away_reaches_it_by_any_member
+            Lan pairing_with_an_address_needs_no_discovery_and_a_no_leaves_nothing
         }
         many {
             Lan three_hosts_become_one_union

@@ -19,7 +19,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use folder::{engine::Mode, history::Limits as HistoryLimits};
 use identity::DeviceId;
@@ -143,6 +147,16 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
     Ok((Device { hub: hub::start(parts)? }, lock))
 }
 
+/// `HOST:PORT` of a host that may have been given without the port.
+fn with_port(host: &str) -> String {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, DEFAULT_PORT).to_string(),
+        Err(_) if host.contains(':') => host.to_owned(),
+        Err(_) => format!("{host}:{DEFAULT_PORT}"),
+    }
+}
+
 fn gone() -> Failure {
     Failure::failed("stopped", "the device has stopped").hint("kin up starts it again")
 }
@@ -226,7 +240,8 @@ impl Device {
         }
     }
 
-    async fn pair(&self, options: PairLan) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
+    async fn pair(&self, mut options: PairLan) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
+        options.host = options.host.map(|host| with_port(&host));
         let expect = match &options.expect_device {
             Some(text) => Some(
                 text.parse().map_err(|error| Failure::usage("bad_device", format!("{error}")))?,
@@ -235,9 +250,10 @@ impl Device {
         };
         let online = self.hub.with(|hub| hub.net.is_some()).await.ok_or_else(gone)?;
         if !online {
-            let port = options.port.unwrap_or(0);
+            let port = options.port.unwrap_or(DEFAULT_PORT);
             // Its own advert comes with the window, and says its name (rule T2).
-            let online = Online { port, port_is_required: port != 0, discovery: false };
+            let online =
+                Online { port, port_is_required: options.port.is_some(), discovery: false };
             self.listen(online, MEMBERS_TOPIC).await?;
         }
         let handle = self.hub.clone();

@@ -303,6 +303,21 @@ async fn nobody_makes_a_group_without_an_admin_by_accident() {
     assert_eq!(b.fails(demote("a")).await.kind, "not_admin");
 }
 
+#[test]
+fn a_host_without_a_port_is_dialled_at_the_usual_one() {
+    for (given, meant) in [
+        ("nas", "nas:9001"),
+        ("nas:7", "nas:7"),
+        ("10.0.0.7", "10.0.0.7:9001"),
+        ("10.0.0.7:7", "10.0.0.7:7"),
+        ("fe80::1", "[fe80::1]:9001"),
+        ("[fe80::1]", "[fe80::1]:9001"),
+        ("[fe80::1]:7", "[fe80::1]:7"),
+    ] {
+        assert_eq!(with_port(given), meant, "{given}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_40_a_second_process_on_the_same_state_is_told_so() {
     let lab = Lab::new("a").await;
