@@ -75,9 +75,9 @@ fn play(seed: u64) {
             4 => {
                 if scenario.is_running(device) {
                     if numbers.below(2) == 0 {
-                        scenario.crash(device)
+                        scenario.crash(device);
                     } else {
-                        scenario.stop(device)
+                        scenario.stop(device);
                     }
                 } else {
                     scenario.start(device);
@@ -113,7 +113,7 @@ fn play(seed: u64) {
     }
     assert!(scenario.lost().is_empty(), "seed {seed}: {:?}", scenario.lost());
     // All give up what they do not share, or get the right to share it: then all is alike.
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         for device in 0..DEVICES {
             scenario.tell(device, Input::Revert { paths: Vec::new() });
         }
