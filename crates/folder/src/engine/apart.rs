@@ -215,13 +215,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for path in self.index.locals()? {
             let mut row = self.row(&path)?;
             let holds = Self::local_holds(&row)?;
-            let Some(local) = Self::local(&row)?.filter(|_| holds) else { continue };
-            let mut siblings = Self::shared(&row)?;
-            siblings.learn(local.clone());
-            row.known = known_of(&siblings);
+            if let Some(local) = Self::local(&row)?.filter(|_| holds) {
+                let mut siblings = Self::shared(&row)?;
+                siblings.learn(local.clone());
+                row.known = known_of(&siblings);
+                self.outbox.push((local, None));
+            }
             row.local = None;
             self.put(&path, &row)?;
-            self.outbox.push((local, None));
             self.learn.reconcile(path);
         }
         Ok(())

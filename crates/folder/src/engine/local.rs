@@ -350,7 +350,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let siblings = Self::siblings(row)?;
         Ok(match (siblings.winner(), &row.here) {
             (Some(winner), Some(here)) => here.shown == winner.hash.head() && !here.implied,
-            _ => true,
+            // What it shows has become void (rule E7).
+            (None, Some(here)) => here.shown == 0,
+            (_, None) => true,
         })
     }
 

@@ -24,6 +24,7 @@ fn cause(scenario: &mut Scenario, device: usize, path: &str) -> Cause {
 fn looking_says_what_a_join_would_do_and_changes_nothing() {
     let mut scenario = Scenario::group(4, 2, &[0, 1]);
     scenario.cut(0, 1);
+    scenario.stop(1);
     scenario.write(0, "only there", b"1");
     scenario.write(0, "both alike", b"2");
     scenario.write(0, "both otherwise", b"3");
@@ -32,6 +33,7 @@ fn looking_says_what_a_join_would_do_and_changes_nothing() {
     scenario.write(1, "both otherwise", b"not 3");
     scenario.write(1, "only here", b"5");
     scenario.mode(1, Mode::Look);
+    scenario.start(1);
     scenario.run(3_000);
     scenario.link(0, 1);
     scenario.settle();
@@ -39,7 +41,9 @@ fn looking_says_what_a_join_would_do_and_changes_nothing() {
     assert_eq!((plan.adds, plan.conflicts, plan.deletes, plan.sends), (2, 1, 0, 1), "{plan:?}");
     assert!(scenario.text(0, "only here").is_none() && scenario.text(1, "only there").is_none());
     // Whoever agrees gets just that.
+    scenario.stop(1);
     scenario.mode(1, Mode::Both);
+    scenario.start(1);
     scenario.settle();
     assert_alike(&scenario, 2);
     assert!(scenario.text(0, "only here").is_some() && scenario.text(1, "only there").is_some());

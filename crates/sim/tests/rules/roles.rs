@@ -1,6 +1,8 @@
 //! Rules T15, E6 and E7: whose word makes a record count, and what becomes of it when somebody loses the
 //! right to give it.
 
+mod wild;
+
 use folder::engine::{Event, LocalKind};
 use sim::scenario::Scenario;
 use wire::sync::Message;
@@ -295,6 +297,36 @@ fn e6_signatures_go_with_the_last_record_that_needs_them() {
     let index = folder::index::MemIndex::open(&scenario.index(1));
     assert!(index.seals() <= 4, "{} signatures for four records", index.seals());
     assert!(index.seals() > 0);
+}
+
+#[test]
+fn e7_a_stop_before_what_is_void_goes_does_not_keep_it() {
+    for (seed, crash) in SEEDS.flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut scenario = Scenario::group(seed, 3, &[0, 2]);
+        scenario.write(0, "edited", b"before");
+        scenario.settle();
+        scenario.cut(0, 1);
+        scenario.write(2, "d/new", b"void file");
+        scenario.write(2, "edited", b"void edit");
+        scenario.settle();
+        scenario.cut(1, 2);
+        scenario.all_hear(&[0]);
+        // Some of it is durable by now, and nothing is gone.
+        scenario.run(2_500);
+        assert_eq!(scenario.paths(1), ["d", "d/new", "edited"]);
+        if crash {
+            scenario.crash(1);
+        } else {
+            scenario.stop(1);
+        }
+        scenario.start(1);
+        scenario.link(0, 1);
+        scenario.settle();
+        scenario.run(4_000);
+        scenario.settle();
+        assert_eq!(scenario.tree(0), scenario.tree(1), "seed {seed}");
+        assert!(kept(&scenario, 1, b"void file"), "seed {seed}");
+    }
 }
 
 #[test]
