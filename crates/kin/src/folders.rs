@@ -90,7 +90,8 @@ fn amount(folder: &FolderLine) -> String {
     if folder.state == FolderState::NotJoined {
         return String::new();
     }
-    let mut text = format!("{} files, {}", HumanCount(folder.files), HumanBytes(folder.bytes));
+    let files = if folder.files == 1 { "file" } else { "files" };
+    let mut text = format!("{} {files}, {}", HumanCount(folder.files), HumanBytes(folder.bytes));
     if folder.need_files > 0 {
         text += &format!(
             ", {} to come ({})",

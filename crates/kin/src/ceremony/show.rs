@@ -1,6 +1,6 @@
 //! How a pairing is shown: to a person, or as JSON. Everything from outside is escaped here.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use jiff::tz::TimeZone;
 use node::api::ApiEvent;
@@ -11,6 +11,7 @@ use crate::{
     escape::escape,
     output::{json::Json, screen::Screen},
     prompt::Ask as _,
+    qr::Qr,
     when,
 };
 
@@ -62,6 +63,30 @@ impl Person {
     pub(crate) fn new(screen: Screen) -> Self {
         Self { screen }
     }
+
+    /// Shows a link as a QR code, if the screen is wide enough.
+    fn code(&self, link: &str, columns: usize) {
+        match Qr::new(link) {
+            Ok(qr) if qr.columns() <= columns => {
+                let colours = std::env::var_os("NO_COLOR").is_none();
+                qr.lines(colours).iter().for_each(|line| self.screen.line(line));
+            }
+            Ok(qr) => self.screen.line(&format!(
+                "note: the QR code needs {} columns; make the window wider, or use --qr-file",
+                qr.columns()
+            )),
+            Err(error) => self.screen.line(&format!("note: there is no QR code: {error}")),
+        }
+    }
+}
+
+/// How wide the screen is; `None` if nobody looks at it.
+fn columns() -> Option<usize> {
+    let stderr = io::stderr();
+    if !stderr.is_terminal() {
+        return None;
+    }
+    rustix::termios::tcgetwinsize(&stderr).ok().map(|size| size.ws_col.into())
 }
 
 impl Show for Person {
@@ -71,6 +96,9 @@ impl Show for Person {
             let mut out = io::stdout().lock();
             writeln!(out, "{}\n{}", escape(token), escape(link))?;
             out.flush()?;
+            if let Some(columns) = columns() {
+                self.code(link, columns);
+            }
         }
         for line in say(event, &TimeZone::system()) {
             self.screen.line(&line);

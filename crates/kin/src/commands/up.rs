@@ -258,9 +258,15 @@ async fn open(state: &Path) -> Result<Opened, CommandError> {
 
 fn log(event: &ApiEvent) {
     match event {
-        // Who has it may ask to join: it is shown to whoever asked for it, and to no log.
-        ApiEvent::Token { .. } => {}
-        ApiEvent::Error { kind, message, hint } => tracing::warn!(%kind, %message, %hint),
+        // Who has a token may ask to join, and questions are between people: neither is for a log.
+        ApiEvent::Token { .. }
+        | ApiEvent::Request { .. }
+        | ApiEvent::Confirm { .. }
+        | ApiEvent::Ask { .. } => {}
+        ApiEvent::FolderChanged { .. } | ApiEvent::InSync { .. } => {
+            tracing::debug!(event = ?event);
+        }
+        ApiEvent::Error { kind, message, hint } => tracing::warn!(kind, ?message, ?hint),
         other => tracing::info!(event = ?other),
     }
 }

@@ -174,7 +174,11 @@ fn a_window_shows_its_token_and_says_what_a_yes_grants() {
         grants: "reader of Documents".into(),
     };
     let args = ["--token", "--window", "2m", "--role", "reader", "--folders", "Documents, Photos"];
+    let image = tempfile::tempdir().expect("there is room");
+    let image = image.path().join("x.png");
+    let args: Vec<&str> = args.into_iter().chain(["--qr-file", image.to_str().unwrap()]).collect();
     let (run, asked) = pair(&args, "y 7\n", vec![token, request, paired()], 2);
+    assert!(std::fs::read(&image).expect("was written").starts_with(b"\x89PNG"));
     assert_eq!(text(&run.stdout), format!("{TOKEN}\nkin:pair/x\n"));
     let told = text(&run.stderr);
     assert!(told.contains("Request 7: phone (kd1qqqqqqqqq…) asks to join."), "{told}");
@@ -348,6 +352,7 @@ fn what_was_begun_is_listed_and_ended() {
         &["--cancel", "nas"],
         &["--status", "--token"],
         &["--window", "5m"],
+        &["--qr-file", "x.png"],
         &["--token", "--window", "5"],
         &["--token", "--window", "25h"],
         &["--token", "--timeout", "5"],
