@@ -344,10 +344,10 @@ fn every_request() -> Vec<Request> {
         "dir" => json!("/a/b\n"),
         "id" | "number" => json!(7),
         "yes" | "last_admin" | "accept_deletes" => json!(true),
-        "devices" | "folders" => json!(["x", "y"]),
+        "devices" | "folders" | "paths" => json!(["x", "y"]),
         "mode" => json!("receive"),
         "into" => json!("theirs"),
-        "timeout" | "port" | "window" => json!(60),
+        "timeout" | "port" | "window" | "since" => json!(60),
         _ => json!("x\u{1b}\"ä"),
     };
     let request = |name: &&str| {

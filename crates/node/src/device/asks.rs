@@ -169,7 +169,7 @@ impl Device {
             let empty = hub.look(group, folder, &dir)?;
             Ok::<_, Failure>((group, folder, empty))
         });
-        let Some((_, folder, looks)) = begun.await.transpose()?.map(|found| found) else {
+        let Some((_, folder, looks)) = begun.await.transpose()? else {
             return Err(gone());
         };
         if !looks {

@@ -54,9 +54,8 @@ impl Task {
             members: self.setup.group.as_ref().map_or(0, |(.., members)| *members),
         };
         line.say(&Message::Device(Say::Offer(mine.clone())));
-        let theirs = match line.next().await? {
-            Message::Device(Say::Offer(offer)) => offer,
-            _ => return Err(Broken::Lost("it broke the ceremony".to_owned())),
+        let Message::Device(Say::Offer(theirs)) = line.next().await? else {
+            return Err(Broken::Lost("it broke the ceremony".to_owned()));
         };
         let peer = line.peer;
         let i_admit = match whose(&mine, &theirs, self.setup.me < peer) {

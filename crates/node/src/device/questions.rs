@@ -10,8 +10,11 @@ use crate::event::QuestionIds;
 #[derive(Clone, Default, Debug)]
 pub(super) struct Questions {
     ids: QuestionIds,
-    open: Arc<Mutex<Option<(u32, oneshot::Sender<bool>)>>>,
+    open: Arc<Mutex<Option<Open>>>,
 }
+
+/// A question's number, and where its answer goes.
+type Open = (u32, oneshot::Sender<bool>);
 
 /// A question that was asked.
 pub(super) struct Asked {

@@ -1,4 +1,8 @@
 //! Devices of one process, linked over loopback.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests play the user, and look at the disk from outside"
+)]
 
 use std::{
     fs,
