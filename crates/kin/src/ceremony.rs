@@ -3,7 +3,7 @@
 
 pub(crate) mod show;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use node::{
     QuestionId,
@@ -20,6 +20,7 @@ use crate::{
     error::{CommandError, Exit},
     input::{Input, Typed},
     prompt::{Ask, Questions, Step},
+    qr::Qr,
 };
 use show::Show;
 
@@ -106,6 +107,8 @@ pub(crate) struct Ceremony<'a> {
     pub(crate) expected: Option<String>,
     /// How long this command waits; the device has limits of its own.
     pub(crate) patience: Option<Duration>,
+    /// Where the picture of a token goes.
+    pub(crate) qr_file: Option<PathBuf>,
 }
 
 /// Begins with `request` and runs until it is over.
@@ -113,7 +116,7 @@ pub(crate) struct Ceremony<'a> {
 /// # Errors
 /// What the command is to end with.
 pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), CommandError> {
-    let Ceremony { device, show, input, mut stop_asked, expected, patience } = ceremony;
+    let Ceremony { device, show, input, mut stop_asked, expected, patience, qr_file } = ceremony;
     let mut events = device.stream(request).await?;
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut run = Run {
@@ -122,6 +125,7 @@ pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), 
         input,
         questions: Questions::default(),
         expected,
+        qr_file,
         candidates: 0,
         choosing: false,
         shown: false,
@@ -163,6 +167,7 @@ struct Run<'a> {
     input: Input,
     questions: Questions<Trust>,
     expected: Option<String>,
+    qr_file: Option<PathBuf>,
     /// How many may be the other side.
     candidates: u32,
     /// True while one of them is to be chosen.
@@ -194,6 +199,12 @@ impl Run<'_> {
                 return Some(Err(error));
             }
             return self.take(steps, false).await;
+        }
+        if let ApiEvent::Token { link, .. } = &event
+            && let Some(file) = &self.qr_file
+            && let Err(error) = Qr::new(link).and_then(|qr| qr.write_png(file))
+        {
+            return Some(Err(error));
         }
         if let Err(error) = self.check(|run| run.show.event(&event)) {
             return Some(Err(error));

@@ -21,7 +21,6 @@ mod output;
 mod passphrase;
 mod past;
 mod prompt;
-#[allow(dead_code, reason = "tested here; the command that shows a token comes with pairing")]
 mod qr;
 mod session;
 mod settings;

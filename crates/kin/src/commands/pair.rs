@@ -86,6 +86,10 @@ pub(crate) struct PairArgs {
     #[arg(long, value_name = "all|LIST", requires = "show", help_heading = "By a token")]
     folders: Option<String>,
 
+    /// Write the QR code to a new PNG file that only you can read
+    #[arg(long, value_name = "FILE", requires = "show", help_heading = "By a token")]
+    qr_file: Option<PathBuf>,
+
     /// Read the token from a file that only you can read
     #[arg(long, value_name = "FILE", help_heading = "By a token", conflicts_with = "show")]
     from_file: Option<PathBuf>,
@@ -174,7 +178,9 @@ pub(crate) async fn run(screen: &Screen, args: &PairArgs) -> Result<(), CommandE
     let mut json = Json::new(io::stdout());
     let mut person = Person::new(screen.clone());
     let show: &mut dyn ceremony::show::Show = if args.json { &mut json } else { &mut person };
-    let ceremony = Ceremony { device: &device, show, input, stop_asked, expected, patience };
+    let qr_file = args.qr_file.clone();
+    let ceremony =
+        Ceremony { device: &device, show, input, stop_asked, expected, patience, qr_file };
     let ended = ceremony::run(request, ceremony).await;
     device.close().await;
     ended
