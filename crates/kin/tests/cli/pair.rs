@@ -193,6 +193,24 @@ fn a_window_shows_its_token_and_says_what_a_yes_grants() {
 }
 
 #[test]
+fn a_windows_picture_is_a_file_and_is_not_written_over() {
+    let home = Home::new();
+    let token = || ApiEvent::Token {
+        token: TOKEN.into(),
+        link: format!("kin:pair/{TOKEN}"),
+        expires: 1_795_168_800,
+    };
+    let file = home.path().join("x.png");
+    let path = file.to_str().unwrap();
+    let (run, _) = pair(&["--token", "--qr-file", path], "", vec![token(), paired()], 9);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert!(lab::files::read(&file).unwrap().starts_with(b"\x89PNG"));
+    let (run, _) = pair(&["--token", "--qr-file", path], "", vec![token(), paired()], 9);
+    assert!(text(&run.stderr).contains("exists already"), "{}", text(&run.stderr));
+    assert_eq!(run.status.code(), Some(2));
+}
+
+#[test]
 fn flags_reach_the_device() {
     let args = ["nas.local", "--into", "theirs", "--group", "g", "--port", "9", "--timeout", "60"];
     let (_, asked) = pair(&args, "", vec![paired()], 9);

@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use pairing::{Lan, LanStep, Party, Transcript};
-use tokio::{
-    sync::oneshot,
-    time::{sleep_until, timeout},
-};
+use tokio::{sync::oneshot, time::sleep_until};
 use wire::{
     device::{DEVICE_VERSION, Into, Message as Say, Offer, Purpose},
     membership::{Action, Ceremony, Role, Scope},
@@ -15,11 +12,14 @@ use wire::{
 
 use super::{
     hub::{random, wall},
-    pairing::{Broken, CeremonyLine, STEP, Task},
+    pairing::{Broken, CeremonyLine, Task},
     questions::Asked,
     store::StoredJoin,
 };
 use crate::api::{ApiEvent, Failure, Which};
+
+/// Messages that the other side may send while this side's person is still being asked.
+const MAX_EARLY: usize = 16;
 
 impl Task {
     pub(super) async fn ceremony(
@@ -77,8 +77,11 @@ impl Task {
                 "{name} joins your group {label} as an admin: it may read and change every folder of the group, and admit and remove devices"
             ),
             false => format!(
-                "this device joins the group of {name} ({} devices) as an admin: its admins may remove this device, and every member sees its name",
-                theirs.members.max(1)
+                "this device joins the group of {name} ({}) as an admin: its admins may remove this device, and every member sees its name",
+                match theirs.members {
+                    0 | 1 => "one device".to_owned(),
+                    more => format!("{more} devices"),
+                }
             ),
         };
         self.consent(&mut line, &name, sas, grants, end).await?;
@@ -116,19 +119,25 @@ impl Task {
         let (done, shared) = oneshot::channel();
         let outcome = match i_admit {
             true => self.admit(line, &theirs, done).await,
-            false => self.be_admitted(line, done).await,
+            false => self.be_admitted(line, done, end).await,
         };
         outcome?;
         *exposed = false;
-        match timeout(STEP, shared).await {
-            Ok(Ok(group)) => Ok(ApiEvent::Paired {
+        // The other side's person may still be asked; if the link is lost, the hub says so.
+        let shared = tokio::select! {
+            group = shared => group.ok(),
+            () = sleep_until(end.into()) => None,
+            () = self.events.closed() => None,
+        };
+        match shared {
+            Some(group) => Ok(ApiEvent::Paired {
                 device: peer.to_string(),
                 name,
                 group,
                 role: "admin".to_owned(),
             }),
             // Both have said yes, and both keep it: it is finished when they meet again (rule T8).
-            _ => Ok(ApiEvent::Pending { device: peer.to_string() }),
+            None => Ok(ApiEvent::Pending { device: peer.to_string() }),
         }
     }
 
@@ -231,6 +240,10 @@ impl Task {
                     Some(Message::Refused { words, .. }) => {
                         self.withdraw(id, "the other side said no").await;
                         return Err(Broken::Refused(words));
+                    }
+                    // It goes on already, having both yeses: this side's person still thinks about SSH.
+                    Some(message) if line.accepted && line.early.len() < MAX_EARLY => {
+                        line.early.push_back(message);
                     }
                     _ => {
                         self.withdraw(id, "the link was lost").await;
@@ -341,12 +354,22 @@ impl Task {
         &self,
         mut line: CeremonyLine,
         done: oneshot::Sender<String>,
+        end: Instant,
     ) -> Result<(), Broken> {
-        let group = match line.next().await {
-            Ok(Message::Device(Say::Admitted { group })) => group,
-            Ok(_) => return Err(Broken::Lost("it broke the ceremony".to_owned())),
+        let early = line.early.pop_front();
+        let message = match early {
+            Some(message) => Some(message),
+            None => tokio::select! {
+                message = line.heard.recv() => message,
+                () = sleep_until(end.into()) => None,
+                () = self.events.closed() => None,
+            },
+        };
+        let group = match message {
+            Some(Message::Device(Say::Admitted { group })) => group,
+            Some(_) => return Err(Broken::Lost("it broke the ceremony".to_owned())),
             // Perhaps it has, and the word was lost: the join stays (rule T8).
-            Err(_) => return Ok(()),
+            None => return Ok(()),
         };
         self.setup.hub.send(move |hub| {
             hub.await_shared(line.peer, done);

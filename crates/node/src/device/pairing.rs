@@ -3,7 +3,7 @@
 //! to the end; the hub owns the links and writes the log.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -84,6 +84,8 @@ pub(super) struct CeremonyLine {
     pub(super) heard: mpsc::Receiver<Message>,
     /// The other side has said yes.
     pub(super) accepted: bool,
+    /// What it said after that while this side's person was still being asked, in order.
+    pub(super) early: VecDeque<Message>,
 }
 
 impl CeremonyLine {
@@ -98,6 +100,9 @@ impl CeremonyLine {
 
     /// The next message that needs no person.
     pub(super) async fn next(&mut self) -> Result<Message, Broken> {
+        if let Some(early) = self.early.pop_front() {
+            return Ok(early);
+        }
         match timeout(STEP, self.heard.recv()).await {
             Ok(Some(Message::Refused { words, .. })) => Err(Broken::Refused(words)),
             Ok(Some(message)) => Ok(message),
@@ -432,6 +437,7 @@ impl Hub {
 
     pub(super) fn forget_join(&mut self, device: &DeviceId) {
         self.joins.retain(|join| join.device != *device);
+        self.end_token_join(device);
         if let Err(error) = self.store.remove_join(device) {
             self.complain("state", &error.to_string(), "");
         }
@@ -453,21 +459,26 @@ impl Hub {
     }
 
     /// The ceremony on a link is over: the hub has it back, with what was not heard yet.
-    pub(super) fn take_back(&mut self, mut line: CeremonyLine, purpose: Purpose) {
+    pub(super) fn take_back(&mut self, line: CeremonyLine, purpose: Purpose) {
         self.ceremony_ended(line.id, purpose);
+        self.hear_rest(line);
+    }
+
+    /// What came while a ceremony ran and was not for it.
+    fn hear_rest(&mut self, mut line: CeremonyLine) {
         line.heard.close();
+        while let Some(message) = line.early.pop_front() {
+            self.heard(line.id, message);
+        }
         while let Ok(message) = line.heard.try_recv() {
             self.heard(line.id, message);
         }
     }
 
-    pub(super) fn join_admitted(&mut self, id: ConnId, mut line: CeremonyLine, group: GroupId) {
+    pub(super) fn join_admitted(&mut self, id: ConnId, line: CeremonyLine, group: GroupId) {
         self.ceremony_ended(id, Purpose::Join);
         self.heard_admitted(id, group);
-        line.heard.close();
-        while let Ok(message) = line.heard.try_recv() {
-            self.heard(id, message);
-        }
+        self.hear_rest(line);
     }
 
     /// Has somebody told when a device and this one hold each other.
@@ -477,6 +488,7 @@ impl Hub {
 
     pub(super) fn shared_with_peer(&mut self, device: DeviceId, group: GroupId) {
         let label = self.groups.get(&group).map(|held| held.label.clone()).unwrap_or_default();
+        self.tokens_shared(&device, &group, &label);
         for at in (0..self.awaited.len()).rev() {
             if self.awaited.get(at).is_some_and(|(awaited, _)| *awaited == device) {
                 let (_, done) = self.awaited.remove(at);
