@@ -19,7 +19,7 @@ mod tls;
 
 #[doc(hidden)]
 pub use discovery::reread_advert;
-pub use discovery::{Advert, Discovery, Found};
+pub use discovery::{Advert, Discovery, Found, own_addresses};
 pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use limits::Limits;

@@ -62,6 +62,26 @@ pub(crate) fn worth_dialling(heard: impl Iterator<Item = Heard>, port: u16) -> V
     addrs
 }
 
+/// Where others may dial this host, best first: addresses of its interfaces as adverts tell them. Those on
+/// which the machine speaks to itself only if there is no other.
+#[must_use]
+pub fn own_addresses(port: u16) -> Vec<SocketAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let up = interfaces.into_iter().filter(|one| one.oper_status != if_addrs::IfOperStatus::Down);
+    let heard = up.map(|one| Heard {
+        ip: one.ip(),
+        scope: one.index.unwrap_or(0),
+        interfaces: vec![one.name],
+    });
+    far_first(worth_dialling(heard, port))
+}
+
+fn far_first(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let far: Vec<SocketAddr> =
+        addrs.iter().copied().filter(|addr| !addr.ip().is_loopback()).collect();
+    if far.is_empty() { addrs } else { far }
+}
+
 fn address(heard: &Heard, port: u16) -> Option<SocketAddr> {
     let by = |what: fn(&str) -> bool| heard.interfaces.iter().any(|name| what(name));
     let ip = heard.ip;
@@ -134,6 +154,18 @@ mod tests {
         assert_eq!(addrs, expected.map(|addr| addr.parse().unwrap()));
         let many = (0..=255).map(|n| heard(&format!("192.0.2.{n}"), "eth0", 0));
         assert_eq!(worth_dialling(many, 9000).len(), MAX_ADDRS);
+    }
+
+    #[test]
+    fn what_leads_to_the_machine_itself_is_told_only_if_there_is_nothing_else() {
+        let addrs = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let (near, far) = ("127.0.0.1:9", "192.0.2.1:9");
+        assert_eq!(far_first(addrs(&[near, far])), addrs(&[far]));
+        assert_eq!(far_first(addrs(&[near])), addrs(&[near]));
+        let own = own_addresses(9);
+        assert!(!own.is_empty() && own.iter().all(|addr| addr.port() == 9), "{own:?}");
     }
 
     #[test]

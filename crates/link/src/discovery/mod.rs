@@ -33,6 +33,7 @@ mod book;
 mod text;
 
 use addrs::Heard;
+pub use addrs::own_addresses;
 use book::Book;
 pub use book::Found;
 use text::Text;

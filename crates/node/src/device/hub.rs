@@ -25,6 +25,7 @@ use super::{
     pairing::Window,
     questions::Questions,
     store::{Place, Store, StoredJoin},
+    token::Tokens,
 };
 use crate::{
     api::{ApiEvent, Failure},
@@ -57,6 +58,7 @@ pub(super) struct Hub {
     /// `None` while the device only serves its own commands.
     pub(super) net: Option<Net>,
     pub(super) pairing: Option<Window>,
+    pub(super) tokens: Tokens,
     pub(super) questions: Questions,
     pub(super) events: broadcast::Sender<ApiEvent>,
     pub(super) internal: mpsc::Sender<Internal>,
@@ -137,7 +139,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
     let (errands, errands_in) = mpsc::unbounded_channel();
     let (ears, ears_in) = mpsc::unbounded_channel();
     let handle = HubHandle { errands, ears };
-    let hub = Hub {
+    let mut hub = Hub {
         me: key.id(),
         _lock: lock,
         key,
@@ -153,6 +155,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         next_conn: 0,
         net: None,
         pairing: None,
+        tokens: Tokens::default(),
         questions: Questions::default(),
         events: broadcast::Sender::new(EVENTS),
         internal,
@@ -160,6 +163,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         awaited: Vec::new(),
         stopping: None,
     };
+    hub.restore_token_joins();
     tokio::spawn(hub.run(heard, errands_in, ears_in));
     Ok(handle)
 }
@@ -225,6 +229,7 @@ impl Hub {
         if let Some(window) = self.pairing.take() {
             window.cancel("this device stops");
         }
+        self.close_token_window("this device stops");
         // What folders still send goes out before the goodbye.
         for host in hosts {
             host.stop().await;
@@ -289,7 +294,7 @@ impl Hub {
     fn next_time(&self) -> Option<Instant> {
         let deadlines = self.conns.values().filter_map(|conn| conn.deadline);
         let targets = self.net.as_ref().and_then(|net| net.targets.next(self.is_linked()));
-        deadlines.chain(targets).min()
+        deadlines.chain(targets).chain(self.token_time()).min()
     }
 }
 

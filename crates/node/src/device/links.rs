@@ -45,7 +45,8 @@ const CEREMONY_QUEUE: usize = 16;
 /// Adverts remembered (attacks.md 12).
 const MAX_ADVERTS: usize = 256;
 /// Addresses remembered of a device.
-const MAX_ADDRESSES: usize = 8;
+pub(super) const MAX_ADDRESSES: usize = 8;
+
 /// One link.
 pub(super) struct Conn {
     pub(super) line: Line,
@@ -63,6 +64,10 @@ pub(super) struct Conn {
     pub(super) brought: usize,
     /// The log of a group that this device is about to join: its operations so far.
     pub(super) joining: Vec<Bytes>,
+    /// The group whose log was asked for to join it.
+    pub(super) fetching: Option<GroupId>,
+    /// Letters that came.
+    pub(super) letters: usize,
     /// Folders on this link.
     pub(super) slots: Slots,
     /// Where messages of a ceremony go.
@@ -77,6 +82,8 @@ pub(super) struct Exchange {
     pub(super) heads: Option<Vec<OperationId>>,
     pub(super) said_sent: Option<bool>,
     pub(super) heard_sent: Option<bool>,
+    /// The other end was sent its admission and what that rests on, and no more yet.
+    pub(super) until_admission: bool,
 }
 
 impl Conn {
@@ -157,6 +164,11 @@ impl Hub {
         match result {
             Ok(link) => {
                 net.targets.reached(key, link.peer(), now);
+                if let Key::Member(meant) = key
+                    && *meant != link.peer()
+                {
+                    self.look_elsewhere(meant, link.addr());
+                }
                 let purpose = match self.joins.iter().any(|join| join.device == link.peer()) {
                     true => Purpose::Join,
                     false => Purpose::Member,
@@ -188,6 +200,8 @@ impl Hub {
             shared: BTreeSet::new(),
             brought: 0,
             joining: Vec::new(),
+            fetching: None,
+            letters: 0,
             slots: Slots::default(),
             ceremony: None,
         };
@@ -303,6 +317,7 @@ impl Hub {
                 for group in self.groups.shared_with(&peer) {
                     self.say_have(id, group);
                 }
+                self.say_join(&peer);
             }
         }
     }
@@ -348,6 +363,7 @@ impl Hub {
         for id in late {
             self.cut(id, "it did not come far enough in time");
         }
+        self.tick_token();
     }
 
     /// Ends a link without a word.

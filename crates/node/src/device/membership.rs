@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
+use group::log::JoinError;
 use identity::DeviceId;
 use wire::{
     device::{MAX_HEADS, MAX_OPERATIONS_SENT, Message as Say, Purpose, Tag},
@@ -15,6 +16,7 @@ use wire::{
 use super::{
     hub::Hub,
     links::{Conn, STEP},
+    store::StoredJoin,
 };
 use crate::{
     api::ApiEvent,
@@ -45,7 +47,12 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         // A group that is not known here is none of ours.
         let Some(group) = self.groups.tagged(tag, &conn.line.exporter) else { return };
-        conn.exchanges.entry(group).or_default().heads = Some(heads);
+        let exchange = conn.exchanges.entry(group).or_default();
+        if exchange.until_admission && !heads.is_empty() {
+            // It has joined by that, and asks for the rest.
+            (exchange.until_admission, exchange.said_sent) = (false, None);
+        }
+        exchange.heads = Some(heads);
         self.say_have(id, group);
         self.give(id, group);
     }
@@ -57,14 +64,22 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
         let tag = conn.tag(&group);
-        let member = held.manifest().is_member(&peer);
+        let manifest = held.manifest();
+        let member = manifest.is_member(&peer);
         let Some(exchange) = conn.exchanges.get_mut(&group) else { return };
         let Some(heads) = &exchange.heads else { return };
         if exchange.said_sent == Some(member) {
             return;
         }
         let end = held.end_of(&peer);
+        let admission = manifest.members.get(&peer).map(|member| member.grant);
         let lacking = match (member, end) {
+            // Whoever joins trusts the device that admitted it, and so takes a log that ends with the
+            // admission (rule T10): what others wrote since comes after that.
+            (true, _) if heads.is_empty() => {
+                exchange.until_admission = true;
+                admission.map(|id| held.log().lacking_until(&id, heads)).unwrap_or_default()
+            }
             (true, _) => held.log().lacking(heads),
             (false, Some(end)) => held.log().lacking_until(&end, heads),
             // It may bring what admits it.
@@ -80,16 +95,13 @@ impl Hub {
 
     pub(super) fn heard_operations(&mut self, id: ConnId, tag: &Tag, operations: Vec<Bytes>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let peer = conn.line.peer;
         let group = self.groups.tagged(tag, &conn.line.exporter);
         if !conn.is_accepted() {
             conn.brought += operations.len();
         }
         let Some(group) = group else {
             // The log of a group that this device is about to join.
-            let expected = self.joins.iter().any(|join| {
-                join.device == peer && join.group.is_some_and(|group| conn.tag(&group) == *tag)
-            });
+            let expected = conn.fetching.is_some_and(|group| conn.tag(&group) == *tag);
             if expected && conn.joining.len() + operations.len() <= group::log::MAX_OPERATIONS {
                 conn.joining.extend(operations);
                 conn.deadline = Some(Instant::now() + STEP);
@@ -267,12 +279,20 @@ impl Hub {
     pub(super) fn heard_admitted(&mut self, id: ConnId, group: GroupId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
-        let Some(join) = self.joins.iter_mut().find(|join| join.device == peer) else { return };
-        if join.group.is_some_and(|named| named != group) || self.groups.get(&group).is_some() {
+        let Some(at) = self.joins.iter().position(|join| join.device == peer) else { return };
+        let Some(join) = self.joins.get(at).cloned() else { return };
+        // Nothing is trusted before this side's person said yes; it may be said twice, by letter and on
+        // the link.
+        let other = join.group.is_some_and(|named| named != group);
+        let again = conn.fetching == Some(group) || self.groups.get(&group).is_some();
+        if other || again || !self.is_agreed(&join) {
             return;
         }
-        join.group = Some(group);
-        let kept = self.store.put_join(join);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let join = StoredJoin { group: Some(group), ..join };
+        let kept = self.store.put_join(&join);
+        self.joins[at] = join;
+        conn.fetching = Some(group);
         conn.joining.clear();
         conn.say(Say::Have { tag: conn.tag(&group), heads: Vec::new() });
         if let Err(error) = kept {
@@ -286,6 +306,11 @@ impl Hub {
         let named = |group: Option<GroupId>| group.is_some_and(|group| conn.tag(&group) == *tag);
         let join = self.joins.iter().find(|join| join.device == peer && named(join.group));
         let Some(join) = join.filter(|_| member).cloned() else { return };
+        if !self.is_agreed(&join) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.fetching = None;
         let operations = std::mem::take(&mut conn.joining);
         let pending = group::log::PendingJoin {
             device: self.me,
@@ -298,25 +323,36 @@ impl Hub {
             role: join.role,
             folders: join.folders.clone(),
         };
-        let log = match group::log::join(&operations, &peer, &pending) {
+        let mut log = match group::log::join(&operations, &peer, &pending) {
             Ok(log) => log,
             Err(error) => {
                 let message = format!("{}'s group was not joined: {error}", join.name);
                 self.complain("join", &message, "pair again: kin pair");
+                if join.token && matches!(error, JoinError::OtherGroup | JoinError::OtherTerms(_)) {
+                    // Its person was told otherwise, and that does not change.
+                    self.drop_join(&peer, &message);
+                }
                 return self.cut(id, "its log is not what was agreed on");
             }
         };
-        let label = self.settings.label_for(&join.name);
+        // A token says no name; the log does.
+        let named = log.manifest().members.get(&peer).map(|member| member.name.as_str().to_owned());
+        let called = named.filter(|_| join.token).unwrap_or(join.name);
+        let label = self.settings.label_for(&called);
         match self.groups.add(&mut self.store, log, &label, Some(&peer)) {
             Ok(group) => {
                 self.joins.retain(|other| other.device != peer);
+                self.end_token_join(&peer);
                 self.use_if_better(group);
+                let held = self.groups.get(&group);
+                let heads = held.map(|held| held.log().heads()).unwrap_or_default();
                 if let Some(conn) = self.conns.get_mut(&id) {
                     let exchange = conn.exchanges.entry(group).or_default();
                     exchange.heard_sent = Some(true);
                     exchange.said_have = true;
                     exchange.said_sent = Some(true);
                     conn.say(Say::Sent { tag: *tag, member: true });
+                    conn.say(Say::Have { tag: *tag, heads });
                 }
                 self.evaluate(id, group);
                 self.review(group);

@@ -18,6 +18,9 @@ mod slots;
 mod store;
 #[cfg(test)]
 mod tests;
+mod token;
+#[cfg(test)]
+mod token_tests;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -242,20 +245,9 @@ impl Device {
 
     async fn pair(&self, mut options: PairLan) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
         options.host = options.host.map(|host| with_port(&host));
-        let expect = match &options.expect_device {
-            Some(text) => Some(
-                text.parse().map_err(|error| Failure::usage("bad_device", format!("{error}")))?,
-            ),
-            None => None,
-        };
-        let online = self.hub.with(|hub| hub.net.is_some()).await.ok_or_else(gone)?;
-        if !online {
-            let port = options.port.unwrap_or(DEFAULT_PORT);
-            // Its own advert comes with the window, and says its name (rule T2).
-            let online =
-                Online { port, port_is_required: options.port.is_some(), discovery: false };
-            self.listen(online, MEMBERS_TOPIC).await?;
-        }
+        let expect = token::expected(options.expect_device.as_deref())?;
+        // Its own advert comes with the window, and says its name (rule T2).
+        self.listen_if_offline(options.port).await?;
         let handle = self.hub.clone();
         let opened = self.hub.with(move |hub| hub.open_window(handle, options, expect));
         opened.await.ok_or_else(gone)?
@@ -269,10 +261,7 @@ impl hub::Hub {
         options: PairLan,
         expect: Option<DeviceId>,
     ) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
-        if self.pairing.is_some() {
-            return Err(Failure::failed("pairing", "another pairing is under way")
-                .hint("finish it, or close it with kin pair --cancel"));
-        }
+        self.free_to_pair()?;
         let Some(net) = &self.net else { return Err(gone()) };
         let group = match (&options.group, self.groups.iter().next().is_none()) {
             (None, true) => None,
@@ -301,11 +290,6 @@ impl hub::Hub {
         self.pairing = Some(window);
         Ok(events)
     }
-
-    /// A sealed envelope of a pairing by token.
-    fn heard_envelope(&mut self, id: crate::line::ConnId, _bytes: &bytes::Bytes) {
-        self.cut(id, "no pairing window is open");
-    }
 }
 
 impl Service for Device {
@@ -322,6 +306,10 @@ impl Service for Device {
         Box::pin(async move {
             match request {
                 Request::Pair(options) => self.pair(options).await,
+                Request::PairToken(options) => self.pair_token(options).await,
+                Request::PairJoin { token, expect_device } => {
+                    self.pair_join(&token, expect_device.as_deref()).await
+                }
                 Request::Events => {
                     let events = self.hub.with(|hub| hub.events.subscribe()).await;
                     Ok(forward(events.ok_or_else(gone)?))

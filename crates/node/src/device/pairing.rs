@@ -432,6 +432,7 @@ impl Hub {
 
     pub(super) fn forget_join(&mut self, device: &DeviceId) {
         self.joins.retain(|join| join.device != *device);
+        self.end_token_join(device);
         if let Err(error) = self.store.remove_join(device) {
             self.complain("state", &error.to_string(), "");
         }
@@ -477,6 +478,7 @@ impl Hub {
 
     pub(super) fn shared_with_peer(&mut self, device: DeviceId, group: GroupId) {
         let label = self.groups.get(&group).map(|held| held.label.clone()).unwrap_or_default();
+        self.tokens_shared(&device, &group, &label);
         for at in (0..self.awaited.len()).rev() {
             if self.awaited.get(at).is_some_and(|(awaited, _)| *awaited == device) {
                 let (_, done) = self.awaited.remove(at);

@@ -1,16 +1,17 @@
-//! Questions to the person at this device: one is open at a time and has a number (rule T6).
+//! Questions to the person at this device: each has a number, and one is open at a time (rule T6), but for
+//! requests with one token, of which a person chooses one by its number (rule T4).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::event::QuestionIds;
 
-/// The open question, and the numbers. Clones are the same.
+/// Open questions, and the numbers. Clones are the same.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Questions {
     ids: QuestionIds,
-    open: Arc<Mutex<Option<Open>>>,
+    open: Arc<Mutex<Vec<Open>>>,
 }
 
 /// A question's number, and where its answer goes.
@@ -28,21 +29,38 @@ impl Questions {
         &self.ids
     }
 
-    /// Opens a question. One that was open is answered no.
+    /// Opens a question. Those that were open are taken back.
     pub(super) fn ask(&self) -> Asked {
+        self.lock().clear();
+        self.ask_beside()
+    }
+
+    /// Opens a question beside those that are open.
+    pub(super) fn ask_beside(&self) -> Asked {
         let id = self.ids.next().0;
         let (sender, answer) = oneshot::channel();
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, sender));
+        self.lock().push((id, sender));
         Asked { id, answer }
     }
 
-    /// Answers the open question. False if that is not its number.
+    /// Takes a question back. False if it was not open.
+    pub(super) fn withdraw(&self, id: u32) -> bool {
+        self.take(id).is_some()
+    }
+
+    /// Answers an open question. False if none has that number.
     pub(super) fn answer(&self, id: u32, yes: bool) -> bool {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        match open.take_if(|(asked, _)| *asked == id) {
-            Some((_, sender)) => sender.send(yes).is_ok(),
-            None => false,
-        }
+        self.take(id).is_some_and(|sender| sender.send(yes).is_ok())
+    }
+
+    fn take(&self, id: u32) -> Option<oneshot::Sender<bool>> {
+        let mut open = self.lock();
+        let at = open.iter().position(|(asked, _)| *asked == id)?;
+        Some(open.remove(at).1)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,5 +78,16 @@ mod tests {
         assert!(questions.answer(second.id, true));
         assert!(!questions.answer(second.id, true), "it is closed");
         assert_eq!(second.answer.await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn t4_of_several_requests_each_is_answered_by_its_number() {
+        let questions = Questions::default();
+        let (first, second) = (questions.ask_beside(), questions.ask_beside());
+        assert_ne!(first.id, second.id);
+        assert!(questions.answer(second.id, true));
+        assert!(questions.withdraw(first.id));
+        assert!(!questions.answer(first.id, true), "it was taken back");
+        assert_eq!((second.answer.await, first.answer.await.is_err()), (Ok(true), true));
     }
 }

@@ -49,17 +49,15 @@ impl Hub {
             Request::Folders => answer(self.folder_lines()),
             Request::Groups => answer(self.group_lines()),
             Request::PairCancel => {
-                if let Some(window) = &self.pairing {
-                    window.cancel("it was cancelled");
-                }
-                Ok(json!({ "closed": self.pairing.is_some() }))
+                let closed = self.cancel_pairing("it was cancelled");
+                Ok(json!({ "closed": closed }))
             }
             Request::PairStatus => answer(self.join_lines()),
             Request::PairAbandon => {
                 let lines = self.join_lines();
                 let joins: Vec<DeviceId> = self.joins.iter().map(|join| join.device).collect();
                 for device in &joins {
-                    self.forget_join(device);
+                    self.abandon_join(device);
                 }
                 answer(lines)
             }

@@ -50,6 +50,11 @@ CREATE TABLE joins (
     since INTEGER NOT NULL,
     state BLOB NOT NULL
 ) STRICT;
+CREATE TABLE letters (
+    device BLOB PRIMARY KEY,
+    sent INTEGER NOT NULL,
+    heard INTEGER NOT NULL
+) STRICT;
 CREATE TABLE ssh_consents (
     device BLOB PRIMARY KEY,
     into_here INTEGER NOT NULL,
@@ -401,6 +406,44 @@ impl Store {
         self.run("DELETE FROM joins WHERE device = ?1", [&device.0[..]])
     }
 
+    // Letters (rule T21)
+
+    fn letters(&self, device: &DeviceId) -> Result<(u64, u64), StoreError> {
+        let query = "SELECT sent, heard FROM letters WHERE device = ?1";
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let found = self.db.query_row(query, [&device.0[..]], read).optional();
+        let (sent, heard) = found.map_err(self.fail())?.unwrap_or_default();
+        Ok((u64::try_from(sent).unwrap_or(0), u64::try_from(heard).unwrap_or(0)))
+    }
+
+    fn put_letters(&self, device: &DeviceId, sent: u64, heard: u64) -> Result<(), StoreError> {
+        let [sent, heard] = [sent, heard].map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        self.run(
+            "INSERT OR REPLACE INTO letters VALUES (?1, ?2, ?3)",
+            params![&device.0[..], sent, heard],
+        )
+    }
+
+    /// The number of the next letter to a device. It is at least `floor`, so that a device whose state was
+    /// lost is still heard by those who kept theirs.
+    pub(super) fn next_letter(&self, device: &DeviceId, floor: u64) -> Result<u64, StoreError> {
+        let (sent, heard) = self.letters(device)?;
+        let next = sent.saturating_add(1).max(floor).max(1);
+        self.put_letters(device, next, heard)?;
+        Ok(next)
+    }
+
+    /// The highest number of a letter that was taken from a device.
+    pub(super) fn heard_letter(&self, device: &DeviceId) -> Result<u64, StoreError> {
+        Ok(self.letters(device)?.1)
+    }
+
+    /// A letter was taken.
+    pub(super) fn took_letter(&self, device: &DeviceId, number: u64) -> Result<(), StoreError> {
+        let (sent, heard) = self.letters(device)?;
+        self.put_letters(device, sent, heard.max(number))
+    }
+
     // SSH
 
     /// Records what a person said about SSH (rule T9): may the other log in here, and shall this device log in
@@ -491,6 +534,25 @@ mod tests {
         assert!(store.joins().unwrap().is_empty());
         store.remove_group(group).unwrap();
         assert!(store.folders().unwrap().is_empty());
+    }
+
+    #[test]
+    fn t21_numbers_of_letters_go_up_over_restarts() {
+        let top = tempdir().unwrap();
+        let path = top.path().join("state.db");
+        let (a, b) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.next_letter(&a, 0).unwrap(), 1);
+        assert_eq!(store.next_letter(&a, 0).unwrap(), 2);
+        store.took_letter(&a, 9).unwrap();
+        store.took_letter(&a, 5).unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.heard_letter(&a).unwrap(), 9);
+        assert_eq!(store.next_letter(&a, 0).unwrap(), 3, "what was heard is no number of ours");
+        assert_eq!(store.next_letter(&a, 50).unwrap(), 50);
+        assert_eq!(store.next_letter(&a, 20).unwrap(), 51, "the clock went back");
+        assert_eq!((store.next_letter(&b, 0).unwrap(), store.heard_letter(&b).unwrap()), (1, 0));
     }
 
     #[test]

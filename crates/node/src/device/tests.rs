@@ -17,18 +17,18 @@ use super::*;
 use crate::api::{DeviceLine, FolderLine, FolderState, GroupLine, Which};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A device with its state and its directories.
-struct Lab {
-    top: TempDir,
-    name: &'static str,
-    device: Device,
-    port: u16,
+pub(super) struct Lab {
+    pub(super) top: TempDir,
+    pub(super) name: &'static str,
+    pub(super) device: Device,
+    pub(super) port: u16,
 }
 
 impl Lab {
-    async fn new(name: &'static str) -> Self {
+    pub(super) async fn new(name: &'static str) -> Self {
         let top = tempfile::tempdir().unwrap();
         let (device, _) = open(&top.path().join("state"), Settings::new(name)).unwrap();
         let port = go_online(&device).await;
@@ -36,7 +36,7 @@ impl Lab {
     }
 
     /// Stops the device and starts it again on its state.
-    async fn restart(mut self) -> Self {
+    pub(super) async fn restart(mut self) -> Self {
         self.device.stop().await;
         (self.device, _) = open(&self.top.path().join("state"), Settings::new(self.name)).unwrap();
         let online = Online { port: self.port, port_is_required: true, discovery: false };
@@ -44,33 +44,37 @@ impl Lab {
         self
     }
 
-    fn dir(&self, name: &str) -> PathBuf {
+    pub(super) fn dir(&self, name: &str) -> PathBuf {
         let dir = self.top.path().join(name);
         fs::create_dir_all(&dir).unwrap();
         dir
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request) -> T {
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request) -> T {
         let value = self.device.request(request).await.unwrap();
         serde_json::from_value(value).unwrap()
     }
 
-    async fn fails(&self, request: Request) -> Failure {
+    pub(super) async fn fails(&self, request: Request) -> Failure {
         self.device.request(request).await.unwrap_err()
     }
 
-    async fn devices(&self) -> Vec<DeviceLine> {
+    pub(super) async fn devices(&self) -> Vec<DeviceLine> {
         self.ask(Request::Devices { group: None }).await
     }
 
-    async fn names(&self) -> Vec<String> {
+    pub(super) async fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.devices().await.into_iter().map(|one| one.name).collect();
         names.sort();
         names
     }
 
     /// Waits until something holds, looking again at each event.
-    async fn until<F: Future<Output = bool>>(&self, what: &str, mut holds: impl FnMut() -> F) {
+    pub(super) async fn until<F: Future<Output = bool>>(
+        &self,
+        what: &str,
+        mut holds: impl FnMut() -> F,
+    ) {
         let mut events = self.device.stream(Request::Events).await.unwrap();
         let waiting = async {
             while !holds().await {
@@ -84,7 +88,7 @@ impl Lab {
         }
     }
 
-    async fn share(&self, name: &str) -> PathBuf {
+    pub(super) async fn share(&self, name: &str) -> PathBuf {
         let dir = self.dir(name);
         let (name, group) = (Some(name.to_owned()), None);
         let mode = crate::api::FolderMode::Both;
@@ -93,7 +97,7 @@ impl Lab {
         dir
     }
 
-    async fn join(&self, name: &str) -> PathBuf {
+    pub(super) async fn join(&self, name: &str) -> PathBuf {
         let dir = self.dir(name);
         let folder = name.to_owned();
         let mode = crate::api::FolderMode::Both;
@@ -101,7 +105,7 @@ impl Lab {
         dir
     }
 
-    async fn knows_folder(&self, name: &str) {
+    pub(super) async fn knows_folder(&self, name: &str) {
         self.until("the folder is known", || async {
             let folders: Vec<FolderLine> = self.ask(Request::Folders).await;
             folders.iter().any(|folder| folder.name == name)
@@ -109,7 +113,7 @@ impl Lab {
         .await;
     }
 
-    async fn file(&self, path: &Path, contents: &str) {
+    pub(super) async fn file(&self, path: &Path, contents: &str) {
         self.until(&format!("{} says {contents:?}", path.display()), || async {
             fs::read_to_string(path).is_ok_and(|found| found == contents)
         })
@@ -117,13 +121,13 @@ impl Lab {
     }
 }
 
-async fn go_online(device: &Device) -> u16 {
+pub(super) async fn go_online(device: &Device) -> u16 {
     let online = Online { port: 0, port_is_required: false, discovery: false };
     device.go_online(online).await.unwrap()
 }
 
 /// The next event that is one of these; all others are passed over.
-async fn next(
+pub(super) async fn next(
     events: &mut mpsc::Receiver<ApiEvent>,
     wanted: impl Fn(&ApiEvent) -> bool,
 ) -> ApiEvent {
@@ -150,7 +154,7 @@ fn is_question(event: &ApiEvent) -> bool {
     )
 }
 
-async fn answer(lab: &Lab, id: u32, yes: bool) {
+pub(super) async fn answer(lab: &Lab, id: u32, yes: bool) {
     lab.device.request(Request::Answer { id, yes }).await.unwrap();
 }
 

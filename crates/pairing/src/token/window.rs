@@ -174,6 +174,13 @@ impl TokenWindow {
         }
     }
 
+    /// True if a request of this device is not over: its link is worth keeping.
+    #[must_use]
+    pub fn hears(&self, device: &DeviceId) -> bool {
+        matches!(self.state, State::Open | State::Accepted(_) | State::Admitting(_))
+            && self.entries.iter().any(|entry| entry.card.device == *device && entry.over.is_none())
+    }
+
     /// Takes a letter that [`Letter::open`] returned. `fresh` are 32 random bytes used nowhere else. What
     /// has no place here, or proves a wrong secret, leads to nothing at all: no answer, no count.
     pub fn handle(&mut self, letter: &Letter, fresh: [u8; 32], now: u64) -> Vec<WindowStep> {

@@ -1,0 +1,243 @@
+//! Pairing by token (rule T4): the window of a device that shows one, joins of a device that was given one,
+//! and the letters between them, over whatever link the two have. The hub owns all of it; what a person is
+//! asked and answers goes by a task for each stream. docs/protocol.md, section 21.
+
+mod joining;
+mod window;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use identity::DeviceId;
+use pairing::token::{Outgoing, TokenJoin};
+use tokio::sync::mpsc;
+use wire::{
+    device::{Message as Say, Purpose},
+    envelope::{Letter, Recipient},
+    pair::Token,
+};
+
+use super::{
+    DEFAULT_PORT, Device, MEMBERS_TOPIC, Online, gone,
+    hub::{Hub, HubHandle, random, wall},
+    questions::Questions,
+};
+use crate::{
+    api::{ApiEvent, Failure, PairToken},
+    line::ConnId,
+};
+
+/// Letters that somebody who is no member may send over one link; a ceremony has five.
+const MAX_LETTERS: usize = 64;
+
+/// What is under way by token.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// The window; once it is closed, what it answers those who asked in it.
+    window: Option<window::Admitting>,
+    /// This device's joins, by the device that is to admit it.
+    joins: BTreeMap<DeviceId, TokenJoin>,
+    /// The join that somebody looks at.
+    asking: Option<joining::Asking>,
+    /// Tells one stream from the next.
+    streams: u64,
+}
+
+/// The device that a person expects.
+pub(super) fn expected(text: Option<&str>) -> Result<Option<DeviceId>, Failure> {
+    let read =
+        |text: &str| text.parse().map_err(|error| Failure::usage("bad_device", format!("{error}")));
+    text.map(read).transpose()
+}
+
+impl Device {
+    /// Opens a window.
+    pub(super) async fn pair_token(
+        &self,
+        options: PairToken,
+    ) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
+        self.hub.with(|hub| hub.free_to_pair()).await.ok_or_else(gone)??;
+        self.listen_if_offline(options.port).await?;
+        self.hub.with(move |hub| hub.open_token_window(&options)).await.ok_or_else(gone)?
+    }
+
+    /// Joins by a token.
+    pub(super) async fn pair_join(
+        &self,
+        text: &str,
+        expect: Option<&str>,
+    ) -> Result<mpsc::Receiver<ApiEvent>, Failure> {
+        let token = Token::parse(text).map_err(|error| {
+            Failure::usage("token", error).hint(
+                "copy the whole token or link that kin pair --token shows on the other device",
+            )
+        })?;
+        let expect = expected(expect)?;
+        let (token, checked) = self
+            .hub
+            .with(move |hub| {
+                let checked = hub.check_join(&token, expect);
+                (token, checked)
+            })
+            .await
+            .ok_or_else(gone)?;
+        checked?;
+        self.listen_if_offline(None).await?;
+        let begun = self.hub.with(move |hub| hub.begin_join(&token, expect));
+        begun.await.ok_or_else(gone)?
+    }
+
+    /// A device that does not run in the background is reachable for as long as its pairing takes.
+    pub(super) async fn listen_if_offline(&self, port: Option<u16>) -> Result<(), Failure> {
+        if self.hub.with(|hub| hub.net.is_some()).await.ok_or_else(gone)? {
+            return Ok(());
+        }
+        let (port_is_required, port) = (port.is_some(), port.unwrap_or(DEFAULT_PORT));
+        let online = Online { port, port_is_required, discovery: false };
+        self.listen(online, MEMBERS_TOPIC).await.map(drop)
+    }
+}
+
+impl Hub {
+    /// One pairing at a time: a person answers for one.
+    pub(super) fn free_to_pair(&self) -> Result<(), Failure> {
+        let tokens = &self.tokens;
+        let window = tokens.window.as_ref().is_some_and(window::Admitting::is_live);
+        if self.pairing.is_some() || window || tokens.asking.is_some() {
+            return Err(Failure::failed("pairing", "another pairing is under way")
+                .hint("finish it, or close it with kin pair --cancel"));
+        }
+        Ok(())
+    }
+
+    /// Closes what a person looks at. False if there is nothing.
+    pub(super) fn cancel_pairing(&mut self, reason: &str) -> bool {
+        if let Some(window) = &self.pairing {
+            window.cancel(reason);
+            return true;
+        }
+        self.close_token_window(reason) || self.cancel_join(reason)
+    }
+
+    /// The link over which letters to a device go.
+    fn link_to(&self, device: &DeviceId) -> Option<ConnId> {
+        let usable = |conn: &super::links::Conn| {
+            conn.line.peer == *device
+                && conn.port.is_some()
+                && conn.purpose != Some(Purpose::Pair)
+                && !conn.line.out.is_closed()
+        };
+        self.conns.iter().rev().find(|(_, conn)| usable(conn)).map(|(id, _)| *id)
+    }
+
+    /// Signs, seals and sends a message. Without a link it is lost; what matters is said again over the next.
+    fn post(&mut self, outgoing: &Outgoing) {
+        let device = outgoing.to.device;
+        let Some(id) = self.link_to(&device) else { return };
+        // A device whose numbers were lost goes on above them by its clock.
+        let floor = u64::try_from(wall()).unwrap_or(0).saturating_mul(1000);
+        let number = match self.store.next_letter(&device, floor) {
+            Ok(number) => number,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        match outgoing.seal(&self.key, number) {
+            Ok(bytes) => {
+                if let Some(conn) = self.conns.get(&id) {
+                    conn.say(Say::Envelope(bytes));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a letter was not sent"),
+        }
+    }
+
+    /// A sealed envelope came. What is wrong with it or has no place here is passed over without a sign: the
+    /// link ends in its time, as any other that comes to nothing (rule T4).
+    pub(super) fn heard_envelope(&mut self, id: ConnId, bytes: &Bytes) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let peer = conn.line.peer;
+        conn.letters += 1;
+        if conn.letters > MAX_LETTERS && !conn.is_accepted() {
+            return self.cut(id, "it sent too many letters");
+        }
+        if self.tokens.window.is_none() && !self.tokens.joins.contains_key(&peer) {
+            return;
+        }
+        let me = Recipient { device: self.me, inbox: self.inbox.id() };
+        // Written by the device at the other end, or by nobody that counts (attacks.md 13).
+        let letter = match Letter::open(bytes, &me, &self.inbox, Some(peer)) {
+            Ok(letter) => letter,
+            Err(error) => return tracing::debug!(?peer, %error, "a letter was passed over"),
+        };
+        match self.store.heard_letter(&peer) {
+            Ok(last) if letter.sequence > last => {}
+            Ok(_) => return tracing::debug!(?peer, "a letter came late or twice (rule T21)"),
+            Err(error) => return self.fail(&error.to_string()),
+        }
+        // Strangers who come no further leave no trace in the store.
+        if (self.window_heard(&letter) || self.join_heard(&letter))
+            && let Err(error) = self.store.took_letter(&peer, letter.sequence)
+        {
+            self.fail(&error.to_string());
+        }
+    }
+
+    /// A member of a group and this device hold each other: somebody may have waited for it.
+    pub(super) fn tokens_shared(
+        &mut self,
+        device: &DeviceId,
+        group: &wire::membership::GroupId,
+        label: &str,
+    ) {
+        let name = self.name_of(device);
+        if let Some(window) = &self.tokens.window {
+            window.shared(device, group, label);
+        }
+        if let Some(asking) = &self.tokens.asking {
+            asking.shared(device, group, label, &name);
+        }
+    }
+
+    fn fresh_nonce(&mut self) -> Option<[u8; 32]> {
+        match random() {
+            Ok(bytes) => Some(bytes),
+            Err(failure) => {
+                self.complain("io", &failure.message, "");
+                None
+            }
+        }
+    }
+}
+
+/// Rule T9: asked for each direction once a device was confirmed, and no is the default. `None` if nobody
+/// answers any more.
+async fn ask_about_ssh(
+    questions: &Questions,
+    events: &mpsc::Sender<ApiEvent>,
+    name: &str,
+) -> Option<[bool; 2]> {
+    let mut answers = [false; 2];
+    for (answer, direction) in answers.iter_mut().zip(["in", "out"]) {
+        let asked = questions.ask();
+        let event = ApiEvent::Ask {
+            id: asked.id,
+            about: "ssh".to_owned(),
+            direction: direction.to_owned(),
+            name: name.to_owned(),
+        };
+        events.send(event).await.ok()?;
+        *answer = tokio::select! {
+            yes = asked.answer => yes.unwrap_or(false),
+            () = events.closed() => return None,
+        };
+    }
+    Some(answers)
+}
+
+/// Kept for `kin ssh`.
+fn keep_ssh(hub: &HubHandle, device: DeviceId, [into_here, from_here]: [bool; 2]) {
+    hub.send(move |hub| {
+        if let Err(error) = hub.store.put_ssh_consent(&device, into_here, from_here, wall()) {
+            hub.complain("state", &error.to_string(), "");
+        }
+    });
+}
