@@ -59,7 +59,7 @@ impl Questions {
         Some(open.remove(at).1)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(u32, oneshot::Sender<bool>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -92,8 +92,7 @@ impl Device {
         if self.hub.with(|hub| hub.net.is_some()).await.ok_or_else(gone)? {
             return Ok(());
         }
-        let port_is_required = port.is_some();
-        let port = port.unwrap_or(DEFAULT_PORT);
+        let (port_is_required, port) = (port.is_some(), port.unwrap_or(DEFAULT_PORT));
         let online = Online { port, port_is_required, discovery: false };
         self.listen(online, MEMBERS_TOPIC).await.map(drop)
     }

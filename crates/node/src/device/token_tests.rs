@@ -1,4 +1,5 @@
 //! Pairing by token, between devices of one process.
+#![allow(clippy::disallowed_methods, reason = "the tests play the people who own the files")]
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ async fn begin(lab: &Lab, token: &str) -> Events {
 
 async fn refused(lab: &Lab, token: &str) -> String {
     let request = Request::PairJoin { token: token.to_owned(), expect_device: None };
-    lab.device.stream(request).await.unwrap_err().kind.to_string()
+    lab.device.stream(request).await.unwrap_err().kind
 }
 
 fn is_question(event: &ApiEvent) -> bool {
@@ -463,7 +464,7 @@ async fn what_no_window_can_grant_is_refused_before_it_opens() {
     laptop.share("Photos").await;
     let kind = async |options: PairToken| {
         let refused = laptop.device.stream(Request::PairToken(options)).await;
-        refused.unwrap_err().kind.to_string()
+        refused.unwrap_err().kind
     };
     let options = PairToken::default;
     let some = |text: &str| Some(text.to_owned());

@@ -20,7 +20,7 @@ use crate::{
     api::{ApiEvent, Failure, PairToken},
     device::{
         gone,
-        groups::{role, role_name},
+        groups::{Group, role, role_name},
         hub::{Hub, HubHandle, random, wall},
         links::STEP,
         questions::Questions,
@@ -156,7 +156,7 @@ impl Hub {
         group: Option<&GroupId>,
         wanted: Option<&[String]>,
     ) -> Result<Scope, Failure> {
-        let manifest = group.and_then(|group| self.groups.get(group)).map(|held| held.manifest());
+        let manifest = group.and_then(|group| self.groups.get(group)).map(Group::manifest);
         if manifest.as_ref().is_some_and(|manifest| !manifest.is_admin(&self.me)) {
             return Err(Failure::failed("not_admin", "only an admin of the group lets others in")
                 .hint("run kin pair --token on an admin's device: kin devices lists them"));
