@@ -200,12 +200,6 @@ impl Run<'_> {
             }
             return self.take(steps, false).await;
         }
-        if let ApiEvent::Token { link, .. } = &event
-            && let Some(file) = &self.qr_file
-            && let Err(error) = Qr::new(link).and_then(|qr| qr.write_png(file))
-        {
-            return Some(Err(error));
-        }
         if let Err(error) = self.check(|run| run.show.event(&event)) {
             return Some(Err(error));
         }

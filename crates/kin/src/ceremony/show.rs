@@ -92,12 +92,6 @@ fn columns() -> Option<usize> {
 impl Show for Person {
     fn event(&mut self, event: &ApiEvent) -> io::Result<()> {
         if let ApiEvent::Token { token, link, .. } = event {
-            // A link that is too long for a code is there as text.
-            if let Ok(qr) = Qr::new(link)
-                && self.screen.columns().is_some_and(|columns| qr.columns() <= columns)
-            {
-                qr.lines(Screen::colours()).iter().for_each(|line| self.screen.line(line));
-            }
             // The token is the data; all else is talk.
             let mut out = io::stdout().lock();
             writeln!(out, "{}\n{}", escape(token), escape(link))?;

@@ -55,18 +55,6 @@ impl Screen {
         self.live.is_some()
     }
 
-    /// How many columns there are, if it is a terminal that can show pictures.
-    pub(crate) fn columns(&self) -> Option<usize> {
-        self.live.as_ref()?;
-        let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok()?;
-        Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
-    }
-
-    /// True if it shows colours.
-    pub(crate) fn colours() -> bool {
-        anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
-    }
-
     /// Writes a line, which may hold styles of ours and nothing unescaped from outside.
     pub(crate) fn line(&self, line: &str) {
         let Some(live) = &self.live else {

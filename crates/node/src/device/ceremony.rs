@@ -91,7 +91,8 @@ impl Task {
                 device: peer,
                 name: name.clone(),
                 token: false,
-                group: None,
+                // That of the offer which entered the string; a group that is still to be made has no id.
+                group: theirs.group,
                 role: Role::Admin,
                 folders: Scope::All,
                 since: wall(),

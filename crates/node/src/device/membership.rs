@@ -160,6 +160,12 @@ impl Hub {
         if !agreed || !conn.shared.insert(group) {
             return;
         }
+        // A device that comes back to a group which it still knows needs no more than the log says.
+        let back = |join: &StoredJoin| join.device == peer && join.group == Some(group);
+        if self.joins.iter().any(back) {
+            self.forget_join(&peer);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.shared.len() == 1 {
             conn.deadline = None;
             let _ = conn.line.routes.send(Route::Accepted);
