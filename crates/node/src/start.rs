@@ -1,6 +1,10 @@
 //! Starting a device for one run, and stopping it.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use folder::{
     PeerId,
@@ -94,7 +98,7 @@ impl StartError {
                 "give a folder on a file system that tells them apart, such as ext4, XFS or Btrfs"
             }
             "index" => {
-                "the files are untouched; if it stays, move .kin/index.db away and start again"
+                "the files are untouched; if it stays, move the index away (.kin/*.db) and start again"
             }
             _ => return None,
         };
@@ -177,6 +181,7 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         writers: Box::new(move |author| members.borrow().contains_key(author)),
         scope,
         lasts: false,
+        index: "index.db".to_owned(),
     };
     let opened = open(dir, excludes, authority, session.questions().clone(), &wishes, &events);
     let host = match opened {
@@ -212,7 +217,9 @@ pub(crate) fn open(
     let root = Root::open(&dir)?;
     let denied = |error: std::io::Error| StartError::Ignore(format!(".kinignore: {error}"));
     // What is there already is looked at before anything is made.
-    if let (Some(_), _) = ignores::load(&root, &excludes) {
+    if let (Some(_), _) = ignores::load(&root, &excludes)
+        && wishes.mode != Mode::Look
+    {
         ignores::create(&root).map_err(denied)?;
     }
     let (ignore, problems) = ignores::load(&root, &excludes);
@@ -227,7 +234,8 @@ pub(crate) fn open(
         // There is room: nothing else was told yet.
         let _ = events.try_send(problem);
     }
-    let index = match open_index(&root, events) {
+    let name = authority.index.clone();
+    let index = match open_index(&root.path().join(wire::path::STATE_DIR).join(&name), events) {
         Ok(index) => index,
         Err(source) => return Err(StartError::Index { dir, source }),
     };
@@ -237,7 +245,7 @@ pub(crate) fn open(
         ignore,
         max_transfers: wishes.max_concurrent_transfers,
         seed,
-        binding: binding(&root),
+        binding: binding(&root, &name),
         brake: wishes.max_deletes,
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,
@@ -246,18 +254,17 @@ pub(crate) fn open(
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }
 
-fn open_index(root: &Root, events: &mpsc::Sender<Event>) -> Result<SqliteIndex, IndexError> {
-    let path = root.index_path();
-    match twice(|| SqliteIndex::open(&path)) {
+fn open_index(path: &Path, events: &mpsc::Sender<Event>) -> Result<SqliteIndex, IndexError> {
+    match twice(|| SqliteIndex::open(path)) {
         Err(IndexError::Corrupt(reason)) => {
-            let aside = set_aside(&path).map_err(|error| IndexError::Disk(error.to_string()))?;
+            let aside = set_aside(path).map_err(|error| IndexError::Disk(error.to_string()))?;
             let message = format!(
                 "the folder's index was damaged ({reason}); it was moved to {}",
                 aside.display()
             );
             let hint = "files are compared anew; nothing is lost".to_owned();
             let _ = events.try_send(Event::Error { kind: "index", message, hint });
-            SqliteIndex::open(&path)
+            SqliteIndex::open(path)
         }
         other => other,
     }
@@ -273,10 +280,10 @@ fn twice<T>(mut open: impl FnMut() -> Result<T, IndexError>) -> Result<T, IndexE
 
 /// Rule E1: what an index belongs to. A copied folder or a restored backup has another inode or birth
 /// time, a copied disk another machine id.
-fn binding(root: &Root) -> Vec<u8> {
+fn binding(root: &Root, index: &str) -> Vec<u8> {
     let machine = tree::machine_id().unwrap_or_default();
     let mut binding = machine.0.to_vec();
-    if let Ok(Some((inode, born))) = root.state_file_identity("index.db") {
+    if let Ok(Some((inode, born))) = root.state_file_identity(index) {
         binding.extend_from_slice(&inode.to_le_bytes());
         binding.extend_from_slice(&born.to_le_bytes());
     }

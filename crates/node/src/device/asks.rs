@@ -14,6 +14,7 @@ use identity::DeviceId;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
+use tree::TempDir;
 use wire::{
     RelPath,
     membership::{FolderId, GroupId},
@@ -164,38 +165,44 @@ impl Device {
 
     /// What a join would do: the folder is looked at as if it were joined, without giving or taking anything.
     async fn plan(&self, text: String, dir: PathBuf) -> Result<Plan, Failure> {
-        let begun = self.hub.with(move |hub| {
-            let (group, folder) = hub.find_folder(&text)?;
-            let empty = hub.look(group, folder, &dir)?;
-            Ok::<_, Failure>((group, folder, empty))
-        });
-        let Some((_, folder, looks)) = begun.await.transpose()? else {
-            return Err(gone());
-        };
-        if !looks {
-            return Ok(Plan::default());
-        }
-        let plan = self.compare(folder).await;
-        self.hub.with(move |hub| hub.end_look(folder)).await.ok_or_else(gone)?;
-        plan
-    }
-
-    async fn compare(&self, folder: FolderId) -> Result<Plan, Failure> {
-        let begun = Instant::now();
-        loop {
-            let seen = self.hub.with(move |hub| hub.glance_at(&folder)).await.ok_or_else(gone)?;
-            let (host, linked, agreed) = seen?;
-            let late = begun.elapsed() > if linked { COMPARED } else { LINKED };
-            if let (Some(host), true) = (&host, agreed) {
-                let plan = within(host.ask(FolderEngine::plan)).await?.map_err(broken)?;
-                let folder::engine::Plan { adds, conflicts, deletes, sends } = plan;
-                return Ok(Plan { adds, conflicts, deletes, sends, known: true });
-            }
-            if late {
+        let hub = self.hub.clone();
+        // Whoever asked may go: what was begun is ended all the same.
+        let looked = tokio::spawn(async move {
+            let begun = hub.with(move |hub| {
+                let (group, folder) = hub.find_folder(&text)?;
+                Ok::<_, Failure>((folder, hub.look(group, folder, &dir)?))
+            });
+            let (folder, looks) = begun.await.ok_or_else(gone)??;
+            if !looks {
                 return Ok(Plan::default());
             }
-            sleep(LOOK_EVERY).await;
+            let plan = compare(&hub, folder).await;
+            let ended = hub.with(move |hub| hub.end_look(folder)).await.ok_or_else(gone)?;
+            if let Some(ended) = ended {
+                // Its directory is free again then.
+                let _ = ended.await;
+            }
+            plan
+        });
+        looked.await.map_err(|error| Failure::failed("internal", error))?
+    }
+}
+
+async fn compare(hub: &HubHandle, folder: FolderId) -> Result<Plan, Failure> {
+    let begun = Instant::now();
+    loop {
+        let seen = hub.with(move |hub| hub.glance_at(&folder)).await.ok_or_else(gone)?;
+        let (host, linked, agreed) = seen?;
+        let late = begun.elapsed() > if linked { COMPARED } else { LINKED };
+        if let (Some(host), true) = (&host, agreed) {
+            let plan = within(host.ask(FolderEngine::plan)).await?.map_err(broken)?;
+            let folder::engine::Plan { adds, conflicts, deletes, sends } = plan;
+            return Ok(Plan { adds, conflicts, deletes, sends, known: true });
         }
+        if late {
+            return Ok(Plan::default());
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 
@@ -282,8 +289,8 @@ impl Hub {
         }
     }
 
-    /// Begins to look at a folder as if it were kept in a directory. False if the directory is not there: then
-    /// everything comes, and how much that is nobody has told yet.
+    /// Begins to look at a folder as if it were kept in a directory. False if this device is not linked with
+    /// anybody.
     fn look(
         &mut self,
         group: GroupId,
@@ -298,12 +305,21 @@ impl Hub {
         if self.net.is_none() {
             return Ok(false);
         }
-        match self.check_dir(dir) {
-            Ok(()) => {}
-            Err(failure) if failure.kind == "dir_missing" => return Ok(false),
-            Err(failure) => return Err(failure),
+        if self.folders.is_busy(&folder) {
+            return Err(Failure::failed("busy", "the folder is being looked at already")
+                .hint("try again in a moment"));
         }
-        self.start_look(group, folder, dir);
+        // A directory that is still to be made is an empty one, so another empty one shows the same.
+        let instead = match self.check_dir(dir) {
+            Ok(()) => None,
+            Err(failure) if failure.kind == "dir_missing" => {
+                let made = TempDir::create("kin-plan");
+                Some(made.map_err(|error| Failure::failed("io", format!("{error}")))?)
+            }
+            Err(failure) => return Err(failure),
+        };
+        let dir = instead.as_ref().map_or(dir, TempDir::path).to_owned();
+        self.start_look(group, folder, &dir, instead)?;
         Ok(true)
     }
 

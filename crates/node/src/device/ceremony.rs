@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Instant};
 
+use identity::DeviceId;
+
 use pairing::{Lan, LanStep, Party, Transcript};
 use tokio::{sync::oneshot, time::sleep_until};
 use wire::{
@@ -29,6 +31,14 @@ impl Task {
     ) -> Result<ApiEvent, Broken> {
         let mut exposed = false;
         let result = self.try_ceremony(line, end, &mut exposed).await;
+        let result = match result {
+            // Before there was anything to compare, it is one candidate less: whoever is on the network can
+            // say no.
+            Err(Broken::Refused(words)) if !exposed => {
+                Err(Broken::Lost(format!("it said no before anything was compared: {words}")))
+            }
+            other => other,
+        };
         let failed = matches!(result, Err(Broken::Lost(_) | Broken::Refused(_)));
         if exposed && failed {
             self.attempts.fail();
@@ -65,6 +75,17 @@ impl Task {
                 return Err(Broken::Never(words));
             }
         };
+        if !i_admit {
+            // A join that was begun before is another one: this one is asked about anew.
+            let free = self.setup.hub.with(move |hub| hub.begin_lan_join(&peer)).await;
+            if free == Some(false) {
+                line.refuse("it waits for a token's answer");
+                return Err(Broken::Never(
+                    "a join by a token with that device is under way: kin pair --abandon gives it up"
+                        .to_owned(),
+                ));
+            }
+        }
         let sas = self.compare(&mut line, &mine, &theirs, exposed).await?;
         let name = theirs.name.as_str().to_owned();
         let label = match (&self.setup.group, i_admit) {
@@ -109,20 +130,23 @@ impl Task {
             }
         }
         line.say(&Message::Accepted);
-        let agreed = self.both_agree(&mut line, &name, end).await;
-        if let Err(broken) = agreed {
-            // A link that was lost may have carried the other side's yes (rule T8); a no is a no.
-            if matches!(broken, Broken::Refused(_)) && !i_admit {
-                self.setup.hub.send(move |hub| hub.forget_join(&peer));
+        let ssh = match self.both_agree(&mut line, &name, end).await {
+            Ok(ssh) => ssh,
+            Err(broken) => {
+                // A link that was lost may have carried the other side's yes (rule T8); a no is a no.
+                if matches!(broken, Broken::Refused(_)) && !i_admit {
+                    self.setup.hub.send(move |hub| hub.forget_join(&peer));
+                }
+                return Err(broken);
             }
-            return Err(broken);
-        }
+        };
         let (done, shared) = oneshot::channel();
         let outcome = match i_admit {
             true => self.admit(line, &theirs, done).await,
             false => self.be_admitted(line, done, end).await,
         };
         outcome?;
+        self.keep_ssh(peer, ssh);
         *exposed = false;
         // The other side's person may still be asked; if the link is lost, the hub says so.
         let shared = tokio::select! {
@@ -270,10 +294,9 @@ impl Task {
         line: &mut CeremonyLine,
         name: &str,
         end: Instant,
-    ) -> Result<(), Broken> {
-        let peer = line.peer;
+    ) -> Result<[bool; 2], Broken> {
         if self.setup.expect.is_some() {
-            return Ok(());
+            return Ok([false; 2]);
         }
         let mut answers = [false; 2];
         for (answer, direction) in answers.iter_mut().zip(["in", "out"]) {
@@ -287,13 +310,16 @@ impl Task {
             .await;
             *answer = self.answer(line, asked, end).await?;
         }
-        let [into_here, from_here] = answers;
+        Ok(answers)
+    }
+
+    /// What was said about SSH counts for a pairing that came about, and for no other.
+    fn keep_ssh(&self, peer: DeviceId, [into_here, from_here]: [bool; 2]) {
         self.setup.hub.send(move |hub| {
             if let Err(error) = hub.store.put_ssh_consent(&peer, into_here, from_here, wall()) {
                 hub.complain("state", &error.to_string(), "");
             }
         });
-        Ok(())
     }
 
     /// After this side's yes: the question that remains, and the other side's yes.
@@ -302,10 +328,10 @@ impl Task {
         line: &mut CeremonyLine,
         name: &str,
         end: Instant,
-    ) -> Result<(), Broken> {
-        self.ask_about_ssh(line, name, end).await?;
+    ) -> Result<[bool; 2], Broken> {
+        let ssh = self.ask_about_ssh(line, name, end).await?;
         if line.accepted {
-            return Ok(());
+            return Ok(ssh);
         }
         self.tell(ApiEvent::Waiting { name: name.to_owned() }).await;
         let answered = tokio::select! {
@@ -314,7 +340,7 @@ impl Task {
             () = self.events.closed() => None,
         };
         match answered {
-            Some(Message::Accepted) => Ok(()),
+            Some(Message::Accepted) => Ok(ssh),
             Some(Message::Refused { words, .. }) => Err(Broken::Refused(words)),
             _ => Err(Broken::Lost("it did not answer".to_owned())),
         }

@@ -7,17 +7,23 @@ use std::{
 };
 
 use folder::{PeerId, engine::Mode};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tree::TempDir;
 use wire::{
     Hash,
     membership::{FolderId, GroupId},
+    path::STATE_DIR,
     record::BatchScope,
 };
 
-use super::{groups::hex, hub::Hub, store::StoredFolder};
+use super::{
+    groups::hex,
+    hub::{Hub, random},
+    store::StoredFolder,
+};
 use crate::{
     Event, StartError,
-    api::{ApiEvent, Failure, FolderLine, FolderMode, FolderState, Trouble},
+    api::{ApiEvent, Failure, FolderMode},
     host::{FolderAuthority, Host},
     start::{self, Wishes},
 };
@@ -31,6 +37,10 @@ const MAX_SKIPPED: usize = 1_000;
 pub(super) struct Run {
     /// `None` while it is being opened, and after it failed.
     pub(super) host: Option<Host>,
+    /// Whose folder it is: a link of another group does not lead to it.
+    pub(super) group: GroupId,
+    /// Only looked at, for a plan.
+    look: bool,
     /// Numbers the peers of its engine.
     pub(super) next_peer: PeerId,
     /// Links that it uses.
@@ -38,20 +48,30 @@ pub(super) struct Run {
     /// Opening it, and every event of one opening, bears this number: what comes from an earlier one is late.
     opening: u64,
     /// Why it does not run.
-    failed: Option<(String, String)>,
-    agreed: bool,
-    need: (u64, u64),
-    conflicts: u64,
-    skipped: VecDeque<(String, String)>,
-    brake: Option<(u64, u64, String)>,
+    pub(super) failed: Option<(String, String)>,
+    /// What it complained of last: the reason if it stops.
+    complaint: Option<(String, String)>,
+    pub(super) agreed: bool,
+    pub(super) need: (u64, u64),
+    pub(super) conflicts: u64,
+    pub(super) skipped: VecDeque<(String, String)>,
+    pub(super) brake: Option<(u64, u64, String)>,
     /// Changed here and not shared, since this device does not write to the folder.
-    local_only: BTreeSet<String>,
+    pub(super) local_only: BTreeSet<String>,
+    /// The empty directory that is looked at in place of one that is still to be made; it goes when the folder
+    /// has stopped.
+    instead: Option<TempDir>,
+    /// The index of a look, which goes with it.
+    leavings: Option<PathBuf>,
 }
 
 impl Run {
-    fn new(opening: u64) -> Self {
+    fn new(group: GroupId, opening: u64) -> Self {
         Self {
             host: None,
+            group,
+            look: false,
+            complaint: None,
             next_peer: PeerId(1),
             peers: 0,
             opening,
@@ -62,6 +82,8 @@ impl Run {
             skipped: VecDeque::new(),
             brake: None,
             local_only: BTreeSet::new(),
+            instead: None,
+            leavings: None,
         }
     }
 }
@@ -100,11 +122,23 @@ impl Folders {
     /// Folders of a group that run.
     pub(super) fn running(&self, group: &GroupId) -> Vec<FolderId> {
         let of_group = self.stored.iter().filter(|stored| stored.group == *group);
-        of_group.map(|stored| stored.folder).filter(|folder| self.is_running(folder)).collect()
+        let folders = of_group.map(|stored| stored.folder);
+        folders.filter(|folder| self.is_running(group, folder)).collect()
     }
 
-    pub(super) fn is_running(&self, folder: &FolderId) -> bool {
-        self.runs.get(folder).is_some_and(|run| run.host.is_some())
+    /// True if this group's folder of that id runs: another group may name the same id.
+    pub(super) fn is_running(&self, group: &GroupId, folder: &FolderId) -> bool {
+        let run = self.runs.get(folder);
+        run.is_some_and(|run| run.host.is_some() && run.group == *group)
+    }
+
+    /// True if the folder runs, is being opened or finishes, for whatever purpose.
+    pub(super) fn is_busy(&self, folder: &FolderId) -> bool {
+        self.runs.contains_key(folder) || self.stopping.contains(folder)
+    }
+
+    pub(super) fn run(&self, folder: &FolderId) -> Option<&Run> {
+        self.runs.get(folder)
     }
 
     pub(super) fn run_mut(&mut self, folder: &FolderId) -> Option<&mut Run> {
@@ -151,7 +185,13 @@ impl Hub {
         let Some(stored) = self.folders.get(&folder).cloned() else { return };
         let Some(group) = self.groups.get(&stored.group) else { return };
         let manifest = group.watch();
-        let running = self.folders.runs.get(&folder).is_some_and(|run| run.failed.is_none());
+        if self.folders.runs.get(&folder).is_some_and(|run| run.look) {
+            // It starts in earnest when that is over.
+            drop(self.stop_folder(folder));
+            return;
+        }
+        let run = self.folders.runs.get(&folder);
+        let running = run.is_some_and(|run| run.host.is_some() || run.failed.is_none());
         let stopping = self.folders.stopping.contains(&folder);
         if self.net.is_none() || self.stopping.is_some() || stored.paused || running || stopping {
             return;
@@ -163,19 +203,30 @@ impl Hub {
     }
 
     /// Looks at a folder as if it were kept here, without giving or taking anything.
-    pub(super) fn start_look(&mut self, group: GroupId, folder: FolderId, dir: &Path) {
+    pub(super) fn start_look(
+        &mut self,
+        group: GroupId,
+        folder: FolderId,
+        dir: &Path,
+        instead: Option<TempDir>,
+    ) -> Result<(), Failure> {
         let mode = FolderMode::Both;
-        let stored = StoredFolder { group, folder, dir: dir.to_owned(), mode, paused: false };
-        if !self.folders.runs.contains_key(&folder) && !self.folders.stopping.contains(&folder) {
-            self.run_folder(&stored, Mode::Look);
+        let joined = random()?;
+        let dir = dir.to_owned();
+        let stored = StoredFolder { group, folder, dir, mode, paused: false, joined };
+        self.run_folder(&stored, Mode::Look);
+        if let Some(run) = self.folders.runs.get_mut(&folder) {
+            run.look = true;
+            run.leavings = Some(stored.dir.join(STATE_DIR).join(stored.index()));
+            run.instead = instead;
         }
+        Ok(())
     }
 
-    /// Ends such a look.
-    pub(super) fn end_look(&mut self, folder: FolderId) {
-        if self.folders.get(&folder).is_none() {
-            self.stop_folder(folder);
-        }
+    /// Ends such a look. The answer comes when its directory is free again.
+    pub(super) fn end_look(&mut self, folder: FolderId) -> Option<oneshot::Receiver<()>> {
+        let looks = self.folders.runs.get(&folder).is_some_and(|run| run.look);
+        looks.then(|| self.stop_folder(folder))
     }
 
     /// A folder's host while it runs, whether somebody who has it is linked, and whether all was compared.
@@ -198,12 +249,13 @@ impl Hub {
         let of_group = stored.group;
         self.folders.openings += 1;
         let opening = self.folders.openings;
-        self.folders.runs.insert(folder, Run::new(opening));
+        self.folders.runs.insert(folder, Run::new(of_group, opening));
         let authority = FolderAuthority {
             key: Arc::clone(&self.key),
             writers: Box::new(move |device| manifest.borrow().may_write(device, &folder)),
             scope: BatchScope { group: Hash(stored.group.0), folder: Hash(folder.0) },
             lasts: true,
+            index: stored.index(),
         };
         let (questions, wishes) =
             (self.questions.ids().clone(), Wishes { mode, ..self.settings.wishes });
@@ -248,6 +300,9 @@ impl Hub {
         };
         match opened {
             Some(Ok(host)) => {
+                run.failed = None;
+                // What changed while it was being opened has told nobody.
+                host.members_changed();
                 run.host = Some(host);
                 self.open_everywhere(group, folder);
             }
@@ -260,13 +315,25 @@ impl Hub {
     }
 
     /// Stops a folder; what is under way is finished. If it is to run all the same, it starts anew then.
-    pub(super) fn stop_folder(&mut self, folder: FolderId) {
+    pub(super) fn stop_folder(&mut self, folder: FolderId) -> oneshot::Receiver<()> {
         self.shut_everywhere(folder);
-        if let Some(host) = self.folders.runs.remove(&folder).and_then(|run| run.host) {
+        let (done, stopped) = oneshot::channel();
+        let run = self.folders.runs.remove(&folder);
+        if let Some(Run { host: Some(host), instead, leavings, .. }) = run {
             self.folders.stopping.insert(folder);
             let handle = self.handle.clone();
             tokio::spawn(async move {
                 host.stop().await;
+                if let Some(index) = leavings {
+                    for end in ["", "-wal", "-shm"] {
+                        let mut path = index.clone().into_os_string();
+                        path.push(end);
+                        // What stays is read by nobody.
+                        let _ = tree::remove_installed(Path::new(&path));
+                    }
+                }
+                drop(instead);
+                let _ = done.send(());
                 // Only now is its directory free again.
                 handle.send(move |hub| {
                     hub.folders.stopping.remove(&folder);
@@ -275,6 +342,7 @@ impl Hub {
             });
         }
         self.tell(ApiEvent::FolderChanged { folder: hex(&folder.0) });
+        stopped
     }
 
     /// Members, roles or folders of a group have changed: what may not run here any more stops.
@@ -295,7 +363,7 @@ impl Hub {
                     host.members_changed();
                 }
             } else if self.folders.runs.contains_key(&folder) {
-                self.stop_folder(folder);
+                drop(self.stop_folder(folder));
             }
         }
         self.review_slots(group);
@@ -356,14 +424,15 @@ impl Hub {
             Event::Error { kind, message, hint } => {
                 run.skipped.retain(|(known, _)| *known != message);
                 if kind == "io" || kind == "index" {
-                    run.failed = Some((message.clone(), hint.clone()));
+                    run.complaint = Some((message.clone(), hint.clone()));
                 }
                 Some(ApiEvent::Error { kind: kind.to_owned(), message, hint })
             }
             Event::Stopped => {
                 // It cannot go on, and said why.
                 run.host = None;
-                run.failed.get_or_insert_with(|| ("it stopped".to_owned(), String::new()));
+                let why = run.complaint.take();
+                run.failed = Some(why.unwrap_or_else(|| ("it stopped".to_owned(), String::new())));
                 self.shut_everywhere(folder);
                 Some(ApiEvent::FolderChanged { folder: id })
             }
@@ -371,169 +440,6 @@ impl Hub {
         };
         if let Some(told) = told {
             self.tell(told);
-        }
-    }
-
-    /// Every folder that a group of ours has, or that is kept here.
-    pub(super) fn folder_lines(&self) -> Vec<FolderLine> {
-        let mut lines = Vec::new();
-        for (group, held) in self.groups.iter() {
-            let manifest = held.manifest();
-            let role = manifest.members.get(&self.me).map(|member| member.role);
-            let role = role.map_or("none", super::groups::role_name);
-            for (folder, about) in &manifest.folders {
-                if manifest.may_store(&self.me, folder) || self.folders.get(folder).is_some() {
-                    let name = about.name.as_str();
-                    lines.push(self.folder_line(group, folder, name, &held.label, role));
-                }
-            }
-            let gone = self.folders.stored.iter().filter(|stored| {
-                stored.group == *group && !manifest.folders.contains_key(&stored.folder)
-            });
-            for stored in gone {
-                let name = stored.dir.file_name().unwrap_or_default().to_string_lossy();
-                lines.push(self.folder_line(group, &stored.folder, &name, &held.label, role));
-            }
-        }
-        lines
-    }
-
-    fn folder_line(
-        &self,
-        group: &GroupId,
-        folder: &FolderId,
-        name: &str,
-        label: &str,
-        role: &str,
-    ) -> FolderLine {
-        let stored = self.folders.get(folder);
-        let run = self.folders.runs.get(folder);
-        let glance = run.and_then(|run| run.host.as_ref()).map(Host::glance).unwrap_or_default();
-        let manifest = self.groups.get(group).map(super::groups::Group::manifest);
-        let (state, reason) = match (stored, run) {
-            (None, _) => (FolderState::NotJoined, None),
-            (Some(stored), _) if stored.paused => (FolderState::Paused, None),
-            (Some(_), _)
-                if manifest.as_ref().is_some_and(|all| !all.folders.contains_key(folder)) =>
-            {
-                (FolderState::Stopped, Some("the group has taken it back".to_owned()))
-            }
-            (Some(_), _) if manifest.is_some_and(|all| !all.may_read(&self.me, folder)) => {
-                let reason = "this device may not have it any more".to_owned();
-                (FolderState::Stopped, Some(reason))
-            }
-            (Some(_), None) => {
-                (FolderState::Stopped, Some("the device does not run: kin up".to_owned()))
-            }
-            (Some(_), Some(Run { failed: Some((reason, _)), .. })) => {
-                (FolderState::Stopped, Some(reason.clone()))
-            }
-            (Some(_), Some(run)) => match &run.brake {
-                Some((deletes, of, _)) => (
-                    FolderState::Syncing,
-                    Some(format!("{deletes} deletions of {of} files wait for a yes")),
-                ),
-                None if run.agreed && run.peers > 0 => (FolderState::Idle, None),
-                None if run.host.is_none() || (!glance.settled && run.need.0 == 0) => {
-                    (FolderState::Scanning, None)
-                }
-                None if run.peers == 0 && glance.settled => (FolderState::Idle, None),
-                None => (FolderState::Syncing, None),
-            },
-        };
-        FolderLine {
-            folder: hex(&folder.0),
-            name: name.to_owned(),
-            dir: stored.map(|stored| stored.dir.clone()),
-            group: label.to_owned(),
-            state,
-            reason,
-            files: glance.files,
-            bytes: glance.bytes,
-            need_files: run.map_or(0, |run| run.need.0),
-            need_bytes: run.map_or(0, |run| run.need.1),
-            conflicts: run.map_or(0, |run| run.conflicts),
-            role: role.to_owned(),
-            mode: stored.map(|stored| stored.mode).unwrap_or_default(),
-        }
-    }
-
-    /// What is wrong with folders.
-    pub(super) fn folder_troubles(&self) -> Vec<Trouble> {
-        let mut troubles = Vec::new();
-        for stored in &self.folders.stored {
-            let Some(run) = self.folders.runs.get(&stored.folder) else { continue };
-            let named = self.groups.folder(&stored.folder);
-            let folder = named.map(|(_, name)| name.as_str().to_owned());
-            let mut add = |kind: &str, message: String, hint: String| {
-                troubles.push(Trouble {
-                    kind: kind.to_owned(),
-                    folder: folder.clone(),
-                    message,
-                    hint,
-                });
-            };
-            if let Some((message, hint)) = &run.failed {
-                add("stopped", message.clone(), hint.clone());
-            }
-            if let Some((deletes, of, from)) = &run.brake {
-                let by = if from.is_empty() { String::new() } else { format!(" by {from}") };
-                add(
-                    "brake",
-                    format!("{deletes} of {of} files were deleted{by}; these deletions are held"),
-                    "if they are meant: kin folders resume --accept-deletes".to_owned(),
-                );
-            }
-            for path in &run.local_only {
-                add(
-                    "local_only",
-                    format!(
-                        "{path}: changed on this device only, which does not write to the folder"
-                    ),
-                    "kin folders revert puts back what the others have".to_owned(),
-                );
-            }
-            for (path, reason) in &run.skipped {
-                add("skipped", format!("{path}: {reason}"), String::new());
-            }
-        }
-        troubles
-    }
-
-    /// A folder by what a person typed: its name, the beginning of its id, or its directory.
-    pub(super) fn find_folder(&self, text: &str) -> Result<(GroupId, FolderId), Failure> {
-        let dir = PathBuf::from(text);
-        if let Some(stored) = self.folders.stored.iter().find(|stored| stored.dir == dir) {
-            return Ok((stored.group, stored.folder));
-        }
-        let mut found = Vec::new();
-        for (group, held) in self.groups.iter() {
-            for (folder, about) in &held.manifest().folders {
-                let begins = text.len() >= 4 && hex(&folder.0).starts_with(text);
-                if about.name.as_str() == text || begins {
-                    found.push((*group, *folder));
-                }
-            }
-        }
-        // Of several with one name, the group in use decides, then what is kept here.
-        if found.len() > 1 {
-            let used = self.used_group().ok();
-            if found.iter().any(|(group, _)| Some(*group) == used) {
-                found.retain(|(group, _)| Some(*group) == used);
-            }
-            if found.iter().any(|(_, folder)| self.folders.get(folder).is_some()) {
-                found.retain(|(_, folder)| self.folders.get(folder).is_some());
-            }
-        }
-        match found[..] {
-            [one] => Ok(one),
-            [] => Err(Failure::usage(
-                "no_folder",
-                format!("no group of this device has a folder {text}"),
-            )
-            .hint("kin folders lists them; kin share DIR adds one")),
-            _ => Err(Failure::usage("ambiguous", format!("several folders are called {text}"))
-                .hint("give the beginning of its id: kin folders --json")),
         }
     }
 }

@@ -105,7 +105,10 @@ impl Groups {
         for (id, label) in store.groups()? {
             let mut log = Log::new(id);
             for signed in store.operations(id)? {
-                log.insert(signed)?;
+                // One row that a log does not take must not cost the others.
+                if let Err(error) = log.insert(signed) {
+                    tracing::error!(%error, group = hex(&id.0), "a stored operation was refused");
+                }
             }
             groups.insert(id, Group::new(log, label));
         }
@@ -206,12 +209,31 @@ impl Groups {
         action: Action,
     ) -> Result<SignedOperation, GroupError> {
         let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
+        if held.log.len() >= log::MAX_OPERATIONS {
+            return Err(LogError::Full.into());
+        }
         let signed = held.log.draft(key.id(), action)?;
         let signed = signed.sign(key).map_err(WriteError::from)?;
         store.add_operations(*group, std::iter::once(&signed))?;
         held.log.insert(signed.clone())?;
         held.refresh();
         Ok(signed)
+    }
+
+    /// True if these operations make a device a member that is none yet.
+    pub(super) fn would_admit(
+        &self,
+        group: &GroupId,
+        operations: &[SignedOperation],
+        device: &DeviceId,
+    ) -> bool {
+        let Some(held) = self.groups.get(group) else { return false };
+        let mut trial = held.log.clone();
+        for signed in operations {
+            // What is refused counts for nothing.
+            let _ = trial.insert(signed.clone());
+        }
+        trial.manifest().is_member(device)
     }
 
     /// Takes in operations that came; those that are new are durable when this returns, and given back.

@@ -14,7 +14,7 @@ use link::{Found, Link, LinkError};
 use tokio::sync::mpsc;
 use wire::{
     device::{DEVICE_VERSION, Message as Say, Purpose, Tag},
-    membership::{GroupId, OperationId},
+    membership::{GroupId, OperationId, SignedOperation},
     session::{Farewell, Message, Refusal},
 };
 
@@ -62,6 +62,8 @@ pub(super) struct Conn {
     pub(super) shared: BTreeSet<GroupId>,
     /// Operations that came before that.
     pub(super) brought: usize,
+    /// The same, of which the end is still to come.
+    pub(super) claims: BTreeMap<GroupId, Vec<SignedOperation>>,
     /// The log of a group that this device is about to join: its operations so far.
     pub(super) joining: Vec<Bytes>,
     /// The group whose log was asked for to join it.
@@ -199,6 +201,7 @@ impl Hub {
             exchanges: BTreeMap::new(),
             shared: BTreeSet::new(),
             brought: 0,
+            claims: BTreeMap::new(),
             joining: Vec::new(),
             fetching: None,
             letters: 0,
@@ -217,6 +220,13 @@ impl Hub {
     }
 
     fn crowded(&self, link: &Link) -> bool {
+        // Its key is proven: no stranger takes the place of a member.
+        let peer = link.peer();
+        let known = !self.groups.shared_with(&peer).is_empty()
+            || self.joins.iter().any(|join| join.device == peer);
+        if known {
+            return false;
+        }
         let strangers = self.conns.values().filter(|conn| !conn.is_accepted());
         let from = source(link.addr());
         let near = |conn: &&Conn| !conn.line.dialled && source(conn.line.addr) == from;
@@ -311,9 +321,7 @@ impl Hub {
                         conn.say(hello);
                     }
                 }
-                if purpose == Purpose::Join && came_in {
-                    self.answer_join(id, peer);
-                }
+                self.answer_join(id, peer);
                 for group in self.groups.shared_with(&peer) {
                     self.say_have(id, group);
                 }
@@ -388,7 +396,9 @@ impl Hub {
         tracing::debug!(?peer, reason, "a link ended");
         self.close_slots(&mut conn);
         // Whoever waits for the two to hold each other hears that it takes longer.
-        self.awaited.retain(|(awaited, _)| *awaited != peer);
+        if !self.conns.values().any(|other| other.line.peer == peer) {
+            self.awaited.retain(|(awaited, _)| *awaited != peer);
+        }
         if !conn.is_accepted() {
             if let Some(net) = &mut self.net {
                 net.targets.refused(&peer, Instant::now());
@@ -443,6 +453,7 @@ impl Hub {
             heard,
             accepted: false,
             early: std::collections::VecDeque::new(),
+            hub: self.handle.clone(),
         };
         if !window.offer(line) {
             return self.cut(id, "another pairing is under way");

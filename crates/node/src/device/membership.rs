@@ -118,7 +118,18 @@ impl Hub {
                 Err(error) => return self.cut(id, &format!("it sent a bad operation: {error}")),
             }
         }
-        match self.groups.take(&mut self.store, &group, parsed) {
+        let peer = conn.line.peer;
+        let member = self.groups.get(&group).is_some_and(|held| held.manifest().is_member(&peer));
+        if member {
+            self.take_operations(id, group, parsed);
+        } else if let Some(conn) = self.conns.get_mut(&id) {
+            // Judged together, once all have come: whoever is none can fill nobody's log.
+            conn.claims.entry(group).or_default().extend(parsed);
+        }
+    }
+
+    fn take_operations(&mut self, id: ConnId, group: GroupId, operations: Vec<SignedOperation>) {
+        match self.groups.take(&mut self.store, &group, operations) {
             Ok((new, refused)) => {
                 if let Some(refused) = refused {
                     tracing::info!(%refused, "an operation of a membership log was refused");
@@ -139,6 +150,13 @@ impl Hub {
             return self.finish_join(id, tag, member);
         };
         conn.exchanges.entry(group).or_default().heard_sent = Some(member);
+        let (peer, claims) = (conn.line.peer, conn.claims.remove(&group));
+        if let Some(claims) = claims
+            && self.groups.would_admit(&group, &claims, &peer)
+        {
+            self.take_operations(id, group, claims);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         if !member && conn.shared.contains(&group) {
             self.unshare(id, group);
         }
@@ -285,8 +303,9 @@ impl Hub {
     pub(super) fn heard_admitted(&mut self, id: ConnId, group: GroupId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
-        let Some(at) = self.joins.iter().position(|join| join.device == peer) else { return };
-        let Some(join) = self.joins.get(at).cloned() else { return };
+        let Some(join) = self.joins.iter().find(|join| join.device == peer).cloned() else {
+            return;
+        };
         // Nothing is trusted before this side's person said yes; it may be said twice, by letter and on
         // the link.
         let other = join.group.is_some_and(|named| named != group);
@@ -295,22 +314,20 @@ impl Hub {
             return;
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let join = StoredJoin { group: Some(group), ..join };
-        let kept = self.store.put_join(&join);
-        self.joins[at] = join;
+        // Only a log that is accepted is kept: until then another one may be named.
         conn.fetching = Some(group);
         conn.joining.clear();
         conn.say(Say::Have { tag: conn.tag(&group), heads: Vec::new() });
-        if let Err(error) = kept {
-            self.fail(&error.to_string());
-        }
     }
 
     pub(super) fn finish_join(&mut self, id: ConnId, tag: &Tag, member: bool) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
-        let named = |group: Option<GroupId>| group.is_some_and(|group| conn.tag(&group) == *tag);
-        let join = self.joins.iter().find(|join| join.device == peer && named(join.group));
+        let Some(group) = conn.fetching.filter(|group| conn.tag(group) == *tag) else { return };
+        let meant = |join: &&StoredJoin| {
+            join.device == peer && join.group.is_none_or(|named| named == group)
+        };
+        let join = self.joins.iter().find(meant);
         let Some(join) = join.filter(|_| member).cloned() else { return };
         if !self.is_agreed(&join) {
             return;
@@ -321,7 +338,7 @@ impl Hub {
         let pending = group::log::PendingJoin {
             device: self.me,
             inbox: self.inbox.id(),
-            group: join.group,
+            group: Some(group),
             ceremony: match join.token {
                 true => wire::membership::Ceremony::Token,
                 false => wire::membership::Ceremony::Lan,
@@ -329,7 +346,13 @@ impl Hub {
             role: join.role,
             folders: join.folders.clone(),
         };
-        let mut log = match group::log::join(&operations, &peer, &pending) {
+        // Its person was told of no group there: then it is one that was made for the two.
+        let made_for_us = join.token || join.group.is_some() || operations.len() == 2;
+        let judged = match made_for_us {
+            true => group::log::join(&operations, &peer, &pending),
+            false => Err(JoinError::OtherTerms("the group")),
+        };
+        let mut log = match judged {
             Ok(log) => log,
             Err(error) => {
                 let message = format!("{}'s group was not joined: {error}", join.name);

@@ -7,6 +7,7 @@
 mod asks;
 mod ceremony;
 mod folders;
+mod glance;
 mod groups;
 mod hub;
 mod links;

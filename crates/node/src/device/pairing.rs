@@ -86,6 +86,15 @@ pub(super) struct CeremonyLine {
     pub(super) accepted: bool,
     /// What it said after that while this side's person was still being asked, in order.
     pub(super) early: VecDeque<Message>,
+    pub(super) hub: HubHandle,
+}
+
+impl Drop for CeremonyLine {
+    /// A link whose ceremony came to nothing ends; one that goes on is for something else by then.
+    fn drop(&mut self) {
+        let id = self.id;
+        self.hub.send(move |hub| hub.end_ceremony(id));
+    }
 }
 
 impl CeremonyLine {
@@ -435,6 +444,17 @@ impl Hub {
         Ok(())
     }
 
+    /// Gives up a join on the LAN with a device that was begun before. False if one by a token is under way.
+    pub(super) fn begin_lan_join(&mut self, device: &DeviceId) -> bool {
+        let known = self.joins.iter().find(|join| join.device == *device);
+        match known.map(|join| join.token) {
+            Some(true) => return false,
+            Some(false) => self.forget_join(device),
+            None => {}
+        }
+        true
+    }
+
     pub(super) fn forget_join(&mut self, device: &DeviceId) {
         self.joins.retain(|join| join.device != *device);
         self.end_token_join(device);
@@ -462,6 +482,14 @@ impl Hub {
     pub(super) fn take_back(&mut self, line: CeremonyLine, purpose: Purpose) {
         self.ceremony_ended(line.id, purpose);
         self.hear_rest(line);
+    }
+
+    /// The ceremony on a link is over, whatever came of it.
+    fn end_ceremony(&mut self, id: ConnId) {
+        let pairs = |conn: &super::links::Conn| conn.purpose == Some(Purpose::Pair);
+        if self.conns.get(&id).is_some_and(pairs) {
+            self.cut(id, "its ceremony is over");
+        }
     }
 
     /// What came while a ceremony ran and was not for it.

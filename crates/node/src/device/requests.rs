@@ -116,7 +116,8 @@ impl Hub {
                         .hint("give a directory that can be made, or make it first")
                 })?;
                 self.check_dir(&dir)?;
-                self.keep(StoredFolder { group, folder, dir, mode, paused: false })?;
+                let joined = random()?;
+                self.keep(StoredFolder { group, folder, dir, mode, paused: false, joined })?;
                 self.start_folder(folder);
                 answer(self.line_of(&group, &folder))
             }
@@ -126,7 +127,7 @@ impl Hub {
                 let (group, folder) = self.find_folder(&folder)?;
                 self.joined(&folder)?;
                 let line = self.line_of(&group, &folder);
-                self.stop_folder(folder);
+                drop(self.stop_folder(folder));
                 self.store.remove_folder(group, folder).map_err(lost)?;
                 self.folders.remove(&folder);
                 answer(line)
@@ -141,7 +142,7 @@ impl Hub {
                 let (group, folder) = self.find_folder(&folder)?;
                 let stored = StoredFolder { mode, ..self.joined(&folder)? };
                 self.keep(stored)?;
-                self.stop_folder(folder);
+                drop(self.stop_folder(folder));
                 self.start_folder(folder);
                 answer(self.line_of(&group, &folder))
             }
@@ -267,7 +268,7 @@ impl Hub {
             .map(|stored| stored.folder)
             .collect();
         for folder in kept {
-            self.stop_folder(folder);
+            drop(self.stop_folder(folder));
             self.folders.remove(&folder);
         }
         let line = self.group_line(&group);
@@ -316,9 +317,9 @@ impl Hub {
         let moved: Vec<StoredFolder> =
             self.folders.stored().iter().filter(|stored| stored.group == group).cloned().collect();
         for stored in moved {
-            self.stop_folder(stored.folder);
+            drop(self.stop_folder(stored.folder));
             self.store.remove_folder(group, stored.folder).map_err(lost)?;
-            self.keep(StoredFolder { group: new, ..stored })?;
+            self.keep(StoredFolder { group: new, joined: random()?, ..stored })?;
         }
         self.use_group(&new)?;
         self.review(new);
@@ -423,7 +424,8 @@ impl Hub {
         self.check_dir(&dir)?;
         let folder = FolderId(random()?);
         self.write(group, Action::FolderAdded { folder, name: called.clone() })?;
-        self.keep(StoredFolder { group, folder, dir, mode, paused: false })?;
+        let joined = random()?;
+        self.keep(StoredFolder { group, folder, dir, mode, paused: false, joined })?;
         self.start_folder(folder);
         answer(self.line_of(&group, &folder))
     }
@@ -432,7 +434,7 @@ impl Hub {
         let (group, folder) = self.find_folder(folder)?;
         let stored = self.joined(&folder)?;
         self.keep(StoredFolder { paused: true, ..stored })?;
-        self.stop_folder(folder);
+        drop(self.stop_folder(folder));
         answer(self.line_of(&group, &folder))
     }
 

@@ -21,6 +21,9 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Slots {
     open: BTreeMap<FolderId, Slot>,
+    /// Where the search for a free number goes on: one that was just given up may still be named by frames on
+    /// their way.
+    next: u8,
 }
 
 struct Slot {
@@ -39,8 +42,12 @@ impl Slots {
         self.open.get(folder).and_then(|slot| slot.peer)
     }
 
-    fn free(&self) -> Option<u8> {
-        (0..=MAX_SLOT).find(|slot| !self.open.values().any(|other| other.mine == Some(*slot)))
+    fn free(&mut self) -> Option<u8> {
+        let free = (self.next..=MAX_SLOT)
+            .chain(0..self.next)
+            .find(|slot| !self.open.values().any(|other| other.mine == Some(*slot)))?;
+        self.next = if free == MAX_SLOT { 0 } else { free + 1 };
+        Some(free)
     }
 }
 
@@ -75,17 +82,21 @@ impl Hub {
 
     fn open_slot(&mut self, id: ConnId, group: GroupId, folder: FolderId) {
         let Some(peer) = self.conns.get(&id).map(|conn| conn.line.peer) else { return };
-        if !self.may_have(&peer, &group, &folder) || !self.folders.is_running(&folder) {
+        if !self.may_have(&peer, &group, &folder) || !self.folders.is_running(&group, &folder) {
             return;
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let free = conn.slots.free();
+        let numbered = conn.slots.open.get(&folder).is_some_and(|slot| slot.mine.is_some());
+        let free = if numbered { None } else { conn.slots.free() };
         let slot = conn.slots.open.entry(folder).or_insert(Slot {
             group,
             mine: None,
             theirs: None,
             peer: None,
         });
+        if slot.group != group {
+            return;
+        }
         if slot.mine.is_none() {
             let Some(free) = free else {
                 // Both ends have so many folders in common that the rest waits for another link.
@@ -124,7 +135,10 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Some(slot) = conn.slots.open.get_mut(&folder) else { return };
         let (Some(mine), Some(theirs), None) = (slot.mine, slot.theirs, slot.peer) else { return };
-        let Some(run) = self.folders.run_mut(&folder) else { return };
+        let group = slot.group;
+        let Some(run) = self.folders.run_mut(&folder).filter(|run| run.group == group) else {
+            return;
+        };
         let Run { host: Some(host), .. } = run else { return };
         let peer = run.next_peer;
         run.next_peer = PeerId(peer.0 + 1);
@@ -154,6 +168,7 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Some(slot) = conn.slots.open.remove(&folder) else { return };
         if let Some(mine) = slot.mine {
+            conn.line.out.forget(mine);
             conn.say(Say::Shut { slot: mine });
         }
         if let Some(theirs) = slot.theirs {

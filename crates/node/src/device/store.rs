@@ -33,6 +33,7 @@ CREATE TABLE folders (
     dir BLOB NOT NULL,
     mode INTEGER NOT NULL,
     paused INTEGER NOT NULL,
+    joined BLOB NOT NULL,
     PRIMARY KEY (group_id, folder)
 ) STRICT;
 CREATE TABLE places (
@@ -100,6 +101,15 @@ pub(super) struct StoredFolder {
     pub(super) dir: PathBuf,
     pub(super) mode: FolderMode,
     pub(super) paused: bool,
+    /// 16 random bytes, new each time that the folder is shared or joined here.
+    pub(super) joined: [u8; 16],
+}
+
+impl StoredFolder {
+    /// The file of its index in `.kin`: what an earlier join knew is no part of this one.
+    pub(super) fn index(&self) -> String {
+        format!("folder-{}.db", super::groups::hex(&self.joined[..8]))
+    }
 }
 
 /// A join that this device's person agreed to and that is not done: what it will accept, and of whom.
@@ -283,9 +293,12 @@ impl Store {
     // Folders
 
     pub(super) fn folders(&self) -> Result<Vec<StoredFolder>, StoreError> {
-        let query = "SELECT group_id, folder, dir, mode, paused FROM folders ORDER BY rowid";
+        let query =
+            "SELECT group_id, folder, dir, mode, paused, joined FROM folders ORDER BY rowid";
         self.rows(query, |row| {
-            let (Some(group), Some(folder)) = (array(row, 0)?, array(row, 1)?) else {
+            let (Some(group), Some(folder), Some(joined)) =
+                (array(row, 0)?, array(row, 1)?, array(row, 5)?)
+            else {
                 return Ok(None);
             };
             let mode = match row.get::<_, i64>(3)? {
@@ -300,6 +313,7 @@ impl Store {
                 dir: PathBuf::from(OsString::from_vec(row.get(2)?)),
                 mode,
                 paused: row.get(4)?,
+                joined,
             }))
         })
     }
@@ -314,8 +328,8 @@ impl Store {
         let dir = folder.dir.as_os_str().as_bytes();
         let (group, id) = (&folder.group.0[..], &folder.folder.0[..]);
         self.run(
-            "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![group, id, dir, mode, folder.paused],
+            "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![group, id, dir, mode, folder.paused, &folder.joined[..]],
         )
     }
 
@@ -504,6 +518,7 @@ mod tests {
             dir: PathBuf::from(OsString::from_vec(b"/tmp/\xff name".to_vec())),
             mode: FolderMode::Receive,
             paused: true,
+            joined: [9; 16],
         };
         store.put_folder(&folder).unwrap();
         let join = StoredJoin {

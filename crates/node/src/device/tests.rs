@@ -309,6 +309,98 @@ async fn t9_one_side_may_think_longer_about_ssh_than_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_join_says_first_what_it_would_do_and_old_deletions_stay_with_their_folder() {
+    let (a, b) = (Lab::new("a").await, Lab::new("b").await);
+    pair(&a, &b, Which::Theirs).await;
+    let source = a.share("Documents").await;
+    fs::write(source.join("kept"), "1").unwrap();
+    fs::write(source.join("gone"), "2").unwrap();
+    b.knows_folder("Documents").await;
+    // A directory that is still to be made, and one that holds something.
+    let plan = async |dir: PathBuf| -> crate::api::Plan {
+        b.ask(Request::JoinPlan { folder: "Documents".to_owned(), dir }).await
+    };
+    let missing = b.top.path().join("Documents");
+    let adds = crate::api::Plan { adds: 2, known: true, ..crate::api::Plan::default() };
+    assert_eq!(plan(missing.clone()).await, adds);
+    assert!(!missing.exists(), "looking makes nothing");
+    let other = b.dir("other");
+    fs::write(other.join("kept"), "1").unwrap();
+    fs::write(other.join("gone"), "not 2").unwrap();
+    fs::write(other.join("own"), "3").unwrap();
+    let mixed =
+        crate::api::Plan { conflicts: 1, sends: 1, known: true, ..crate::api::Plan::default() };
+    assert_eq!(plan(other.clone()).await, mixed);
+    assert_eq!(fs::read_to_string(other.join("gone")).unwrap(), "not 2");
+    assert!(!source.join("own").exists(), "looking sends nothing");
+
+    let target = b.join("Documents").await;
+    b.file(&target.join("gone"), "2").await;
+    fs::remove_file(source.join("gone")).unwrap();
+    b.until("the deletion is there", || async { !target.join("gone").exists() }).await;
+    // The same directory, shared anew: what was deleted in the old folder says nothing about the new one.
+    let unshare = Request::Unshare { folder: "Documents".to_owned() };
+    let _: serde_json::Value = a.ask(unshare).await;
+    let forget = Request::Forget { folder: source.to_string_lossy().into_owned() };
+    let _: serde_json::Value = a.ask(forget).await;
+    let share = Request::Share {
+        dir: source.clone(),
+        name: Some("Anew".to_owned()),
+        group: None,
+        mode: crate::api::FolderMode::Both,
+    };
+    let mut shared = a.device.request(share.clone()).await;
+    while shared.as_ref().is_err_and(|failure| failure.kind == "in_use") {
+        // The old one still finishes.
+        tokio::task::yield_now().await;
+        shared = a.device.request(share.clone()).await;
+    }
+    shared.unwrap();
+    b.knows_folder("Anew").await;
+    let anew = b.dir("Anew");
+    fs::write(anew.join("gone"), "2").unwrap();
+    b.join("Anew").await;
+    a.file(&source.join("gone"), "2").await;
+    b.file(&anew.join("kept"), "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_21_a_folder_is_not_reached_by_way_of_another_group() {
+    let (laptop, phone) = (Lab::new("laptop").await, Lab::new("phone").await);
+    pair(&laptop, &phone, Which::Theirs).await;
+    let old: Vec<GroupLine> = laptop.ask(Request::Groups).await;
+    let source = laptop.share("Photos").await;
+    phone.knows_folder("Photos").await;
+    let target = phone.join("Photos").await;
+    fs::write(source.join("one"), "1").unwrap();
+    phone.file(&target.join("one"), "1").await;
+    // A new group with the same folder, without the phone, which still is in the old one.
+    let rescue = Request::RescueGroup { group: None, devices: vec!["laptop".to_owned()] };
+    let _: GroupLine = laptop.ask(rescue).await;
+    laptop
+        .until("the folder runs in the new group", || async {
+            let folders: Vec<FolderLine> = laptop.ask(Request::Folders).await;
+            folders.iter().any(|one| one.dir.is_some() && one.state == FolderState::Idle)
+        })
+        .await;
+    fs::write(source.join("secret"), "2").unwrap();
+    // The link still serves the old group.
+    let other = laptop.dir("Other");
+    let share = Request::Share {
+        dir: other.clone(),
+        name: Some("Other".to_owned()),
+        group: Some(old[0].name.clone()),
+        mode: crate::api::FolderMode::Both,
+    };
+    let _: FolderLine = laptop.ask(share).await;
+    fs::write(other.join("three"), "3").unwrap();
+    phone.knows_folder("Other").await;
+    let there = phone.join("Other").await;
+    phone.file(&there.join("three"), "3").await;
+    assert!(!target.join("secret").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_without_a_window_leads_nowhere() {
     let (a, b) = (Lab::new("a").await, Lab::new("b").await);
     let host = Some(format!("127.0.0.1:{}", a.port));

@@ -14,6 +14,10 @@ pub(crate) struct FolderAuthority {
     pub(crate) key: Arc<DeviceKey>,
     pub(crate) writers: Writers,
     pub(crate) scope: BatchScope,
+    /// The file of the folder's index in `.kin`. What is known of a folder of a group, its tombstones above all,
+    /// says nothing about the same directory in another group, after another join, or in a `kin sync`
+    /// run: each has an index of its own, and meets for the first time.
+    pub(crate) index: String,
     /// True for a group, false for a session, in which this device always writes.
     pub(crate) lasts: bool,
 }

@@ -113,6 +113,21 @@ impl FrameSender {
         self.send(Channel::Session, message.encode())
     }
 
+    /// Forgets what is queued for a folder that this end has shut.
+    pub(crate) fn forget(&self, slot: u8) {
+        let mut queue = self.0.lock();
+        let mut gone = 0;
+        queue.folder.retain(|(other, payload)| {
+            let stays = *other != slot;
+            if !stays {
+                gone += size(payload);
+            }
+            stays
+        });
+        drop(queue);
+        self.wrote(gone);
+    }
+
     /// True if nothing is taken in any more.
     pub(crate) fn is_closed(&self) -> bool {
         *self.0.state.borrow() != State::Open
