@@ -503,6 +503,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         superseded.truncate(MAX_SUPERSEDED);
+        // A change that this one has not seen cannot be where its contents come from: then they are its own.
+        let content_dot = change.content_dot.filter(|content| version.has_seen(*content));
         let record = Record {
             path: path.clone(),
             body: change.body,
@@ -510,7 +512,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             mtime: change.mtime,
             version,
             dot,
-            content_dot: change.content_dot.unwrap_or(dot),
+            content_dot: content_dot.unwrap_or(dot),
             superseded,
             found: change.found,
         }

@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use folder::engine::Event;
 use sim::{
     disk::{Node, VirtualDisk},
-    history::Edit,
+    fault::Faults,
+    history::{self, Edit},
     scenario::Scenario,
 };
 use tree::FileKind;
@@ -359,6 +360,14 @@ fn e12_losses_of_power_that_once_went_wrong() {
     for seed in [275, 525, 2035, 2501, 3336, 3639, 3880, 4482, 7222, 7160, 7430, 7507] {
         assert_eq!(losses_of_power(seed).1, None, "seed {seed}");
     }
+}
+
+/// What a directory's mode was changed on top of could not be read: the record claimed contents that it had not
+/// seen, and the engine could not read it again.
+#[test]
+fn e3_a_change_claims_no_contents_that_it_has_not_seen() {
+    let plan = sim::plan(13_774, Faults::all());
+    assert_eq!(history::play(&plan, None, false).failure, None);
 }
 
 #[test]
