@@ -28,7 +28,6 @@ use crate::{
     line::{
         ConnId, Internal, Line,
         dialling::{self, DialError},
-        inbox::ReadEnd,
         source,
         targets::Key,
     },
@@ -244,12 +243,7 @@ impl Hub {
             }
             Internal::ReadEnded { id, end } => {
                 if let Some(conn) = self.conns.get(&id) {
-                    match &end {
-                        ReadEnd::Protocol(_) | ReadEnd::Early => {
-                            conn.line.out.close(Farewell::Protocol);
-                        }
-                        _ => conn.line.out.kill(),
-                    }
+                    conn.line.read_ended(&end);
                 }
                 self.ended(id, &end.to_string());
             }

@@ -473,8 +473,7 @@ impl Hub {
             Some(group) => group,
             None => self.make_group(None)?,
         };
-        let signed = self.groups.write(&mut self.store, &self.key, &group, action)?;
-        self.spread(group, &[signed], None);
+        self.write(group, action)?;
         Ok(group)
     }
 

@@ -13,7 +13,7 @@ use wire::{
 };
 
 use super::{
-    groups::{hex, role, role_name},
+    groups::{GroupError, hex, role, role_name},
     hub::{Hub, random},
     links::Conn,
     store::StoredFolder,
@@ -220,8 +220,17 @@ impl Hub {
 
     /// Writes an operation, and tells everybody.
     pub(super) fn write(&mut self, group: GroupId, action: Action) -> Result<(), Failure> {
-        let signed = self.groups.write(&mut self.store, &self.key, &group, action)?;
-        self.spread(group, &[signed], None);
+        match self.groups.write(&mut self.store, &self.key, &group, action) {
+            Ok(signed) => self.spread(group, &[signed], None),
+            Err(error) => {
+                if let GroupError::Store(_) = &error {
+                    // It may be on the disk all the same: another one under its number would be a fork of
+                    // this device's own (rule T12). What is there, the next start reads.
+                    self.fail(&error.to_string());
+                }
+                return Err(error.into());
+            }
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use std::{
 use identity::DeviceId;
 use link::Link;
 use tokio::sync::{mpsc, oneshot};
-use wire::session::Message;
+use wire::session::{Farewell, Message};
 
 pub(crate) use inbox::{FrameReceiver, Incoming, Route};
 use inbox::{Pulse, ReadEnd, Reader};
@@ -80,6 +80,14 @@ impl Line {
             let _ = owner.send(Internal::WriteEnded { id, reason }).await;
         });
         Self { peer, addr, dialled, key_exchange, exporter, out, pulse, routes }
+    }
+
+    /// Its reader has stopped: what broke the protocol is told so, anything else is over.
+    pub(crate) fn read_ended(&self, end: &ReadEnd) {
+        match end {
+            ReadEnd::Protocol(_) | ReadEnd::Early => self.out.close(Farewell::Protocol),
+            _ => self.out.kill(),
+        }
     }
 
     pub(crate) fn say(&self, message: &Message) {

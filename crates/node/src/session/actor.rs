@@ -24,7 +24,6 @@ use crate::{
     line::{
         ConnId, Internal,
         dialling::{self, DialError},
-        inbox::ReadEnd,
         source,
         targets::{self, Targets},
     },
@@ -194,12 +193,7 @@ impl Actor {
             }
             Internal::ReadEnded { id, end } => {
                 if let Some(conn) = self.conns.get(&id) {
-                    match &end {
-                        ReadEnd::Protocol(_) | ReadEnd::Early => {
-                            conn.out.close(Farewell::Protocol);
-                        }
-                        _ => conn.out.kill(),
-                    }
+                    conn.read_ended(&end);
                 }
                 self.ended(id, &end.to_string());
             }
