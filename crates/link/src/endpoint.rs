@@ -10,7 +10,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use crate::{
     Limits, Link, LinkError,
     buffered::ReadAhead,
+    carrier::{Carrier, Through},
     error::same_place,
+    link::NOWHERE,
     socket,
     tls::{self, ALPN},
 };
@@ -66,9 +68,33 @@ impl Endpoint {
         }
         socket::tune(&stream).map_err(LinkError::io)?;
         let name = ServerName::from(addr.ip());
-        let handshake = self.connector.connect(name, ReadAhead::new(stream));
+        let stream = ReadAhead::new(Carrier::Tcp(stream));
+        let handshake = self.connector.connect(name, stream);
         let stream = within(self.limits.handshake_timeout, handshake).await?;
         self.finish(stream.map_err(LinkError::handshake)?.into(), addr, true)
+    }
+
+    /// Makes a link over a stream that somebody else carries, as its TLS client or its server. Nobody but the two
+    /// ends reads it; who carries it can delay it and break it off.
+    ///
+    /// # Errors
+    /// As [`Endpoint::dial`].
+    pub async fn through(
+        &self,
+        stream: Box<dyn Through>,
+        as_client: bool,
+    ) -> Result<Link, LinkError> {
+        let stream = ReadAhead::new(Carrier::Through(stream));
+        let limit = self.limits.handshake_timeout;
+        let stream: TlsStream<_> = match as_client {
+            true => {
+                let name = ServerName::from(NOWHERE.ip());
+                within(limit, self.connector.connect(name, stream)).await?.map(Into::into)
+            }
+            false => within(limit, self.acceptor.accept(stream)).await?.map(Into::into),
+        }
+        .map_err(LinkError::handshake)?;
+        self.finish(stream, NOWHERE, as_client)
     }
 
     /// Does the handshake on a connection that came in.
@@ -78,14 +104,14 @@ impl Endpoint {
         addr: SocketAddr,
     ) -> Result<Link, LinkError> {
         socket::tune(&stream).map_err(LinkError::io)?;
-        let handshake = self.acceptor.accept(ReadAhead::new(stream));
+        let handshake = self.acceptor.accept(ReadAhead::new(Carrier::Tcp(stream)));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
         self.finish(stream.map_err(LinkError::handshake)?.into(), addr, false)
     }
 
     fn finish(
         &self,
-        stream: TlsStream<ReadAhead<TcpStream>>,
+        stream: TlsStream<ReadAhead<Carrier>>,
         addr: SocketAddr,
         dialled: bool,
     ) -> Result<Link, LinkError> {

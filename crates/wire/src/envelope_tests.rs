@@ -16,6 +16,7 @@ fn recipient_of(seed: u8) -> Recipient {
 
 fn letter(body: &[u8]) -> Letter {
     Letter {
+        reply: None,
         author: key(1).id(),
         group: Some(GroupId([9; 32])),
         kind: 3,
@@ -94,19 +95,19 @@ fn t21_the_signature_covers_everything_that_the_letter_is_about() {
     for other in &others {
         assert_ne!(other.digest(&to), signed, "{other:?}");
         // Its author's signature under another letter.
-        let signature = key(1).sign(&signed.0);
-        assert!(open(&around(&padded(&other.encode(&signature)))).is_err(), "{other:?}");
+        let signature = key(1).sign(&signed.unwrap().0);
+        assert!(open(&around(&padded(&other.encode(&signature, b"")))).is_err(), "{other:?}");
     }
     for to in [Recipient { device: key(3).id(), ..to }, Recipient { inbox: inbox(3).id(), ..to }] {
         assert_ne!(mine.digest(&to), signed);
         // Taken out of its envelope and sealed anew to somebody else.
-        let signature = key(1).sign(&mine.digest(&to).0);
-        let refused = open(&around(&padded(&mine.encode(&signature))));
+        let signature = key(1).sign(&mine.digest(&to).unwrap().0);
+        let refused = open(&around(&padded(&mine.encode(&signature, b""))));
         let why = "not the author's, or not for this device";
         assert_eq!(refused, Err(WireError::field("signature", why)));
     }
-    let signature = key(1).sign(&signed.0);
-    assert_eq!(open(&around(&padded(&mine.encode(&signature)))), Ok(mine));
+    let signature = key(1).sign(&signed.unwrap().0);
+    assert_eq!(open(&around(&padded(&mine.encode(&signature, b"")))), Ok(mine));
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn attack_14_versions_sizes_and_second_forms_are_refused() {
     assert_eq!(open(&[&envelope[..], &[0]].concat()), Err(cut));
 
     let mine = letter(b"body");
-    let good = mine.encode(&key(1).sign(&mine.digest(&recipient_of(2)).0));
+    let good = mine.encode(&key(1).sign(&mine.digest(&recipient_of(2)).unwrap().0), b"");
     assert!(open(&around(&padded(&good))).is_ok());
     // An unknown field, a field twice, padding that says something, a length that lies.
     let field = [&good[..], &[0x38, 1]].concat();

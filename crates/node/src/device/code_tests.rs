@@ -92,7 +92,7 @@ fn letter_of(code: &Code, issuer: &DeviceId, key: &DeviceKey, inbox: identity::I
     let said = hello(&saved, issuer, (&key.id(), &inbox, &name), Way::Mail);
     let message = Message::Hello(said);
     let (kind, body) = (message.kind(), message.encode());
-    Letter { author: key.id(), group: None, kind, sequence: 1, body }
+    Letter { author: key.id(), group: None, kind, sequence: 1, body, reply: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ use super::{
     folders::Folders,
     groups::Groups,
     links::Conn,
+    mail::Mail,
     pairing::Window,
     questions::Questions,
     store::{Place, Store, StoredJoin},
@@ -61,6 +62,7 @@ pub(super) struct Hub {
     pub(super) pairing: Option<Window>,
     pub(super) tokens: Tokens,
     pub(super) codes: Codes,
+    pub(super) mail: Mail,
     pub(super) questions: Questions,
     pub(super) events: broadcast::Sender<ApiEvent>,
     pub(super) internal: mpsc::Sender<Internal>,
@@ -159,6 +161,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         pairing: None,
         tokens: Tokens::default(),
         codes: Codes::default(),
+        mail: Mail::default(),
         questions: Questions::default(),
         events: broadcast::Sender::new(EVENTS),
         internal,
@@ -166,6 +169,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         awaited: Vec::new(),
         stopping: None,
     };
+    hub.load_relays();
     hub.restore_token_joins();
     hub.review_code_joins();
     tokio::spawn(hub.run(heard, errands_in, ears_in));
@@ -298,7 +302,7 @@ impl Hub {
     fn next_time(&self) -> Option<Instant> {
         let deadlines = self.conns.values().filter_map(|conn| conn.deadline);
         let targets = self.net.as_ref().and_then(|net| net.targets.next(self.is_linked()));
-        deadlines.chain(targets).chain(self.token_time()).min()
+        deadlines.chain(targets).chain(self.token_time()).chain(self.mail_time()).min()
     }
 }
 

@@ -212,6 +212,7 @@ impl Device {
             .with(move |hub| {
                 let (targets, adverts) = (Targets::default(), std::collections::HashMap::new());
                 hub.net = Some(Net { endpoint, port, targets, adverts });
+                hub.start_mail();
             })
             .await
             .ok_or_else(gone)?;
