@@ -12,6 +12,7 @@
 mod address;
 mod client;
 mod frames;
+pub mod operate;
 mod server;
 mod socket;
 pub mod store;

@@ -83,7 +83,7 @@ proptest! {
 #[test]
 fn t21_the_signature_covers_everything_that_the_letter_is_about() {
     let (to, mine) = (recipient_of(2), letter(b"body"));
-    let signed = mine.digest(&to);
+    let signed = mine.digest(&to).unwrap();
     let others = [
         Letter { author: key(3).id(), ..mine.clone() },
         Letter { group: None, ..mine.clone() },
@@ -93,20 +93,20 @@ fn t21_the_signature_covers_everything_that_the_letter_is_about() {
         letter(b"bodies"),
     ];
     for other in &others {
-        assert_ne!(other.digest(&to), signed, "{other:?}");
+        assert_ne!(other.digest(&to).unwrap(), signed, "{other:?}");
         // Its author's signature under another letter.
-        let signature = key(1).sign(&signed.unwrap().0);
+        let signature = key(1).sign(&signed.0);
         assert!(open(&around(&padded(&other.encode(&signature, b"")))).is_err(), "{other:?}");
     }
     for to in [Recipient { device: key(3).id(), ..to }, Recipient { inbox: inbox(3).id(), ..to }] {
-        assert_ne!(mine.digest(&to), signed);
+        assert_ne!(mine.digest(&to).unwrap(), signed);
         // Taken out of its envelope and sealed anew to somebody else.
         let signature = key(1).sign(&mine.digest(&to).unwrap().0);
         let refused = open(&around(&padded(&mine.encode(&signature, b""))));
         let why = "not the author's, or not for this device";
         assert_eq!(refused, Err(WireError::field("signature", why)));
     }
-    let signature = key(1).sign(&signed.unwrap().0);
+    let signature = key(1).sign(&signed.0);
     assert_eq!(open(&around(&padded(&mine.encode(&signature, b"")))), Ok(mine));
 }
 
@@ -162,4 +162,17 @@ fn attack_27_the_longest_body_fits_and_a_longer_one_is_refused() {
     assert_eq!(open(&envelope), Ok(longest));
     let longer = letter(&vec![1; MAX_BODY + 1]).seal(&key(1), &recipient_of(2));
     assert_eq!(longer, Err(WireError::field("body", "too long")));
+}
+
+#[test]
+fn t21_where_answers_go_is_signed_too() {
+    let (to, inbox) = (recipient_of(2), inbox(2));
+    let place = |mailbox| MailAddress { relay: "kin:relay/x".into(), mailbox, token: None };
+    let mine = Letter { reply: Some(place([1; 32])), ..letter(b"body") };
+    let sealed = mine.seal(&key(1), &to).unwrap();
+    assert_eq!(Letter::open(&sealed, &to, &inbox, None), Ok(mine.clone()));
+    let other = Letter { reply: Some(place([2; 32])), ..mine.clone() };
+    let none = Letter { reply: None, ..mine.clone() };
+    assert_ne!(mine.digest(&to).unwrap(), other.digest(&to).unwrap());
+    assert_ne!(mine.digest(&to).unwrap(), none.digest(&to).unwrap());
 }

@@ -79,7 +79,12 @@ fn letter(code: &Code, issuer: &DeviceId) -> Letter {
     letter_of(code, issuer, &key, inbox)
 }
 
-fn letter_of(code: &Code, issuer: &DeviceId, key: &DeviceKey, inbox: identity::InboxId) -> Letter {
+pub(super) fn letter_of(
+    code: &Code,
+    issuer: &DeviceId,
+    key: &DeviceKey,
+    inbox: identity::InboxId,
+) -> Letter {
     let keys = code.keys();
     let saved = SavedCodeJoin {
         id: keys.id,

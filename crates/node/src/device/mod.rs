@@ -15,6 +15,8 @@ mod groups;
 mod hub;
 mod links;
 mod mail;
+#[cfg(test)]
+mod mail_tests;
 mod membership;
 mod pairing;
 mod questions;

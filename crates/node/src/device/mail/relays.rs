@@ -264,6 +264,15 @@ impl Hub {
         tokio::spawn(post_all(self.handle.clone(), address.to_owned()));
     }
 
+    /// Invitations that are still to be posted.
+    #[cfg(test)]
+    pub(in crate::device) fn posts_waiting(&self) -> usize {
+        let relays = self.mail.relays.iter();
+        relays
+            .filter(|one| self.store.next_post(&one.stored.address).is_ok_and(|it| it.is_some()))
+            .count()
+    }
+
     fn next_post(&mut self, address: &str) -> Option<Post> {
         let next = match self.store.next_post(address) {
             Ok(next) => next,
