@@ -12,25 +12,25 @@ use crate::common::{KIN, lan};
 const LONG: Duration = Duration::from_secs(60);
 
 /// A device that runs on a host, and whose person types commands there.
-struct Device<'a> {
-    host: &'a Host,
-    name: &'static str,
-    running: Option<Kin>,
+pub(crate) struct Device<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) name: &'static str,
+    pub(crate) running: Option<Kin>,
 }
 
 impl<'a> Device<'a> {
-    fn new(host: &'a Host, name: &'static str) -> Self {
+    pub(crate) fn new(host: &'a Host, name: &'static str) -> Self {
         let mut device = Self { host, name, running: None };
         device.run(&["devices", "rename", name, "--json"]);
         device.up();
         device
     }
 
-    fn command(&self, args: &[&str]) -> Kin {
+    pub(crate) fn command(&self, args: &[&str]) -> Kin {
         KinCommand::on(Path::new(KIN), self.host, args).start()
     }
 
-    fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         self.running = Some(self.command(&["up", "--foreground", "--json"]));
         eventually_within(SHORT, "the device answers", || {
             self.code(&["status", "--json"]) == 0 && self.status()["running"] == true
@@ -38,7 +38,7 @@ impl<'a> Device<'a> {
     }
 
     /// The device ends; its person may start it again.
-    fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         self.run(&["down", "--json"]);
         if let Some(mut kin) = self.running.take() {
             kin.wait(SHORT);
@@ -47,7 +47,7 @@ impl<'a> Device<'a> {
 
     /// Runs a command to its end; what it printed, line by line.
     #[track_caller]
-    fn run(&self, args: &[&str]) -> Vec<Value> {
+    pub(crate) fn run(&self, args: &[&str]) -> Vec<Value> {
         let (code, lines, said) = self.outcome(args);
         assert_eq!(code, 0, "{}: kin {args:?}: {said} {lines:?}", self.name);
         lines
@@ -77,7 +77,7 @@ impl<'a> Device<'a> {
         self.run(&["status", "--json"]).into_iter().next().unwrap_or_default()
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let devices = self.run(&["devices", "--json"]);
         let mut names: Vec<String> =
             devices.iter().filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect();
@@ -86,16 +86,16 @@ impl<'a> Device<'a> {
     }
 
     #[track_caller]
-    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         eventually_within(LONG, &format!("{}: {what}", self.name), &mut holds);
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.host.home().join(name)
     }
 
     #[track_caller]
-    fn holds(&self, path: &str, text: &str) {
+    pub(crate) fn holds(&self, path: &str, text: &str) {
         let at = self.path(path);
         self.until(&format!("{path} says {text:?}"), || lab::files::holds(&at, text));
     }

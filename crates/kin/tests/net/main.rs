@@ -29,6 +29,7 @@ mod many;
 mod meet;
 mod memory;
 mod past;
+mod sites;
 mod stranger;
 mod trouble;
 
@@ -50,6 +51,8 @@ enum Needs {
     Setpriv,
     /// And a terminal to run it in (`script`).
     Terminal,
+    /// And routers between networks (`nft`).
+    Nat,
 }
 
 impl Needs {
@@ -65,6 +68,7 @@ impl Needs {
             }
             Self::Setpriv => program("setpriv"),
             Self::Terminal => program("script"),
+            Self::Nat => program("nft"),
         })
     }
 }
@@ -105,6 +109,12 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan t9_a_day_in_the_life_of_three_devices
             Lan t10_what_happened_while_a_device_was_away_reaches_it_by_any_member
             Lan pairing_with_an_address_needs_no_discovery_and_a_no_leaves_nothing
+        }
+        sites {
+            Nat t16_a_code_is_joined_across_two_nats_by_way_of_a_relay_that_knows_nothing
+            Nat t4_a_token_pairs_two_sites_and_a_folder_comes_through_the_splice
+            Nat t18_the_issuer_is_away_and_the_relay_is_killed_in_the_middle
+            Lan t20_a_code_is_joined_on_a_local_network_without_any_relay
         }
         many {
             Lan three_hosts_become_one_union
