@@ -12,7 +12,7 @@ use crate::{
     buffered::ReadAhead,
     error::same_place,
     socket,
-    tls::{self, ALPN},
+    tls::{self, Protocol},
 };
 
 /// Everything that is needed to make links: a device's key as TLS knows it, and the limits.
@@ -21,6 +21,7 @@ pub struct Endpoint {
     connector: TlsConnector,
     acceptor: TlsAcceptor,
     limits: Limits,
+    protocol: Protocol,
 }
 
 impl Endpoint {
@@ -29,12 +30,25 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError::Setup`] if the cryptographic library cannot be used.
     pub fn new(key: &Arc<DeviceKey>, limits: Limits) -> Result<Self, LinkError> {
-        let (client, server) = tls::configs(key)?;
+        Self::speaking(Protocol::Devices, key, limits)
+    }
+
+    /// As [`Endpoint::new`], for links of another protocol.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub fn speaking(
+        protocol: Protocol,
+        key: &Arc<DeviceKey>,
+        limits: Limits,
+    ) -> Result<Self, LinkError> {
+        let (client, server) = tls::configs(key, protocol)?;
         Ok(Self {
             own: key.id(),
             connector: Arc::new(client).into(),
             acceptor: Arc::new(server).into(),
             limits,
+            protocol,
         })
     }
 
@@ -90,7 +104,7 @@ impl Endpoint {
         dialled: bool,
     ) -> Result<Link, LinkError> {
         let (_, connection) = stream.get_ref();
-        if connection.alpn_protocol() != Some(ALPN) {
+        if connection.alpn_protocol() != Some(self.protocol.alpn()) {
             return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
         }
         let Some([key]) = connection.peer_certificates() else {

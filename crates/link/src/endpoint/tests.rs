@@ -11,7 +11,7 @@ fn key(seed: u8) -> Arc<DeviceKey> {
 
 /// An endpoint that offers no protocol by ALPN, in either role.
 fn without_alpn(seed: u8) -> Endpoint {
-    let (mut client, mut server) = tls::configs(&key(seed)).unwrap();
+    let (mut client, mut server) = tls::configs(&key(seed), Protocol::Devices).unwrap();
     client.alpn_protocols.clear();
     server.alpn_protocols.clear();
     Endpoint {
@@ -19,6 +19,7 @@ fn without_alpn(seed: u8) -> Endpoint {
         connector: Arc::new(client).into(),
         acceptor: Arc::new(server).into(),
         limits: Limits::default(),
+        protocol: Protocol::Devices,
     }
 }
 
@@ -44,5 +45,18 @@ async fn an_end_without_alpn_is_refused_by_the_other() {
     let (dialled, _) = meet(normal(1), without_alpn(2)).await;
     assert!(matches!(dialled, Err(LinkError::NotKinfold(_))));
     let (dialled, answered) = meet(normal(1), normal(2)).await;
+    assert!(dialled.is_ok() && answered.is_ok());
+}
+
+#[tokio::test]
+async fn a_link_for_ssh_keys_is_none_for_folders() {
+    let speaking =
+        |protocol, seed| Endpoint::speaking(protocol, &key(seed), Limits::default()).unwrap();
+    for (one, other) in [(Protocol::Ssh, Protocol::Devices), (Protocol::Devices, Protocol::Ssh)] {
+        let (dialled, answered) = meet(speaking(one, 1), speaking(other, 2)).await;
+        assert!(matches!(dialled, Err(LinkError::NotKinfold(_))), "{dialled:?}");
+        assert!(matches!(answered, Err(LinkError::NotKinfold(_))), "{answered:?}");
+    }
+    let (dialled, answered) = meet(speaking(Protocol::Ssh, 1), speaking(Protocol::Ssh, 2)).await;
     assert!(dialled.is_ok() && answered.is_ok());
 }
