@@ -22,6 +22,7 @@
 
 mod access;
 mod alias;
+pub mod connecto;
 mod error;
 mod home;
 mod hosts;
