@@ -14,6 +14,7 @@ pub mod pair;
 pub mod path;
 pub mod record;
 pub mod session;
+pub mod ssh;
 
 pub mod sync;
 pub mod version;
