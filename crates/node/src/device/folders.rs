@@ -28,7 +28,7 @@ use crate::{
     Event, StartError,
     api::{ApiEvent, Failure, FolderMode},
     host::{FolderAuthority, Host},
-    start::{self, Wishes},
+    start,
 };
 
 /// Events of a folder that may wait for the hub.
@@ -187,6 +187,26 @@ impl Hub {
         }
     }
 
+    /// Takes other settings. What an engine was told it goes by until it ends, so folders begin anew.
+    pub(super) fn apply_settings(&mut self, settings: super::Settings) {
+        let settings = super::Settings { name: self.settings.name.clone(), ..settings };
+        if settings == self.settings {
+            return;
+        }
+        self.settings = settings;
+        self.restart_folders();
+    }
+
+    /// Stops what runs; it starts again by itself.
+    pub(super) fn restart_folders(&mut self) {
+        let stored: Vec<FolderId> = self.folders.stored.iter().map(|one| one.folder).collect();
+        for folder in stored {
+            if self.folders.is_busy(&folder) {
+                drop(self.stop_folder(folder));
+            }
+        }
+    }
+
     /// Starts a folder, unless it runs, is paused, or the device serves only its own commands.
     pub(super) fn start_folder(&mut self, folder: FolderId) {
         let Some(stored) = self.folders.get(&folder).cloned() else { return };
@@ -264,8 +284,7 @@ impl Hub {
             lasts: true,
             index: stored.index(),
         };
-        let (questions, wishes) =
-            (self.questions.ids().clone(), Wishes { mode, ..self.settings.wishes });
+        let (questions, wishes) = (self.questions.ids().clone(), self.settings.wishes(mode));
         let (events, told) = mpsc::channel(EVENTS);
         let handle = self.handle.clone();
         // Those that are done need no more of it.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use group::log::{self, Former, Gone, Log, LogError, Manifest, WriteError};
+use group::log::{self, Gone, Log, LogError, Manifest, WriteError};
 use identity::{DeviceId, DeviceKey};
 use tokio::sync::watch;
 use wire::{
@@ -43,15 +43,23 @@ impl Group {
         &self.log
     }
 
-    /// The operation that put a device out, as far as it may know of it.
+    /// The operation that put a device out, as far as it may know of it. Whom somebody let in who was out already
+    /// may know what that one may, so that it sees why it is no member.
     pub(super) fn end_of(&self, device: &DeviceId) -> Option<OperationId> {
-        match self.manifest.borrow().former.get(device) {
-            Some(Former {
-                why: Gone::Removed { operation, .. } | Gone::Left { operation },
-                ..
-            }) => Some(*operation),
-            _ => None,
+        let manifest = self.manifest.borrow();
+        let mut device = *device;
+        for _ in 0..=manifest.former.len() {
+            match manifest.former.get(&device)?.why {
+                Gone::Removed { operation, .. } | Gone::Left { operation } => {
+                    return Some(operation);
+                }
+                Gone::NeverAdmitted { operation } => {
+                    device = self.log.get(&operation)?.operation().author;
+                }
+                Gone::RotatedTwice | Gone::Rotated { .. } => return None,
+            }
         }
+        None
     }
 
     fn refresh(&mut self) {
