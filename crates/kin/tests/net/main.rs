@@ -30,6 +30,7 @@ mod many;
 mod meet;
 mod memory;
 mod past;
+mod ssh;
 mod stranger;
 mod trouble;
 
@@ -51,6 +52,8 @@ enum Needs {
     Setpriv,
     /// And a terminal to run it in (`script`).
     Terminal,
+    /// And OpenSSH's server, and accounts of their own on the hosts.
+    Sshd,
 }
 
 impl Needs {
@@ -66,6 +69,7 @@ impl Needs {
             }
             Self::Setpriv => program("setpriv"),
             Self::Terminal => program("script"),
+            Self::Sshd => lab::sshd::missing(),
         })
     }
 }
@@ -112,6 +116,9 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan t8_a_kill_at_any_step_of_a_pairing_leaves_both_or_neither
             Lan t10_both_halves_of_a_partition_change_members_and_come_to_one_group
             Lan a_device_heeds_its_config_file_while_it_runs
+        }
+        ssh {
+            Sshd what_is_installed_by_hand_opens_a_login_and_closes_it_again
         }
         many {
             Lan three_hosts_become_one_union
