@@ -10,7 +10,7 @@ use clap::{
 use crate::{
     commands::{
         completions, conflicts, demo, devices, down, folders, group, history, id, join, log, pair,
-        restore, service, share, status, sync, torture, undo, up, why,
+        restore, service, share, ssh, status, sync, torture, undo, up, why,
     },
     error::CommandError,
     handover, logging,
@@ -37,6 +37,7 @@ enum Command {
     Join(join::JoinArgs),
     Folders(folders::FoldersArgs),
     Status(status::StatusArgs),
+    Ssh(ssh::SshArgs),
     Up(up::UpArgs),
     Down(down::DownArgs),
     Log(log::LogArgs),
@@ -80,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Join(args) => (args.json, 0),
         Command::Folders(args) => (args.json, 0),
         Command::Status(args) => (args.json, 0),
+        Command::Ssh(args) => (args.json, 0),
         Command::Up(args) => (args.json, 0),
         Command::Down(args) => (args.json, 0),
         Command::Log(args) => (args.json, 0),
@@ -133,6 +135,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Join(args) => join::run(screen, args).await,
             Command::Folders(args) => folders::run(screen, args).await,
             Command::Status(args) => status::run(screen, &args).await,
+            Command::Ssh(args) => ssh::run(screen, args).await,
             Command::Up(args) => up::run(screen, &args).await,
             Command::Down(args) => down::run(screen, &args).await,
             Command::Log(args) => log::run(screen, &args).await,

@@ -25,6 +25,7 @@ mod qr;
 mod session;
 mod settings;
 mod signals;
+mod ssh_files;
 mod start;
 mod when;
 

@@ -1,6 +1,10 @@
 //! This device as an end of links: its TLS configuration, and dialling.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use identity::{DeviceId, DeviceKey};
 use rustls::pki_types::ServerName;
@@ -17,11 +21,28 @@ use crate::{
 
 /// Everything that is needed to make links: a device's key as TLS knows it, and the limits.
 pub struct Endpoint {
+    keyed: RwLock<Keyed>,
+    limits: Limits,
+    protocol: Protocol,
+}
+
+/// What follows from the key, which may change ([`Endpoint::rekey`]).
+#[derive(Clone)]
+struct Keyed {
     own: DeviceId,
     connector: TlsConnector,
     acceptor: TlsAcceptor,
-    limits: Limits,
-    protocol: Protocol,
+}
+
+impl Keyed {
+    fn new(key: &Arc<DeviceKey>, protocol: Protocol) -> Result<Self, LinkError> {
+        let (client, server) = tls::configs(key, protocol)?;
+        Ok(Self {
+            own: key.id(),
+            connector: Arc::new(client).into(),
+            acceptor: Arc::new(server).into(),
+        })
+    }
 }
 
 impl Endpoint {
@@ -42,20 +63,29 @@ impl Endpoint {
         key: &Arc<DeviceKey>,
         limits: Limits,
     ) -> Result<Self, LinkError> {
-        let (client, server) = tls::configs(key, protocol)?;
-        Ok(Self {
-            own: key.id(),
-            connector: Arc::new(client).into(),
-            acceptor: Arc::new(server).into(),
-            limits,
-            protocol,
-        })
+        Ok(Self { keyed: RwLock::new(Keyed::new(key, protocol)?), limits, protocol })
+    }
+
+    /// Goes on as the device that has this key: links that are made from now on are its. Those that are there
+    /// stay what they were, and whoever has them ends them.
+    ///
+    /// # Errors
+    /// [`LinkError::Setup`] if the cryptographic library cannot be used; the old key stays then.
+    pub fn rekey(&self, key: &Arc<DeviceKey>) -> Result<(), LinkError> {
+        let keyed = Keyed::new(key, self.protocol)?;
+        *self.keyed.write().unwrap_or_else(PoisonError::into_inner) = keyed;
+        Ok(())
     }
 
     /// The id of this device.
     #[must_use]
     pub fn device(&self) -> DeviceId {
-        self.own
+        self.keyed().own
+    }
+
+    fn keyed(&self) -> Keyed {
+        // Nothing panics while it writes; and what is there is whole.
+        self.keyed.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -80,9 +110,10 @@ impl Endpoint {
         }
         socket::tune(&stream).map_err(LinkError::io)?;
         let name = ServerName::from(addr.ip());
-        let handshake = self.connector.connect(name, ReadAhead::new(stream));
+        let keyed = self.keyed();
+        let handshake = keyed.connector.connect(name, ReadAhead::new(stream));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        self.finish(stream.map_err(LinkError::handshake)?.into(), addr, true)
+        finish(keyed.own, self.protocol, stream.map_err(LinkError::handshake)?.into(), addr, true)
     }
 
     /// Does the handshake on a connection that came in.
@@ -92,30 +123,33 @@ impl Endpoint {
         addr: SocketAddr,
     ) -> Result<Link, LinkError> {
         socket::tune(&stream).map_err(LinkError::io)?;
-        let handshake = self.acceptor.accept(ReadAhead::new(stream));
+        let keyed = self.keyed();
+        let handshake = keyed.acceptor.accept(ReadAhead::new(stream));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        self.finish(stream.map_err(LinkError::handshake)?.into(), addr, false)
+        finish(keyed.own, self.protocol, stream.map_err(LinkError::handshake)?.into(), addr, false)
     }
+}
 
-    fn finish(
-        &self,
-        stream: TlsStream<ReadAhead<TcpStream>>,
-        addr: SocketAddr,
-        dialled: bool,
-    ) -> Result<Link, LinkError> {
-        let (_, connection) = stream.get_ref();
-        if connection.alpn_protocol() != Some(self.protocol.alpn()) {
-            return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
-        }
-        let Some([key]) = connection.peer_certificates() else {
-            return Err(LinkError::BadKey("it showed none".to_owned()));
-        };
-        let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
-        if peer == self.own {
-            return Err(LinkError::Own);
-        }
-        Link::new(stream, peer, addr, dialled)
+/// Looks at what came out of a handshake.
+fn finish(
+    own: DeviceId,
+    protocol: Protocol,
+    stream: TlsStream<ReadAhead<TcpStream>>,
+    addr: SocketAddr,
+    dialled: bool,
+) -> Result<Link, LinkError> {
+    let (_, connection) = stream.get_ref();
+    if connection.alpn_protocol() != Some(protocol.alpn()) {
+        return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
     }
+    let Some([key]) = connection.peer_certificates() else {
+        return Err(LinkError::BadKey("it showed none".to_owned()));
+    };
+    let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
+    if peer == own {
+        return Err(LinkError::Own);
+    }
+    Link::new(stream, peer, addr, dialled)
 }
 
 /// Waits for something, but not for longer than this.

@@ -240,7 +240,7 @@ mod tests {
         };
         let text =
             write(vec![block.clone()], Path::new("/home/a b/.ssh/known_hosts")).expect("fits");
-        assert_eq!(read(text.as_bytes()), [block.clone()]);
+        assert_eq!(read(text.as_bytes()), std::slice::from_ref(&block));
         assert!(text.contains("HostName fe80::1%%eth0\n") && text.contains("/100%%\"\n"));
         for odd in ["/home/a\"b", "relative", "/a\nb", "/a*"] {
             let odd = Block { identity: odd.into(), ..block.clone() };
