@@ -79,8 +79,8 @@ impl Kind {
 pub enum Target {
     /// Whoever is found; a person chooses among several.
     Any,
-    /// The one of this name.
-    Named(String),
+    /// The one of this name; if none is found soon, whoever answers at the place.
+    Named(String, Option<(Place, Option<Kind>)>),
     /// Whoever answers there, of this kind if that is known.
     At(Place, Option<Kind>),
 }

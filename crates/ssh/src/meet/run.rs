@@ -28,6 +28,8 @@ use crate::{connecto::Spoken, scan};
 
 /// How long more candidates are waited for once there is one.
 const SETTLE: Duration = Duration::from_millis(600);
+/// How long a name is looked for before it is taken for a host's.
+const SEARCH: Duration = Duration::from_secs(2);
 /// Pause before somebody who was lost is dialled again.
 const REDIAL: Duration = Duration::from_millis(500);
 /// The same for somebody with whom another link is used, or who wanted nothing.
@@ -80,6 +82,8 @@ pub(super) struct Run {
     tasks: JoinSet<Task>,
     /// When somebody is dialled without being chosen.
     settled: Option<Instant>,
+    /// When a name that was not found is taken for a host's.
+    otherwise: Option<Instant>,
     /// The last thing that went wrong.
     trouble: String,
     told: HashSet<String>,
@@ -113,6 +117,7 @@ impl Run {
             candidates: HashMap::new(),
             tasks: JoinSet::new(),
             settled: None,
+            otherwise: None,
             trouble: String::new(),
             told: HashSet::new(),
             installed: false,
@@ -142,8 +147,10 @@ impl Run {
                 Err(error) => desk.note(error.to_string()).await,
             }
         }
-        if let Target::At(place, kind) = &setup.target {
-            self.aim(place.clone(), *kind);
+        match &setup.target {
+            Target::At(place, kind) => self.aim(place.clone(), *kind),
+            Target::Named(_, Some(_)) => self.otherwise = Some(Instant::now() + SEARCH),
+            Target::Named(_, None) | Target::Any => {}
         }
         let outcome = loop {
             let wake =
@@ -304,7 +311,7 @@ impl Run {
         };
         let now = Instant::now();
         match &self.desk.setup.target {
-            Target::Named(wanted) => {
+            Target::Named(wanted, _) => {
                 if !wanted.eq_ignore_ascii_case(&name) {
                     return;
                 }
@@ -330,6 +337,15 @@ impl Run {
 
     async fn due(&mut self) {
         let now = Instant::now();
+        if self.otherwise.is_some_and(|at| at <= now) {
+            self.otherwise = None;
+            if let (Target::Named(_, Some((place, kind))), true) =
+                (&self.desk.setup.target, self.candidates.is_empty())
+            {
+                let (place, kind) = (place.clone(), *kind);
+                self.aim(place, kind);
+            }
+        }
         if self.settled.is_some_and(|at| at <= now) {
             self.settled = None;
             let several = self.candidates.len() > 1;
@@ -432,7 +448,7 @@ impl Run {
                 return Some(Outcome::Refused("you said no".to_owned()));
             }
             // Others may come that fit.
-            Ended::Never(words) if aimed || matches!(desk.setup.target, Target::Named(_)) => {
+            Ended::Never(words) if aimed || matches!(desk.setup.target, Target::Named(..)) => {
                 return Some(Outcome::Refused(words));
             }
             Ended::Failed(message) if !continuous => {
