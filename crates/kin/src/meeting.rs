@@ -214,7 +214,8 @@ impl Run<'_> {
                 Err(CommandError::new(Exit::TimedOut, "timeout", &message).hint(self.show.other()))
             }
             Outcome::Failed { kind, message, hint } => {
-                Err(CommandError::failed(kind, &message).hint(&hint))
+                let exit = if kind == "host_key_changed" { Exit::Refused } else { Exit::Failed };
+                Err(CommandError::new(exit, kind, &message).hint(&hint))
             }
         }
     }

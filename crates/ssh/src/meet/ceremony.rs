@@ -14,7 +14,7 @@ use wire::{
 use super::{
     Event, Made, Question,
     desk::{Asked, Desk, random},
-    install::{self, There},
+    install::{self, Problem, There},
     line::{Broken, Line, STEP},
 };
 use crate::{Alias, PublicKey, Tag};
@@ -38,7 +38,7 @@ pub(super) enum Ended {
     /// It cannot be between these two.
     Never(String),
     /// What was agreed to could not be installed here.
-    Failed(String),
+    Failed(Problem),
 }
 
 /// Plays a link to its end.
@@ -93,7 +93,7 @@ pub(super) async fn play(desk: Arc<Desk>, link: Link) -> Ended {
             Ended::Done
         }
         Err(Stop::Broken(Broken::Refused(Refusal::Failed, words))) => {
-            Ended::Failed(format!("on the other device: {words}"))
+            Ended::Failed(format!("on the other device: {words}").into())
         }
         Err(Stop::Broken(Broken::Refused(_, words))) if talk.exposed => Ended::Refused(words),
         Err(Stop::Broken(broken)) => before(broken),
@@ -466,7 +466,11 @@ impl Talk<'_> {
                     let words = format!(
                         "{name} may log in here now, but could not install its part: {words}"
                     );
-                    return Err(Stop::Say(Refusal::Failed, String::new(), Ended::Failed(words)));
+                    return Err(Stop::Say(
+                        Refusal::Failed,
+                        String::new(),
+                        Ended::Failed(words.into()),
+                    ));
                 }
                 _ => desk.note(format!("{name} did not say whether its part is done")).await,
             }
@@ -476,8 +480,8 @@ impl Talk<'_> {
     }
 }
 
-fn failed(words: String) -> Stop {
-    Stop::Say(Refusal::Failed, words.clone(), Ended::Failed(words))
+fn failed(problem: Problem) -> Stop {
+    Stop::Say(Refusal::Failed, problem.message.clone(), Ended::Failed(problem))
 }
 
 /// The ceremony's messages are those of sessions; here they have numbers of their own.

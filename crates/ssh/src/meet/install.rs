@@ -14,16 +14,38 @@ use crate::{Access, Alias, Host, HostName, PublicKey, SshError, Tag, UserName, c
 /// The domain of the tags of those that have no device id.
 const CONNECTO_CONTEXT: &str = "kinfold 2026-11 connecto tag";
 
-/// What one runs with on another thread.
+/// Why something could not be installed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Problem {
+    /// A stable word for programs.
+    pub(super) kind: &'static str,
+    /// What happened (unescaped).
+    pub(super) message: String,
+    /// What to do.
+    pub(super) hint: String,
+}
+
+impl From<SshError> for Problem {
+    fn from(error: SshError) -> Self {
+        Self { kind: error.kind(), message: error.to_string(), hint: error.hint().to_owned() }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(message: String) -> Self {
+        let hint =
+            "what was installed on the way, kin ssh hosts lists and kin ssh unpair takes away";
+        Self { kind: "not_installed", message, hint: hint.to_owned() }
+    }
+}
+
+/// Runs on a thread that may wait for a disk.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SshError> + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| {
-            let hint = error.hint();
-            if hint.is_empty() { error.to_string() } else { format!("{error} ({hint})") }
-        }),
-        Err(_) => Err("the program failed".to_owned()),
+        Ok(done) => done.map_err(Problem::from),
+        Err(_) => Err("the program failed".to_owned().into()),
     }
 }
 
@@ -33,7 +55,7 @@ pub(super) async fn allow(
     tag: Tag,
     name: &str,
     key: PublicKey,
-) -> Result<(), String> {
+) -> Result<(), Problem> {
     let home = Arc::clone(&desk.setup.home);
     let access = Access {
         key,
@@ -46,7 +68,7 @@ pub(super) async fn allow(
 }
 
 /// The name by which this device will reach the other.
-pub(super) async fn propose(desk: &Arc<Desk>, tag: Tag, name: &str) -> Result<Alias, String> {
+pub(super) async fn propose(desk: &Arc<Desk>, tag: Tag, name: &str) -> Result<Alias, Problem> {
     let (home, name) = (Arc::clone(&desk.setup.home), name.to_owned());
     blocking(move || home.propose(&tag, &name)).await
 }
@@ -70,7 +92,7 @@ impl There {
         alias: Alias,
         addr: SocketAddr,
         reach: &Reach,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Problem> {
         let user = UserName::new(&reach.user).map_err(|error| format!("its user: {error}"))?;
         let mut host_keys = Vec::new();
         for key in &reach.host_keys {
@@ -81,10 +103,12 @@ impl There {
             }
         }
         if host_keys.is_empty() {
-            return Err(
-                "it has no SSH server: there are no host keys (is openssh-server installed there?)"
+            return Err(Problem {
+                kind: "no_sshd",
+                message: "it has no SSH server: there are no host keys".to_owned(),
+                hint: "install an SSH server on the other device (openssh-server), and pair again"
                     .to_owned(),
-            );
+            });
         }
         let (tag, name) = (Tag::device(peer), name.to_owned());
         Ok(Self { tag, name, alias, addr, port: reach.port, user, host_keys })
@@ -92,8 +116,8 @@ impl There {
 }
 
 /// Makes `ssh ALIAS` work.
-pub(super) async fn reach(desk: &Arc<Desk>, there: There) -> Result<(), String> {
-    let Some(own) = desk.setup.own.clone() else { return Err("there is no key".to_owned()) };
+pub(super) async fn reach(desk: &Arc<Desk>, there: There) -> Result<(), Problem> {
+    let Some(own) = desk.setup.own.clone() else { return Err("there is no key".to_owned().into()) };
     let host_name = match there.addr {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
             HostName::new(&format!("{}%{}", v6.ip(), v6.scope_id()))
@@ -104,7 +128,7 @@ pub(super) async fn reach(desk: &Arc<Desk>, there: There) -> Result<(), String> 
         alias: there.alias,
         tag: there.tag,
         name: there.name,
-        host_name: host_name.ok_or("ssh cannot be given its address")?,
+        host_name: host_name.ok_or_else(|| "ssh cannot be given its address".to_owned())?,
         port: there.port,
         user: there.user,
         host_keys: there.host_keys,
@@ -125,7 +149,7 @@ pub(super) fn here(desk: &Desk) -> Reach {
 }
 
 /// The tag of a peer that has no device id: by its key, or else by what it calls itself and its user.
-pub(super) fn connecto_tag(claim: &Claim, addr: SocketAddr) -> Result<Tag, String> {
+pub(super) fn connecto_tag(claim: &Claim, addr: SocketAddr) -> Result<Tag, Problem> {
     let hash = match &claim.key {
         Some(key) => Hash::derived(CONNECTO_CONTEXT, &[b"key", key.as_str().as_bytes()]),
         None => {
@@ -135,7 +159,7 @@ pub(super) fn connecto_tag(claim: &Claim, addr: SocketAddr) -> Result<Tag, Strin
     };
     let hex = hash.to_hex();
     Tag::new(&format!("connecto-{}", hex.get(..32).unwrap_or(&hex)))
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string().into())
 }
 
 /// What a peer of Connecto's is called here.

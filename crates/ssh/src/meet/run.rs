@@ -22,7 +22,9 @@ use super::{
     Connecto, Event, Kind, Outcome, Place, SSH_TOPIC, Setup, Target,
     ceremony::{self, Ended},
     desk::{Desk, plain, random},
-    find, visit,
+    find,
+    install::Problem,
+    visit,
 };
 use crate::{connecto::Spoken, scan};
 
@@ -40,6 +42,8 @@ const MAX_FOUND: usize = 32;
 const MAX_TASKS: usize = 64;
 /// How long a device that syncs waits before it begins with a Connecto, which looks for it, too.
 const HEAD_START: Duration = Duration::from_secs(2);
+/// How long an address is waited for that holds beyond one cable and one start: ssh is to be given it.
+const BETTER: Duration = Duration::from_millis(250);
 /// Services of Connecto's.
 const LISTENING: &str = "_connecto._tcp.local.";
 const SYNCING: &str = "_connecto-sync._tcp.local.";
@@ -59,6 +63,8 @@ struct Candidate {
     kind: Kind,
     /// A link with it is tried or used.
     busy: bool,
+    /// It was told of.
+    told: bool,
     /// When it is dialled next, if it is.
     at: Option<Instant>,
     gone: bool,
@@ -247,8 +253,16 @@ impl Run {
         // An advert of the same place says that Kinfold is there, which is better.
         let wait = if kind == Kind::Kinfold { Duration::ZERO } else { SETTLE };
         let at = Some(Instant::now() + wait);
-        let one =
-            Candidate { index: 1, name, addrs: Vec::new(), kind, busy: false, at, gone: false };
+        let one = Candidate {
+            index: 1,
+            name,
+            addrs: Vec::new(),
+            kind,
+            busy: false,
+            told: true,
+            at,
+            gone: false,
+        };
         self.candidates.insert(AIMED.to_owned(), one);
     }
 
@@ -266,6 +280,13 @@ impl Run {
         if let Some(known) = self.candidates.get_mut(&found.instance) {
             known.addrs = found.addrs;
             known.gone = false;
+            let waits = known.at.is_some() && !known.told;
+            if !known.told && known.addrs.iter().any(lasts) {
+                self.tell_found(&found.instance).await;
+                if waits && let Some(known) = self.candidates.get_mut(&found.instance) {
+                    known.at = Some(Instant::now());
+                }
+            }
             return;
         }
         if let Some(aimed) = self.candidates.get_mut(AIMED) {
@@ -298,7 +319,10 @@ impl Run {
         if self.candidates.len() >= MAX_FOUND || self.desk.setup.purpose == Purpose::Listen {
             return;
         }
-        let Some(addr) = addrs.first().copied() else { return };
+        if addrs.is_empty() {
+            return;
+        }
+        let better = addrs.iter().any(lasts);
         let index = u32::try_from(self.candidates.len() + 1).unwrap_or(u32::MAX);
         let mut one = Candidate {
             index,
@@ -306,6 +330,7 @@ impl Run {
             addrs,
             kind,
             busy: false,
+            told: false,
             at: None,
             gone: false,
         };
@@ -318,13 +343,27 @@ impl Run {
                 self.settled.get_or_insert(now + SETTLE / 2);
             }
             _ if self.desk.setup.purpose == Purpose::Sync => {
-                one.at = Some(if kind == Kind::Kinfold { now } else { now + HEAD_START });
+                one.at = Some(match (kind, better) {
+                    (Kind::Kinfold, true) => now,
+                    (Kind::Kinfold, false) => now + BETTER,
+                    _ => now + HEAD_START,
+                });
             }
             Target::Any | Target::At(..) => {
                 self.settled.get_or_insert(now + SETTLE);
             }
         }
-        self.candidates.insert(key, one);
+        self.candidates.insert(key.clone(), one);
+        if better {
+            self.tell_found(&key).await;
+        }
+    }
+
+    async fn tell_found(&mut self, key: &str) {
+        let Some(one) = self.candidates.get_mut(key).filter(|one| !one.told) else { return };
+        one.told = true;
+        let Some(addr) = one.addrs.first().copied() else { return };
+        let (index, name, kind) = (one.index, one.name.clone(), one.kind);
         self.desk.tell(Event::Found { index, name, addr, kind }).await;
     }
 
@@ -348,6 +387,10 @@ impl Run {
         }
         if self.settled.is_some_and(|at| at <= now) {
             self.settled = None;
+            let keys: Vec<String> = self.candidates.keys().cloned().collect();
+            for key in keys {
+                self.tell_found(&key).await;
+            }
             let several = self.candidates.len() > 1;
             if several {
                 let count = u32::try_from(self.candidates.len()).unwrap_or(u32::MAX);
@@ -363,6 +406,7 @@ impl Run {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
+            self.tell_found(&key).await;
             self.dial(key);
         }
     }
@@ -451,15 +495,12 @@ impl Run {
             Ended::Never(words) if aimed || matches!(desk.setup.target, Target::Named(..)) => {
                 return Some(Outcome::Refused(words));
             }
-            Ended::Failed(message) if !continuous => {
-                let hint = "what was installed on the way, kin ssh hosts lists and kin ssh unpair takes away";
-                return Some(Outcome::Failed {
-                    kind: "not_installed",
-                    message,
-                    hint: hint.to_owned(),
-                });
+            Ended::Failed(Problem { kind, message, hint }) if !continuous => {
+                return Some(Outcome::Failed { kind, message, hint });
             }
-            Ended::Refused(words) | Ended::Never(words) | Ended::Failed(words) => {
+            Ended::Failed(Problem { message: words, .. })
+            | Ended::Refused(words)
+            | Ended::Never(words) => {
                 self.say_once(&words).await;
                 self.trouble = words;
             }
@@ -480,6 +521,11 @@ impl Run {
         }
         Outcome::TimedOut(std::mem::take(&mut self.trouble))
     }
+}
+
+/// True for an address that ssh can be given for later.
+fn lasts(addr: &SocketAddr) -> bool {
+    !matches!(addr.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The key of the place that was given.

@@ -21,7 +21,7 @@ use super::{
     Kind, Made, Question,
     ceremony::Ended,
     desk::Desk,
-    install::{self, There},
+    install::{self, Problem, There},
     line::STEP,
 };
 use crate::{
@@ -221,10 +221,7 @@ impl Visit {
                     let result = self.install(&claim).await;
                     let told = match &result {
                         Ok(_) => Ok(()),
-                        Err(words) => {
-                            desk.note(format!("nothing was installed: {words}")).await;
-                            Err(words.clone())
-                        }
+                        Err(problem) => Err(problem.message.clone()),
                     };
                     let steps = self.talk.installed(told);
                     match result {
@@ -232,14 +229,14 @@ impl Visit {
                             made = Some(it);
                             pending.extend(steps);
                         }
-                        Err(words) => {
+                        Err(problem) => {
                             for step in steps {
                                 if let Step::Send(line) = step {
                                     // It ends either way.
                                     let _ = self.send(&line).await;
                                 }
                             }
-                            return Ended::Failed(words);
+                            return Ended::Failed(problem);
                         }
                     }
                 }
@@ -249,9 +246,12 @@ impl Visit {
                         desk.tell(super::Event::Installed(made)).await;
                         return match end {
                             End::Done => Ended::Done,
-                            End::Refused(words) => Ended::Failed(format!(
-                                "the key was installed here, but not on the other device: {words}"
-                            )),
+                            End::Refused(words) => Ended::Failed(
+                                format!(
+                                    "the key was installed here, but not on the other device: {words}"
+                                )
+                                .into(),
+                            ),
                             other => over(other),
                         };
                     }
@@ -358,7 +358,7 @@ impl Visit {
         }
     }
 
-    async fn install(&mut self, claim: &Claim) -> Result<Made, String> {
+    async fn install(&mut self, claim: &Claim) -> Result<Made, Problem> {
         let desk = Arc::clone(&self.desk);
         let name = install::connecto_name(claim, self.addr);
         let tag = install::connecto_tag(claim, self.addr)?;
