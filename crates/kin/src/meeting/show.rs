@@ -345,8 +345,13 @@ fn ask(question: &Question, about: &About) -> (String, String) {
         Some(key) => format!("\nIts SSH server shows the host key {}.", escape(key)),
         None => String::new(),
     };
+    let who = if question.name == addr.to_string() {
+        format!("Somebody at {addr} speaks Connecto and gives no name.")
+    } else {
+        format!("Somebody at {addr} says to be {name}, in Connecto's way.")
+    };
     let before = format!(
-        "\nSomebody at {addr} says to be {name}, in Connecto's way.\n\
+        "\n{who}\n\
          {WARNING}Nothing proves that:{WARNING:#} compare the key with what ssh-keygen -l shows on that device.\n\
          A yes means:\n    {grants}.{host_key}\n"
     );

@@ -25,7 +25,7 @@ use super::{
     line::STEP,
 };
 use crate::{
-    PublicKey,
+    Alias, PublicKey,
     connecto::{Broken, Claim, End, Json, Lines, Myself, Spoken, Step, Talk, Text, Tie, tie},
 };
 
@@ -68,7 +68,9 @@ pub(super) async fn serve(desk: Arc<Desk>, visitor: Visitor) -> Ended {
     let half = first == b'H';
     // Whole until the end: it counts among the connections that strangers may have.
     let Visitor { stream, addr, .. } = visitor;
-    Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None }.play().await
+    Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None, alias: None }
+        .play()
+        .await
 }
 
 /// Begins a conversation with a listener.
@@ -79,7 +81,9 @@ pub(super) async fn pair(desk: Arc<Desk>, addr: SocketAddr, kind: Kind) -> Resul
         Kind::ConnectoText => (Box::new(Text::pair(me)), true),
         Kind::Connecto | Kind::Kinfold => (Box::new(Json::pair(me)), false),
     };
-    Ok(Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None }.play().await)
+    Ok(Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None, alias: None }
+        .play()
+        .await)
 }
 
 /// What of Connecto's protocols is understood there: a look that ends at once.
@@ -130,6 +134,7 @@ pub(super) async fn sync(desk: Arc<Desk>, addr: SocketAddr) -> Result<Ended, Str
         lines: Lines::default(),
         half: false,
         own,
+        alias: None,
     };
     let ended = visit.play().await;
     desk.settle(ip);
@@ -158,6 +163,8 @@ struct Visit {
     half: bool,
     /// The number that this side drew, if it began a sync.
     own: Option<u64>,
+    /// The alias that the person was shown (rule T24).
+    alias: Option<Alias>,
 }
 
 /// What came next.
@@ -323,6 +330,7 @@ impl Visit {
         if logs_in {
             let tag = install::connecto_tag(claim, self.addr).map_err(Ended::Failed)?;
             alias = Some(install::propose(&desk, tag, &name).await.map_err(Ended::Failed)?);
+            self.alias.clone_from(&alias);
             let keys = host_keys(self.addr).await;
             host_key = keys.first().map(|key| key.fingerprint().to_owned());
         }
@@ -382,7 +390,9 @@ impl Visit {
             made.lets_in = true;
         }
         if let (Some(user), true) = (claim.user.clone(), desk.setup.purpose.logs_in()) {
-            let alias = install::propose(&desk, tag.clone(), &name).await?;
+            let Some(alias) = self.alias.clone() else {
+                return Err("nobody was asked".to_owned().into());
+            };
             let host_keys = host_keys(self.addr).await;
             if host_keys.is_empty() {
                 desk.note(format!(
