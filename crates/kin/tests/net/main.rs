@@ -29,6 +29,7 @@ mod many;
 mod meet;
 mod memory;
 mod past;
+mod ssh;
 mod stranger;
 mod trouble;
 
@@ -50,6 +51,8 @@ enum Needs {
     Setpriv,
     /// And a terminal to run it in (`script`).
     Terminal,
+    /// And OpenSSH's server, and accounts of their own on the hosts.
+    Sshd,
 }
 
 impl Needs {
@@ -65,6 +68,7 @@ impl Needs {
             }
             Self::Setpriv => program("setpriv"),
             Self::Terminal => program("script"),
+            Self::Sshd => lab::sshd::missing(),
         })
     }
 }
@@ -105,6 +109,9 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan t9_a_day_in_the_life_of_three_devices
             Lan t10_what_happened_while_a_device_was_away_reaches_it_by_any_member
             Lan pairing_with_an_address_needs_no_discovery_and_a_no_leaves_nothing
+        }
+        ssh {
+            Sshd what_is_installed_by_hand_opens_a_login_and_closes_it_again
         }
         many {
             Lan three_hosts_become_one_union
