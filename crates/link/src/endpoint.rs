@@ -113,7 +113,7 @@ impl Endpoint {
         let keyed = self.keyed();
         let handshake = keyed.connector.connect(name, ReadAhead::new(stream));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        finish(keyed.own, self.protocol, stream.map_err(LinkError::handshake)?.into(), addr, true)
+        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, true)
     }
 
     /// Does the handshake on a connection that came in.
@@ -126,30 +126,29 @@ impl Endpoint {
         let keyed = self.keyed();
         let handshake = keyed.acceptor.accept(ReadAhead::new(stream));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        finish(keyed.own, self.protocol, stream.map_err(LinkError::handshake)?.into(), addr, false)
+        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, false)
     }
-}
 
-/// Looks at what came out of a handshake.
-fn finish(
-    own: DeviceId,
-    protocol: Protocol,
-    stream: TlsStream<ReadAhead<TcpStream>>,
-    addr: SocketAddr,
-    dialled: bool,
-) -> Result<Link, LinkError> {
-    let (_, connection) = stream.get_ref();
-    if connection.alpn_protocol() != Some(protocol.alpn()) {
-        return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
+    fn finish(
+        &self,
+        own: DeviceId,
+        stream: TlsStream<ReadAhead<TcpStream>>,
+        addr: SocketAddr,
+        dialled: bool,
+    ) -> Result<Link, LinkError> {
+        let (_, connection) = stream.get_ref();
+        if connection.alpn_protocol() != Some(self.protocol.alpn()) {
+            return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
+        }
+        let Some([key]) = connection.peer_certificates() else {
+            return Err(LinkError::BadKey("it showed none".to_owned()));
+        };
+        let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
+        if peer == own {
+            return Err(LinkError::Own);
+        }
+        Link::new(stream, peer, addr, dialled)
     }
-    let Some([key]) = connection.peer_certificates() else {
-        return Err(LinkError::BadKey("it showed none".to_owned()));
-    };
-    let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
-    if peer == own {
-        return Err(LinkError::Own);
-    }
-    Link::new(stream, peer, addr, dialled)
 }
 
 /// Waits for something, but not for longer than this.

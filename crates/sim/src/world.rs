@@ -70,7 +70,7 @@ pub(crate) struct Device {
     /// Files that an editor keeps open, by the path they were opened at.
     held: BTreeMap<String, Held>,
     /// Whether its death in a job to come is a loss of power.
-    loses_power: bool,
+    pub(crate) loses_power: bool,
     /// What a user did in the middle of the job under way.
     meddled: Arc<Mutex<Vec<Meddled>>>,
 }

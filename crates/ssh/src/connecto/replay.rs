@@ -303,9 +303,9 @@ fn meet<A: Talk, B: Talk>(a: A, b: B) -> (Played<A>, Played<B>) {
     put(&mut to_b, a.begin());
     put(&mut to_a, b.begin());
     loop {
-        if let Some(line) = to_b.next().unwrap().filter(|_| b.end.is_none()) {
+        if let Some(line) = to_b.take().unwrap().filter(|_| b.end.is_none()) {
             put(&mut to_a, b.line(&line));
-        } else if let Some(line) = to_a.next().unwrap().filter(|_| a.end.is_none()) {
+        } else if let Some(line) = to_a.take().unwrap().filter(|_| a.end.is_none()) {
             put(&mut to_b, a.line(&line));
         } else {
             return (a, b);

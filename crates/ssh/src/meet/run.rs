@@ -142,7 +142,7 @@ impl Run {
             match self.search(port) {
                 Ok((discovery, found)) => (search, news) = (Some(discovery), Some(found)),
                 Err(error) => {
-                    desk.note(format!("{error}; name the other device by its address")).await
+                    desk.note(format!("{error}; name the other device by its address")).await;
                 }
             }
         }
@@ -154,7 +154,7 @@ impl Run {
             }
         }
         match &setup.target {
-            Target::At(place, kind) => self.aim(place.clone(), *kind),
+            Target::At(place, kind) => self.aim(place, *kind),
             Target::Named(_, Some(_)) => self.otherwise = Some(Instant::now() + SEARCH),
             Target::Named(_, None) | Target::Any => {}
         }
@@ -242,7 +242,7 @@ impl Run {
     // Candidates
 
     /// One place was given: it is dialled until somebody answers.
-    fn aim(&mut self, place: Place, kind: Option<Kind>) {
+    fn aim(&mut self, place: &Place, kind: Option<Kind>) {
         let kind = match (kind, self.desk.setup.connecto) {
             (Some(kind), _) => kind,
             (None, Some(Connecto::Text)) => Kind::ConnectoText,
@@ -382,7 +382,7 @@ impl Run {
                 (&self.desk.setup.target, self.candidates.is_empty())
             {
                 let (place, kind) = (place.clone(), *kind);
-                self.aim(place, kind);
+                self.aim(&place, kind);
             }
         }
         if self.settled.is_some_and(|at| at <= now) {

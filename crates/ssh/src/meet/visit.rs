@@ -101,7 +101,7 @@ pub(crate) async fn speaks(addr: SocketAddr, which: Kind) -> Option<Option<Strin
     let mut buffer = [0; 512];
     let line = timeout(GREETING, async {
         loop {
-            if let Some(line) = lines.next().ok()? {
+            if let Some(line) = lines.take().ok()? {
                 return Some(line);
             }
             match stream.read(&mut buffer).await {
@@ -289,7 +289,7 @@ impl Visit {
     /// Can be dropped without losing anything.
     async fn line(&mut self) -> Heard {
         loop {
-            match self.lines.next() {
+            match self.lines.take() {
                 Ok(Some(line)) => return Heard::Line(line),
                 Ok(None) => {}
                 Err(broken) => return Heard::Bad(broken),
