@@ -10,7 +10,7 @@ use clap::{
 use crate::{
     commands::{
         completions, conflicts, demo, devices, down, folders, group, history, id, join, log, pair,
-        restore, service, share, ssh, status, sync, torture, undo, up, why,
+        relay, restore, service, share, ssh, status, sync, torture, undo, up, why,
     },
     error::CommandError,
     handover, logging,
@@ -49,6 +49,7 @@ enum Command {
     Undo(undo::UndoArgs),
     History(history::HistoryArgs),
     Restore(restore::RestoreArgs),
+    Relay(relay::RelayArgs),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
     Torture(torture::TortureArgs),
@@ -94,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Undo(args) => (args.json, 0),
         Command::History(args) => (args.json, args.verbose),
         Command::Restore(args) => (args.json, args.verbose),
+        Command::Relay(args) => (args.json, 1),
         Command::Demo(args) => (args.json, args.verbose),
         Command::Id(args) => (args.json, 0),
         Command::Torture(args) => (args.json, args.verbose),
@@ -152,6 +154,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Undo(args) => undo::run(screen, args).await,
             Command::History(args) => history::run(screen, &args).await,
             Command::Restore(args) => restore::run(screen, &args).await,
+            Command::Relay(args) => relay::run(screen, args).await,
         }
     });
     // What still blocks (a read of standard input) must not keep the process.

@@ -12,6 +12,7 @@ pub(crate) mod id;
 pub(crate) mod join;
 pub(crate) mod log;
 pub(crate) mod pair;
+pub(crate) mod relay;
 pub(crate) mod restore;
 pub(crate) mod service;
 pub(crate) mod share;
