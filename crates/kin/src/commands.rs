@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod codes;
 pub(crate) mod completions;
 pub(crate) mod conflicts;
 pub(crate) mod demo;

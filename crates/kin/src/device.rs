@@ -81,6 +81,11 @@ impl Device {
         Ok(client.map(|client| Self { service: Arc::new(client), within: None }))
     }
 
+    /// True if the device is within this command, and ends with it.
+    pub(crate) fn is_within(&self) -> bool {
+        self.within.is_some()
+    }
+
     /// Asks for something that has one answer.
     ///
     /// # Errors

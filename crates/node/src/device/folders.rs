@@ -404,7 +404,7 @@ impl Hub {
 
     /// Something that a folder tells.
     fn folder_event(&mut self, folder: FolderId, opening: u64, event: Event) {
-        let id = hex(&folder.0);
+        let (id, mut restored) = (hex(&folder.0), false);
         let Some(run) = self.folders.runs.get_mut(&folder).filter(|run| run.opening == opening)
         else {
             return;
@@ -456,6 +456,9 @@ impl Hub {
             }
             Event::Error { kind, message, hint } => {
                 run.skipped.retain(|(known, _)| *known != message);
+                if kind == "state_copied" {
+                    restored = true;
+                }
                 if kind == "io" || kind == "index" {
                     run.complaint = Some((message.clone(), hint.clone()));
                 }
@@ -473,6 +476,9 @@ impl Hub {
         };
         if let Some(told) = told {
             self.tell(told);
+        }
+        if restored {
+            self.suspend_codes("a folder's state was copied or restored");
         }
     }
 }

@@ -7,7 +7,7 @@ use identity::{DeviceId, DeviceKey};
 use tokio::sync::watch;
 use wire::{
     device::Tag,
-    membership::{Action, FolderId, GroupId, OperationId, Role, SignedOperation},
+    membership::{Action, CodeId, FolderId, GroupId, OperationId, Role, SignedOperation},
     session::Name,
 };
 
@@ -223,6 +223,27 @@ impl Groups {
         let signed = held.log.draft(key.id(), action)?;
         let signed = signed.sign(key).map_err(WriteError::from)?;
         store.add_operations(*group, std::iter::once(&signed))?;
+        self.insert(group, signed.clone())?;
+        Ok(signed)
+    }
+
+    /// Writes an admission by a code; the operation and the use that it costs are durable together, or neither
+    /// is (rule T18).
+    pub(super) fn spend(
+        &mut self,
+        store: &mut Store,
+        key: &DeviceKey,
+        group: &GroupId,
+        action: Action,
+        (code, device, now): (CodeId, DeviceId, i64),
+    ) -> Result<SignedOperation, GroupError> {
+        let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
+        if held.log.len() >= log::MAX_OPERATIONS {
+            return Err(LogError::Full.into());
+        }
+        let signed = held.log.draft(key.id(), action)?;
+        let signed = signed.sign(key).map_err(WriteError::from)?;
+        store.spend(*group, &signed, (&code, &device, now))?;
         self.insert(group, signed.clone())?;
         Ok(signed)
     }

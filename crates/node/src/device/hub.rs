@@ -19,6 +19,7 @@ use wire::session::Name;
 
 use super::{
     Settings,
+    codes::Codes,
     folders::Folders,
     groups::Groups,
     links::Conn,
@@ -63,6 +64,7 @@ pub(super) struct Hub {
     pub(super) net: Option<Net>,
     pub(super) pairing: Option<Window>,
     pub(super) tokens: Tokens,
+    pub(super) codes: Codes,
     pub(super) questions: Questions,
     pub(super) events: broadcast::Sender<ApiEvent>,
     pub(super) internal: mpsc::Sender<Internal>,
@@ -167,6 +169,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         net: None,
         pairing: None,
         tokens: Tokens::default(),
+        codes: Codes::default(),
         questions: Questions::default(),
         events: broadcast::Sender::new(EVENTS),
         internal,
@@ -175,6 +178,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         stopping: None,
     };
     hub.restore_token_joins();
+    hub.review_code_joins();
     tokio::spawn(hub.run(heard, errands_in, ears_in));
     Ok(handle)
 }

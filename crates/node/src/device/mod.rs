@@ -6,11 +6,15 @@
 
 mod asks;
 mod ceremony;
+#[cfg(test)]
+mod code_tests;
+mod codes;
 mod folders;
 mod glance;
 mod groups;
 mod hub;
 mod links;
+mod mail;
 mod membership;
 mod pairing;
 mod questions;
@@ -368,6 +372,7 @@ impl Service for Device {
                 Request::PairJoin { token, expect_device } => {
                     self.pair_join(&token, expect_device.as_deref()).await
                 }
+                Request::JoinCode(wish) => self.join_code(wish).await,
                 Request::Events => {
                     let events = self.hub.with(|hub| hub.events.subscribe()).await;
                     Ok(forward(events.ok_or_else(gone)?))

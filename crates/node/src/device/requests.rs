@@ -147,6 +147,11 @@ impl Hub {
                 self.joined(&folder)?;
                 answer(self.line_of(&group, &folder))
             }
+            Request::ShareCode(wish) => self.share_code(&wish),
+            Request::Codes => self.code_lines(),
+            Request::RevokeCode { code } => self.revoke_code(&code),
+            Request::ResumeCode { code } => self.resume_code(&code),
+            Request::AnswerCode { code, device, yes } => self.answer_code(&code, &device, yes),
             Request::Down => {
                 self.stopping.get_or_insert_default();
                 Ok(json!({}))
@@ -393,7 +398,7 @@ impl Hub {
         }
     }
 
-    fn keep(&mut self, folder: StoredFolder) -> Result<(), Failure> {
+    pub(super) fn keep(&mut self, folder: StoredFolder) -> Result<(), Failure> {
         self.store.put_folder(&folder).map_err(lost)?;
         self.folders.put(folder);
         Ok(())
@@ -556,7 +561,7 @@ impl Hub {
         let lines = self.joins.iter().map(|join| JoinLine {
             device: join.device.to_string(),
             name: join.name.clone(),
-            ceremony: if join.token { "token" } else { "lan" }.to_owned(),
+            ceremony: join.kind.word().to_owned(),
             since: join.since,
         });
         lines.collect()
