@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the bottom up: a crate may use those named with it, in what it ships.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("identity", &[]),
     ("wire", &["identity"]),
     ("group", &["identity", "wire"]),
@@ -19,8 +19,9 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("tree", &["wire"]),
     ("link", &["identity", "wire"]),
     ("folder", &["identity", "wire", "tree"]),
-    ("node", &["identity", "wire", "group", "pairing", "tree", "link", "folder"]),
-    ("kin", &["identity", "wire", "tree", "node"]),
+    ("ssh", &["identity", "wire", "pairing", "tree", "link"]),
+    ("node", &["identity", "wire", "group", "pairing", "tree", "link", "folder", "ssh"]),
+    ("kin", &["identity", "wire", "tree", "link", "ssh", "node"]),
     ("sim", &["identity", "wire", "tree", "folder"]),
     ("checks", &["identity", "wire", "group", "pairing", "link", "folder"]),
     ("lab", &[]),

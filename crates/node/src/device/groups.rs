@@ -215,9 +215,35 @@ impl Groups {
         let signed = held.log.draft(key.id(), action)?;
         let signed = signed.sign(key).map_err(WriteError::from)?;
         store.add_operations(*group, std::iter::once(&signed))?;
-        held.log.insert(signed.clone())?;
-        held.refresh();
+        self.insert(group, signed.clone())?;
         Ok(signed)
+    }
+
+    /// The rotation of this device's key in one group, signed by both keys, not yet written.
+    pub(super) fn draft_rotation(
+        &mut self,
+        group: &GroupId,
+        old: &DeviceKey,
+        (new, inbox): (&DeviceKey, identity::InboxId),
+    ) -> Result<SignedOperation, GroupError> {
+        let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
+        if held.log.len() >= log::MAX_OPERATIONS {
+            return Err(LogError::Full.into());
+        }
+        let drafted = held.log.draft(old.id(), Action::Rotate { device: new.id(), inbox })?;
+        Ok(drafted.sign_rotation(old, new).map_err(WriteError::from)?)
+    }
+
+    /// Takes in an operation of this device that is durable.
+    pub(super) fn insert(
+        &mut self,
+        group: &GroupId,
+        signed: SignedOperation,
+    ) -> Result<(), GroupError> {
+        let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
+        held.log.insert(signed)?;
+        held.refresh();
+        Ok(())
     }
 
     /// True if these operations make a device a member that is none yet.

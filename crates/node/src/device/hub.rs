@@ -14,7 +14,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::sleep_until,
 };
-use tree::StateLock;
+use tree::{StateDir, StateLock};
 use wire::session::Name;
 
 use super::{
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     api::{ApiEvent, Failure},
+    home::OldInbox,
     line::{ConnId, Internal, targets::Targets},
 };
 
@@ -43,8 +44,11 @@ type Errand = Box<dyn FnOnce(&mut Hub) + Send>;
 /// The device's parts.
 pub(super) struct Hub {
     _lock: StateLock,
+    pub(super) state: StateDir,
     pub(super) key: Arc<DeviceKey>,
     pub(super) inbox: Arc<InboxKey>,
+    /// Those of before, for what was on its way.
+    pub(super) old_inboxes: Vec<OldInbox>,
     pub(super) me: DeviceId,
     pub(super) name: Name,
     pub(super) settings: Settings,
@@ -73,6 +77,8 @@ pub(super) struct Hub {
 pub(super) struct Net {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) port: u16,
+    /// True if it advertises itself and looks for others by mDNS.
+    pub(super) discovery: bool,
     pub(super) targets: Targets,
     /// Adverts on the LAN by their names.
     pub(super) adverts: HashMap<String, Found>,
@@ -80,7 +86,8 @@ pub(super) struct Net {
 
 /// What the hub listens to besides its links.
 pub(super) struct Ears {
-    pub(super) listener: Listener,
+    /// `None` to go on with the one that is there.
+    pub(super) listener: Option<Listener>,
     pub(super) discovery: Option<(Discovery, mpsc::Receiver<Found>)>,
 }
 
@@ -120,8 +127,10 @@ impl HubHandle {
 /// What a hub is made of.
 pub(super) struct Parts {
     pub(super) lock: StateLock,
+    pub(super) state: StateDir,
     pub(super) key: Arc<DeviceKey>,
     pub(super) inbox: Arc<InboxKey>,
+    pub(super) old_inboxes: Vec<OldInbox>,
     pub(super) name: Name,
     pub(super) settings: Settings,
     pub(super) store: Store,
@@ -130,7 +139,7 @@ pub(super) struct Parts {
 
 /// Starts the task.
 pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
-    let Parts { lock, key, inbox, name, settings, store, groups } = parts;
+    let Parts { lock, state, key, inbox, old_inboxes, name, settings, store, groups } = parts;
     let lost = |error: super::store::StoreError| Failure::failed("state", error);
     let places = store.places().map_err(lost)?.into_iter().collect();
     let joins = store.joins().map_err(lost)?;
@@ -142,8 +151,10 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
     let mut hub = Hub {
         me: key.id(),
         _lock: lock,
+        state,
         key,
         inbox,
+        old_inboxes,
         name,
         settings,
         store,
@@ -180,6 +191,7 @@ impl Hub {
         let mut news: Option<mpsc::Receiver<Found>> = None;
         while self.stopping.is_none() {
             self.dial_due();
+            self.tick_old_inboxes();
             let next = self.next_time();
             let time = async {
                 match next {
@@ -202,7 +214,10 @@ impl Hub {
             tokio::select! {
                 Some(errand) = errands.recv() => errand(&mut self),
                 Some(ears) = new_ears.recv() => {
-                    listener = Some(ears.listener);
+                    listener = ears.listener.or(listener);
+                    if let Some(search) = search.take() {
+                        tokio::spawn(search.stop());
+                    }
                     (search, news) = ears.discovery.unzip();
                 }
                 Some(internal) = heard.recv() => self.handle(internal),
@@ -224,7 +239,7 @@ impl Hub {
 
     /// Stops folders, says goodbye, and ends.
     async fn end(mut self, mut heard: mpsc::Receiver<Internal>, search: Option<Discovery>) {
-        let hosts = self.folders.hosts();
+        let (hosts, mut opening) = self.folders.take_all();
         let waiting = self.stopping.take().unwrap_or_default();
         if let Some(window) = self.pairing.take() {
             window.cancel("this device stops");
@@ -234,6 +249,7 @@ impl Hub {
         for host in hosts {
             host.stop().await;
         }
+        while opening.join_next().await.is_some() {}
         let mut writing: Vec<ConnId> = self.conns.keys().copied().collect();
         for conn in self.conns.values() {
             conn.line.out.close(wire::session::Farewell::Stopping);
@@ -294,7 +310,10 @@ impl Hub {
     fn next_time(&self) -> Option<Instant> {
         let deadlines = self.conns.values().filter_map(|conn| conn.deadline);
         let targets = self.net.as_ref().and_then(|net| net.targets.next(self.is_linked()));
-        deadlines.chain(targets).chain(self.token_time()).min()
+        // Nobody waits to the second for a key that is kept a month to go.
+        let daily =
+            (!self.old_inboxes.is_empty()).then(|| Instant::now() + Duration::from_secs(86_400));
+        deadlines.chain(targets).chain(self.token_time()).chain(daily).min()
     }
 }
 

@@ -170,12 +170,17 @@ impl Hub {
                 {
                     self.look_elsewhere(meant, link.addr());
                 }
+                // A device with a new key, of which nothing has been heard here yet, tells of it itself.
+                let moved = matches!(key, Key::Member(meant) if *meant != link.peer());
                 let purpose = match self.joins.iter().any(|join| join.device == link.peer()) {
                     true => Purpose::Join,
                     false => Purpose::Member,
                 };
                 // Who answers may be somebody else; nothing is said to strangers.
-                if purpose == Purpose::Join || !self.groups.shared_with(&link.peer()).is_empty() {
+                if purpose == Purpose::Join
+                    || moved
+                    || !self.groups.shared_with(&link.peer()).is_empty()
+                {
                     self.linked(link, Some(purpose));
                 }
             }
@@ -376,7 +381,7 @@ impl Hub {
         self.ended(id, reason);
     }
 
-    fn close(&mut self, id: ConnId, farewell: Farewell, reason: &str) {
+    pub(super) fn close(&mut self, id: ConnId, farewell: Farewell, reason: &str) {
         if let Some(conn) = self.conns.get(&id) {
             conn.line.out.close(farewell);
         }

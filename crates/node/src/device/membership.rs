@@ -252,6 +252,7 @@ impl Hub {
         let Some(held) = self.groups.get(&group) else { return };
         let manifest = held.manifest();
         let label = held.label.clone();
+        self.follow_rotations(group);
         let conns: Vec<(ConnId, DeviceId, bool)> = self
             .conns
             .iter()

@@ -15,6 +15,9 @@ mod membership;
 mod pairing;
 mod questions;
 mod requests;
+mod rotation;
+#[cfg(test)]
+mod rotation_tests;
 mod slots;
 mod store;
 #[cfg(test)]
@@ -119,21 +122,20 @@ impl std::fmt::Debug for Device {
 /// # Panics
 /// Outside a tokio runtime.
 pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failure> {
-    let broken = |error: crate::HomeError| {
-        let hint = error.hint().unwrap_or_default();
-        Failure::failed(error.kind(), &error).hint(&hint)
-    };
+    let broken = |error: crate::HomeError| home_failure(&error);
     let state = StateDir::open(dir).map_err(|error| broken(error.into()))?;
     let lock = state.lock().map_err(|error| match error {
         StateError::Locked { .. } => Failure::failed("in_use", &error)
             .hint("it does not listen: wait until it has ended, or stop it"),
         error => broken(error.into()),
     })?;
-    let home = Home::open(dir).map_err(broken)?;
     // The database holds secrets of joins: it is made before SQLite would make it for others to read.
     state.create(DATABASE, &[]).map_err(|error| broken(error.into()))?;
     let lost = |error: store::StoreError| Failure::failed("state", error);
     let store = Store::open(&dir.join(DATABASE)).map_err(lost)?;
+    rotation::finish(&state, &store)?;
+    let home = Home::open(dir).map_err(broken)?;
+    let old_inboxes = crate::home::old_inboxes(&state, hub::wall()).map_err(broken)?;
     let groups = groups::Groups::load(&store)?;
     let called = store.setting("name").map_err(lost)?.and_then(|name| String::from_utf8(name).ok());
     let name = Name::new(called.as_deref().unwrap_or(&settings.name))
@@ -141,8 +143,10 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
     let (key, inbox) = home.into_keys();
     let parts = Parts {
         lock: lock.clone(),
+        state,
         key: Arc::new(key),
         inbox: Arc::new(inbox),
+        old_inboxes,
         name,
         settings,
         store,
@@ -159,6 +163,11 @@ fn with_port(host: &str) -> String {
         Err(_) if host.contains(':') => host.to_owned(),
         Err(_) => format!("{host}:{DEFAULT_PORT}"),
     }
+}
+
+fn home_failure(error: &crate::HomeError) -> Failure {
+    let hint = error.hint().unwrap_or_default();
+    Failure::failed(error.kind(), error).hint(&hint)
 }
 
 fn gone() -> Failure {
@@ -207,11 +216,12 @@ impl Device {
         self.hub
             .with(move |hub| {
                 let (targets, adverts) = (Targets::default(), std::collections::HashMap::new());
-                hub.net = Some(Net { endpoint, port, targets, adverts });
+                let discovery = online.discovery;
+                hub.net = Some(Net { endpoint, port, discovery, targets, adverts });
             })
             .await
             .ok_or_else(gone)?;
-        self.hub.listen(Ears { listener, discovery });
+        self.hub.listen(Ears { listener: Some(listener), discovery });
         Ok(port)
     }
 
@@ -298,6 +308,9 @@ impl Service for Device {
         Box::pin(async move {
             if asks::is_for_engine(&request) {
                 return self.ask_engine(request).await;
+            }
+            if request == Request::RotateKey {
+                return self.rotate().await;
             }
             self.hub.with(move |hub| hub.request(request)).await.ok_or_else(gone)?
         })

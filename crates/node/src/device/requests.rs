@@ -82,10 +82,6 @@ impl Hub {
                 self.write(group, Action::SetRole { device, role })?;
                 answer(self.device_line(&group, &device))
             }
-            Request::RotateKey => {
-                Err(Failure::failed("not_built", "a device's key cannot be rotated yet")
-                    .hint("a stolen key is removed on another device: kin devices remove NAME"))
-            }
             Request::CreateGroup { name } => {
                 let group = self.make_group(Some(&name))?;
                 self.use_group(&group)?;
@@ -352,19 +348,25 @@ impl Hub {
             self.store.set("name", new.as_str().as_bytes()).map_err(lost)?;
             self.name = new;
         }
-        match groups.first() {
-            Some(group) => answer(self.device_line(group, &device)),
-            // It belongs to no group yet.
-            None => answer(DeviceLine {
-                device: device.to_string(),
-                name: text.to_owned(),
-                role: "none".to_owned(),
-                group: String::new(),
-                online: false,
-                last_seen: None,
-                me: true,
-            }),
+        match device == self.me {
+            true => answer(self.own_line()),
+            false => answer(groups.first().and_then(|group| self.device_line(group, &device))),
         }
+    }
+
+    /// This device, in the first of its groups.
+    pub(super) fn own_line(&self) -> DeviceLine {
+        let groups = self.groups.shared_with(&self.me);
+        let line = groups.first().and_then(|group| self.device_line(group, &self.me));
+        line.unwrap_or_else(|| DeviceLine {
+            device: self.me.to_string(),
+            name: self.name.as_str().to_owned(),
+            role: "none".to_owned(),
+            group: String::new(),
+            online: self.net.is_some(),
+            last_seen: None,
+            me: true,
+        })
     }
 
     // Folders

@@ -16,6 +16,8 @@ use wire::membership::{FolderId, GroupId, Role, Scope, SignedOperation};
 
 use crate::api::FolderMode;
 
+pub(super) mod rotation;
+
 /// Version of the tables.
 const VERSION: i64 = 1;
 
