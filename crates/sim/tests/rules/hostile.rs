@@ -330,3 +330,22 @@ fn e12_what_lies_below_directories_that_nobody_has_described_comes_after_a_stop(
     let paths: Vec<_> = asked.iter().map(|piece| piece.path.as_str()).collect();
     assert_eq!(paths, ["d-1/x/g", "d/e/f/g"]);
 }
+
+#[test]
+fn e23_a_peer_that_still_differs_is_compared_with_again_and_ever_less_often() {
+    let mut lone = Lone::with(|_| ());
+    let root = Fingerprint { sum: [9; 32], count: 1 };
+    lone.tell(Message::Status(Status { root, settled: true, lacking: 0 }));
+    let mut asked = 0;
+    for _ in 0..360 {
+        for message in lone.take() {
+            let Message::GetNodes { request, .. } = message else { continue };
+            asked += 1;
+            // What it says it has is in none of its buckets, as if it had come and gone meanwhile.
+            lone.tell(Message::Nodes { request, nodes: vec![Fingerprint::default(); 64] });
+        }
+        lone.pass(10_000);
+    }
+    assert_eq!(lone.ended, None);
+    assert!((5..=15).contains(&asked), "{asked} times in an hour");
+}
