@@ -19,6 +19,9 @@ mod membership;
 mod pairing;
 mod questions;
 mod requests;
+mod rescue;
+#[cfg(test)]
+mod rescue_tests;
 mod rotation;
 #[cfg(test)]
 mod rotation_tests;

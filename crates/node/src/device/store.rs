@@ -123,6 +123,7 @@ pub(super) enum JoinKind {
     Lan,
     Token,
     Code,
+    Rescue,
 }
 
 impl JoinKind {
@@ -131,6 +132,7 @@ impl JoinKind {
             Self::Lan => "lan",
             Self::Token => "token",
             Self::Code => "code",
+            Self::Rescue => "rescue",
         }
     }
 }
@@ -414,6 +416,7 @@ impl Store {
                     0 => JoinKind::Lan,
                     1 => JoinKind::Token,
                     2 => JoinKind::Code,
+                    3 => JoinKind::Rescue,
                     _ => return Ok(None),
                 },
                 group,
