@@ -542,6 +542,10 @@ async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
             Err(error @ LinkError::NotKinfold(_)) => Ended::Never(format!(
                 "{error}; if it is Connecto, say --connecto, which proves nothing about who that is"
             )),
+            // Somebody took the connection and knows nothing of it.
+            Err(error @ (LinkError::Cut | LinkError::Timeout { .. })) => Ended::Lost(format!(
+                "{error}: does kin ssh run there? Connecto needs --connecto, and proves nothing"
+            )),
             Err(error) => Ended::Lost(error.to_string()),
         };
     }
