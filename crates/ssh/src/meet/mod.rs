@@ -26,7 +26,7 @@ use wire::{session::Name, ssh::Purpose};
 use crate::{Cidr, Home, OwnKey, Sshd};
 pub(crate) use ceremony::look_at;
 pub use find::{AddressError, Place};
-pub(crate) use run::is_own;
+pub(crate) use run::{BETTER, is_own, lasts};
 pub(crate) use visit::speaks;
 
 /// What adverts of an open `kin ssh` have in common. No session of `kin sync` can have it for a topic.
