@@ -408,7 +408,7 @@ pub(crate) fn connecto(words: &[&str]) {
                 } else {
                     other.say(r#"{"type":"Error","code":2,"message":"Expected SyncHello"}"#);
                 }
-            })
+            });
         }
         // As its program: while it waits for an answer to its own, it gives none.
         ["both", target] => {
