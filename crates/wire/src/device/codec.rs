@@ -6,6 +6,7 @@ use identity::InboxId;
 use super::{Into, MAX_HEADS, MAX_OPERATIONS_SENT, Message, Offer, Purpose, Tag};
 use crate::{
     WireError,
+    code::{LookupId, MAX_INVITATION},
     frame::MAX_SLOT,
     membership::{FolderId, GroupId, MAX_OPERATION, OperationId},
     session::Name,
@@ -13,7 +14,7 @@ use crate::{
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PbDevice {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     body: Option<PbBody>,
 }
 
@@ -37,6 +38,10 @@ enum PbBody {
     Admitted(Bytes),
     #[prost(bytes = "bytes", tag = "9")]
     Envelope(Bytes),
+    #[prost(bytes = "bytes", tag = "10")]
+    Lookup(Bytes),
+    #[prost(bytes = "bytes", tag = "11")]
+    Invitation(Bytes),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -154,6 +159,8 @@ pub(crate) fn out(message: &Message) -> PbDevice {
         }),
         Message::Admitted { group } => PbBody::Admitted(copied(&group.0)),
         Message::Envelope(bytes) => PbBody::Envelope(bytes.clone()),
+        Message::Lookup { lookup } => PbBody::Lookup(copied(&lookup.0)),
+        Message::Invitation(bytes) => PbBody::Invitation(bytes.clone()),
     };
     PbDevice { body: Some(body) }
 }
@@ -190,6 +197,11 @@ pub(crate) fn decode(message: PbDevice) -> Result<Message, WireError> {
         PbBody::Offer(offer) => Message::Offer(offer_in(&offer)?),
         PbBody::Admitted(group) => Message::Admitted { group: GroupId(exactly(&group, "group")?) },
         PbBody::Envelope(bytes) => Message::Envelope(bytes),
+        PbBody::Lookup(lookup) => Message::Lookup { lookup: LookupId(exactly(&lookup, "lookup")?) },
+        PbBody::Invitation(bytes) if bytes.len() > MAX_INVITATION => {
+            return Err(WireError::field("invitation", "too long"));
+        }
+        PbBody::Invitation(bytes) => Message::Invitation(bytes),
     })
 }
 
@@ -276,6 +288,9 @@ mod tests {
             }),
             id.prop_map(|group| Message::Admitted { group: GroupId(group) }),
             vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Envelope(bytes.into())),
+            id.prop_map(|lookup| Message::Lookup { lookup: LookupId(lookup) }),
+            vec(any::<u8>(), 0..=MAX_INVITATION)
+                .prop_map(|bytes| Message::Invitation(bytes.into())),
         ]
     }
 
