@@ -24,7 +24,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("node", &["identity", "wire", "group", "pairing", "tree", "link", "folder", "relay", "ssh"]),
     ("kin", &["identity", "wire", "tree", "link", "relay", "ssh", "node"]),
     ("sim", &["identity", "wire", "tree", "folder"]),
-    ("checks", &["identity", "wire", "group", "pairing", "link", "folder"]),
+    ("checks", &["identity", "wire", "group", "pairing", "link", "folder", "ssh"]),
     ("lab", &[]),
     ("bench", &["lab"]),
 ];
