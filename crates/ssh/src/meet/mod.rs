@@ -5,7 +5,7 @@
 //! served, too, which proves nothing: then every question says so.
 //!
 //! A [`Meeting`] is one run. It prints nothing and asks nobody: what happens comes out as [`Event`]s, and
-//! questions are answered through it. What each side says is in `wire::ssh`; section 22 of docs/protocol.md
+//! questions are answered through it. What each side says is in `wire::ssh`; docs/protocol.md, "Exchanging SSH keys",
 //! describes it for others.
 
 mod ceremony;
