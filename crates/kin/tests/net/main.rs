@@ -31,6 +31,7 @@ mod meet;
 mod memory;
 mod past;
 mod ssh;
+mod ssh_meet;
 mod stranger;
 mod trouble;
 
@@ -119,6 +120,19 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
         }
         ssh {
             Sshd what_is_installed_by_hand_opens_a_login_and_closes_it_again
+        }
+        ssh_meet {
+            Sshd t3_after_pair_one_logs_in_to_the_other_and_not_the_reverse
+            Sshd t9_after_sync_each_logs_in_to_the_other
+            Sshd t3_a_no_on_one_side_installs_nothing_and_both_exit_3
+            Sshd t6_end_of_input_is_no_and_yes_needs_an_expected_device
+            Sshd nobody_comes_and_it_exits_4
+            Sshd attack_07_somebody_in_between_shows_other_words
+            Sshd both_start_to_sync_at_once_and_both_are_done_each_time
+            Sshd a_scan_lists_who_listens_and_pair_takes_the_number
+            Sshd connecto_is_served_after_a_question_that_says_what_is_not_proven
+            Sshd a_listener_of_connecto_is_paired_with
+            Sshd connecto_syncs_whoever_begins_and_also_when_both_do
         }
         many {
             Lan three_hosts_become_one_union
