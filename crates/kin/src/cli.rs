@@ -10,7 +10,7 @@ use clap::{
 use crate::{
     commands::{
         codes, completions, conflicts, demo, devices, down, folders, group, history, id, join, log,
-        pair, relay, restore, service, share, status, sync, torture, undo, up, why,
+        pair, relay, restore, service, share, ssh, status, sync, torture, undo, up, why,
     },
     error::CommandError,
     handover, logging,
@@ -38,6 +38,7 @@ enum Command {
     Codes(codes::CodesArgs),
     Folders(folders::FoldersArgs),
     Status(status::StatusArgs),
+    Ssh(ssh::SshArgs),
     Up(up::UpArgs),
     Down(down::DownArgs),
     Log(log::LogArgs),
@@ -86,6 +87,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Codes(args) => (args.json, 0),
         Command::Folders(args) => (args.json, 0),
         Command::Status(args) => (args.json, 0),
+        Command::Ssh(args) => (args.json, 0),
         Command::Up(args) => (args.json, 0),
         Command::Down(args) => (args.json, 0),
         Command::Log(args) => (args.json, 0),
@@ -141,6 +143,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Codes(args) => codes::run(screen, args).await,
             Command::Folders(args) => folders::run(screen, args).await,
             Command::Status(args) => status::run(screen, &args).await,
+            Command::Ssh(args) => ssh::run(screen, args).await,
             Command::Up(args) => up::run(screen, &args).await,
             Command::Down(args) => down::run(screen, &args).await,
             Command::Log(args) => log::run(screen, &args).await,

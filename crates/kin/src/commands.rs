@@ -17,6 +17,7 @@ pub(crate) mod relay;
 pub(crate) mod restore;
 pub(crate) mod service;
 pub(crate) mod share;
+pub(crate) mod ssh;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod torture;

@@ -21,9 +21,10 @@ mod tls;
 pub use carrier::Through;
 #[doc(hidden)]
 pub use discovery::reread_advert;
-pub use discovery::{Advert, Discovery, Found, own_addresses};
+pub use discovery::{Advert, Discovery, Found, Plain, PlainFound, own_addresses};
 pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use limits::Limits;
 pub use link::{Link, LinkReader, LinkWriter};
-pub use listener::Listener;
+pub use listener::{Door, Listener, Visitor};
+pub use tls::Protocol;

@@ -17,6 +17,7 @@ pub mod path;
 pub mod record;
 pub mod relay;
 pub mod session;
+pub mod ssh;
 
 pub mod sync;
 pub mod version;

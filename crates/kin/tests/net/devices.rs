@@ -53,7 +53,7 @@ impl<'a> Device<'a> {
         lines
     }
 
-    fn code(&self, args: &[&str]) -> i32 {
+    pub(crate) fn code(&self, args: &[&str]) -> i32 {
         self.outcome(args).0
     }
 
@@ -73,7 +73,7 @@ impl<'a> Device<'a> {
         (output.status.code().unwrap_or(-1), lines, said)
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.run(&["status", "--json"]).into_iter().next().unwrap_or_default()
     }
 
@@ -100,7 +100,7 @@ impl<'a> Device<'a> {
         self.until(&format!("{path} says {text:?}"), || lab::files::holds(&at, text));
     }
 
-    fn join(&self, folder: &str, dir: &str) {
+    pub(crate) fn join(&self, folder: &str, dir: &str) {
         self.until("the folder is known", || {
             self.run(&["folders", "--json"]).iter().any(|one| one["name"] == folder)
         });
@@ -119,7 +119,7 @@ impl Drop for Device<'_> {
 }
 
 /// Both people run `kin pair`, compare, say yes, and no to SSH.
-fn pair(a: &Device<'_>, b: &Device<'_>) {
+pub(crate) fn pair(a: &Device<'_>, b: &Device<'_>) {
     let mut at_a = a.command(&["pair", "--json"]);
     let mut at_b = b.command(&["pair", "--json"]);
     let asked_a = at_a.expect("confirm");
@@ -142,7 +142,7 @@ fn pair(a: &Device<'_>, b: &Device<'_>) {
     }
 }
 
-fn write(dir: &Path, name: &str, text: &str) {
+pub(crate) fn write(dir: &Path, name: &str, text: &str) {
     fs::create_dir_all(dir).expect("there is room");
     fs::write(dir.join(name), text).expect("there is room");
 }

@@ -14,7 +14,8 @@ pub use event::ApiEvent;
 pub use reply::{CodeAsk, CodeLine, CodeRefusal, IssuedCode, RelayLine};
 pub use reply::{ConflictLine, LocalLine, UndoReply, VersionLine, WhyReply};
 pub use reply::{
-    DeviceLine, FolderLine, FolderState, GroupLine, JoinLine, Plan, StatusReply, Trouble,
+    DeviceLine, FolderLine, FolderState, GroupLine, InvitationLine, JoinLine, Plan, StatusReply,
+    Trouble,
 };
 pub use request::{FolderMode, JoinCode, PairLan, PairToken, Request, ShareCode, Which};
 pub use server::{MAX_BODY, MAX_CONNECTIONS, Server};

@@ -100,10 +100,23 @@ pub struct JoinLine {
     pub device: String,
     /// What it calls itself (unescaped).
     pub name: String,
-    /// lan or token.
+    /// lan, token, code or rescue.
     pub ceremony: String,
     /// When it began, in seconds since 1970.
     pub since: i64,
+}
+
+/// A device that asks this one to go along into the group that it made of an old one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InvitationLine {
+    /// Who asks.
+    pub device: String,
+    /// What it calls itself (unescaped).
+    pub name: String,
+    /// The role that this device had in the old group, and so has in the new one.
+    pub role: String,
+    /// Folders of this device that go along, if they are in the new group (unescaped).
+    pub folders: Vec<String>,
 }
 
 /// What joining a folder would do here.

@@ -117,6 +117,13 @@ pub enum Request {
         #[serde(default)]
         devices: Vec<String>,
     },
+    /// Which devices ask this one to go along into a new group.
+    Invitations,
+    /// Goes along into the group that a device made of an old one; the folders here follow.
+    FollowGroup {
+        /// That device: its name or the beginning of its id.
+        device: String,
+    },
 
     /// Shares a directory with a group.
     Share {
@@ -272,7 +279,7 @@ pub enum Request {
 
 impl Request {
     /// The names of all requests, in the order of their declaration.
-    pub const NAMES: [&str; 46] = [
+    pub const NAMES: [&str; 48] = [
         "status",
         "devices",
         "folders",
@@ -294,6 +301,8 @@ impl Request {
         "use_group",
         "leave_group",
         "rescue_group",
+        "invitations",
+        "follow_group",
         "share",
         "join_plan",
         "join",

@@ -177,6 +177,8 @@ impl Hub {
                 {
                     self.look_elsewhere(meant, link.addr());
                 }
+                // A device with a new key, of which nothing has been heard here yet, tells of it itself.
+                let moved = matches!(key, Key::Member(meant) if *meant != link.peer());
                 let joins = self.joins.iter().any(|join| join.device == link.peer());
                 let purpose = match joins || self.looks_for(&link.peer()) {
                     true => Purpose::Join,
@@ -184,7 +186,10 @@ impl Hub {
                 };
                 self.tried_for_code(key, &link.peer());
                 // Who answers may be somebody else; nothing is said to strangers.
-                if purpose == Purpose::Join || !self.groups.shared_with(&link.peer()).is_empty() {
+                if purpose == Purpose::Join
+                    || moved
+                    || !self.groups.shared_with(&link.peer()).is_empty()
+                {
                     self.linked(link, Some(purpose));
                 }
             }
@@ -388,7 +393,7 @@ impl Hub {
         self.ended(id, reason);
     }
 
-    fn close(&mut self, id: ConnId, farewell: Farewell, reason: &str) {
+    pub(super) fn close(&mut self, id: ConnId, farewell: Farewell, reason: &str) {
         if let Some(conn) = self.conns.get(&id) {
             conn.line.out.close(farewell);
         }

@@ -267,6 +267,7 @@ impl Hub {
         let Some(held) = self.groups.get(&group) else { return };
         let manifest = held.manifest();
         let label = held.label.clone();
+        self.follow_rotations(group);
         let conns: Vec<(ConnId, DeviceId, bool)> = self
             .conns
             .iter()
@@ -320,7 +321,7 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
         let Some(join) = self.joins.iter().find(|join| join.device == peer).cloned() else {
-            return;
+            return self.invited(peer, group);
         };
         // Nothing is trusted before this side's person said yes; it may be said twice, by letter and on
         // the link.
@@ -388,6 +389,9 @@ impl Hub {
                 self.joins.retain(|other| other.device != peer);
                 self.end_token_join(&peer);
                 self.use_if_better(group);
+                if join.kind == JoinKind::Rescue {
+                    self.followed(&peer, group);
+                }
                 let held = self.groups.get(&group);
                 let heads = held.map(|held| held.log().heads()).unwrap_or_default();
                 if let Some(conn) = self.conns.get_mut(&id) {

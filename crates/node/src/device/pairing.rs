@@ -449,7 +449,7 @@ impl Hub {
         let known = self.joins.iter().find(|join| join.device == *device);
         match known.map(|join| join.kind) {
             Some(JoinKind::Token | JoinKind::Code) => return false,
-            Some(JoinKind::Lan) => self.forget_join(device),
+            Some(JoinKind::Lan | JoinKind::Rescue) => self.forget_join(device),
             None => {}
         }
         true

@@ -18,6 +18,7 @@ use crate::api::FolderMode;
 
 mod codes;
 mod mail;
+pub(super) mod rotation;
 
 pub(super) use codes::{StoredAsk, StoredCode, WantedFolder};
 pub(super) use mail::{Outgoing, Post, StoredRelay};
@@ -124,6 +125,7 @@ pub(super) enum JoinKind {
     Lan,
     Token,
     Code,
+    Rescue,
 }
 
 impl JoinKind {
@@ -132,6 +134,7 @@ impl JoinKind {
             Self::Lan => "lan",
             Self::Token => "token",
             Self::Code => "code",
+            Self::Rescue => "rescue",
         }
     }
 }
@@ -415,6 +418,7 @@ impl Store {
                     0 => JoinKind::Lan,
                     1 => JoinKind::Token,
                     2 => JoinKind::Code,
+                    3 => JoinKind::Rescue,
                     _ => return Ok(None),
                 },
                 group,

@@ -146,6 +146,18 @@ impl Hub {
         self.send_letter(to, Some(*group), message.kind(), message.encode());
     }
 
+    /// Opens a letter to this device, or to the key that it had when the letter was written (rule T13).
+    pub(super) fn open_letter(
+        &self,
+        bytes: &[u8],
+        peer: Option<DeviceId>,
+    ) -> Result<Letter, wire::WireError> {
+        let to = wire::envelope::recipient(bytes)?;
+        let old = self.old_inboxes.iter().find(|old| old.key.id() == to);
+        let (device, key) = old.map_or((self.me, &*self.inbox), |old| (old.device, &old.key));
+        Letter::open(bytes, &Recipient { device, inbox: key.id() }, key, peer)
+    }
+
     /// A sealed envelope came. What is wrong with it or has no place here is passed over without a sign: the
     /// link ends in its time, as any other that comes to nothing (rule T4).
     pub(super) fn heard_envelope(&mut self, id: ConnId, bytes: &Bytes) {
@@ -159,9 +171,8 @@ impl Hub {
         if self.tokens.window.is_none() && !joins && !self.has_codes() {
             return;
         }
-        let me = Recipient { device: self.me, inbox: self.inbox.id() };
         // Written by the device at the other end, or by nobody that counts (attacks.md 13).
-        let letter = match Letter::open(bytes, &me, &self.inbox, Some(peer)) {
+        let letter = match self.open_letter(bytes, Some(peer)) {
             Ok(letter) => letter,
             Err(error) => return tracing::debug!(?peer, %error, "a letter was passed over"),
         };

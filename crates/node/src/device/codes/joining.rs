@@ -39,6 +39,7 @@ impl StoredJoin {
             JoinKind::Lan => Some(Ceremony::Lan),
             JoinKind::Token => Some(Ceremony::Token),
             JoinKind::Code => self.code().map(|saved| Ceremony::Code(saved.id)),
+            JoinKind::Rescue => Some(Ceremony::Rescue),
         }
     }
 }
