@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("sim", &["identity", "wire", "tree", "folder"]),
     ("checks", &["identity", "wire", "group", "pairing", "link", "folder"]),
     ("lab", &[]),
-    ("bench", &["lab"]),
+    ("bench", &["lab", "identity", "wire", "relay"]),
 ];
 
 /// Rules of the engine (E), of trust (T), attacks and faults of dsync: how many there are, and those that
