@@ -18,6 +18,7 @@ mod kin;
 mod lan;
 mod machine;
 mod postgres;
+pub mod sshd;
 pub mod trees;
 mod usage;
 mod wait;

@@ -1,6 +1,10 @@
 //! This device as an end of links: its TLS configuration, and dialling.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use identity::{DeviceId, DeviceKey};
 use rustls::pki_types::ServerName;
@@ -10,17 +14,37 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use crate::{
     Limits, Link, LinkError,
     buffered::ReadAhead,
+    carrier::{Carrier, Through},
     error::same_place,
+    link::NOWHERE,
     socket,
-    tls::{self, ALPN},
+    tls::{self, Protocol},
 };
 
 /// Everything that is needed to make links: a device's key as TLS knows it, and the limits.
 pub struct Endpoint {
+    keyed: RwLock<Keyed>,
+    limits: Limits,
+    protocol: Protocol,
+}
+
+/// What follows from the key, which may change ([`Endpoint::rekey`]).
+#[derive(Clone)]
+struct Keyed {
     own: DeviceId,
     connector: TlsConnector,
     acceptor: TlsAcceptor,
-    limits: Limits,
+}
+
+impl Keyed {
+    fn new(key: &Arc<DeviceKey>, protocol: Protocol) -> Result<Self, LinkError> {
+        let (client, server) = tls::configs(key, protocol)?;
+        Ok(Self {
+            own: key.id(),
+            connector: Arc::new(client).into(),
+            acceptor: Arc::new(server).into(),
+        })
+    }
 }
 
 impl Endpoint {
@@ -29,19 +53,41 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError::Setup`] if the cryptographic library cannot be used.
     pub fn new(key: &Arc<DeviceKey>, limits: Limits) -> Result<Self, LinkError> {
-        let (client, server) = tls::configs(key)?;
-        Ok(Self {
-            own: key.id(),
-            connector: Arc::new(client).into(),
-            acceptor: Arc::new(server).into(),
-            limits,
-        })
+        Self::speaking(Protocol::Devices, key, limits)
+    }
+
+    /// As [`Endpoint::new`], for links of another protocol.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub fn speaking(
+        protocol: Protocol,
+        key: &Arc<DeviceKey>,
+        limits: Limits,
+    ) -> Result<Self, LinkError> {
+        Ok(Self { keyed: RwLock::new(Keyed::new(key, protocol)?), limits, protocol })
+    }
+
+    /// Goes on as the device that has this key: links that are made from now on are its. Those that are there
+    /// stay what they were, and whoever has them ends them.
+    ///
+    /// # Errors
+    /// [`LinkError::Setup`] if the cryptographic library cannot be used; the old key stays then.
+    pub fn rekey(&self, key: &Arc<DeviceKey>) -> Result<(), LinkError> {
+        let keyed = Keyed::new(key, self.protocol)?;
+        *self.keyed.write().unwrap_or_else(PoisonError::into_inner) = keyed;
+        Ok(())
     }
 
     /// The id of this device.
     #[must_use]
     pub fn device(&self) -> DeviceId {
-        self.own
+        self.keyed().own
+    }
+
+    fn keyed(&self) -> Keyed {
+        // Nothing panics while it writes; and what is there is whole.
+        self.keyed.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -66,9 +112,35 @@ impl Endpoint {
         }
         socket::tune(&stream).map_err(LinkError::io)?;
         let name = ServerName::from(addr.ip());
-        let handshake = self.connector.connect(name, ReadAhead::new(stream));
+        let keyed = self.keyed();
+        let stream = ReadAhead::new(Carrier::Tcp(stream));
+        let handshake = keyed.connector.connect(name, stream);
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        self.finish(stream.map_err(LinkError::handshake)?.into(), addr, true)
+        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, true)
+    }
+
+    /// Makes a link over a stream that somebody else carries, as its TLS client or its server. Nobody but the two
+    /// ends reads it; who carries it can delay it and break it off.
+    ///
+    /// # Errors
+    /// As [`Endpoint::dial`].
+    pub async fn through(
+        &self,
+        stream: Box<dyn Through>,
+        as_client: bool,
+    ) -> Result<Link, LinkError> {
+        let keyed = self.keyed();
+        let stream = ReadAhead::new(Carrier::Through(stream));
+        let limit = self.limits.handshake_timeout;
+        let stream: TlsStream<_> = match as_client {
+            true => {
+                let name = ServerName::from(NOWHERE.ip());
+                within(limit, keyed.connector.connect(name, stream)).await?.map(Into::into)
+            }
+            false => within(limit, keyed.acceptor.accept(stream)).await?.map(Into::into),
+        }
+        .map_err(LinkError::handshake)?;
+        self.finish(keyed.own, stream, NOWHERE, as_client)
     }
 
     /// Does the handshake on a connection that came in.
@@ -78,26 +150,28 @@ impl Endpoint {
         addr: SocketAddr,
     ) -> Result<Link, LinkError> {
         socket::tune(&stream).map_err(LinkError::io)?;
-        let handshake = self.acceptor.accept(ReadAhead::new(stream));
+        let keyed = self.keyed();
+        let handshake = keyed.acceptor.accept(ReadAhead::new(Carrier::Tcp(stream)));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        self.finish(stream.map_err(LinkError::handshake)?.into(), addr, false)
+        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, false)
     }
 
     fn finish(
         &self,
-        stream: TlsStream<ReadAhead<TcpStream>>,
+        own: DeviceId,
+        stream: TlsStream<ReadAhead<Carrier>>,
         addr: SocketAddr,
         dialled: bool,
     ) -> Result<Link, LinkError> {
         let (_, connection) = stream.get_ref();
-        if connection.alpn_protocol() != Some(ALPN) {
+        if connection.alpn_protocol() != Some(self.protocol.alpn()) {
             return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
         }
         let Some([key]) = connection.peer_certificates() else {
             return Err(LinkError::BadKey("it showed none".to_owned()));
         };
         let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
-        if peer == self.own {
+        if peer == own {
             return Err(LinkError::Own);
         }
         Link::new(stream, peer, addr, dialled)

@@ -8,6 +8,7 @@
 //! and connections, handshakes and time are bounded by [`Limits`].
 
 mod buffered;
+mod carrier;
 mod discovery;
 mod endpoint;
 mod error;
@@ -17,11 +18,13 @@ mod listener;
 mod socket;
 mod tls;
 
+pub use carrier::Through;
 #[doc(hidden)]
 pub use discovery::reread_advert;
-pub use discovery::{Advert, Discovery, Found, own_addresses};
+pub use discovery::{Advert, Discovery, Found, Plain, PlainFound, own_addresses};
 pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use limits::Limits;
 pub use link::{Link, LinkReader, LinkWriter};
-pub use listener::Listener;
+pub use listener::{Door, Listener, Visitor};
+pub use tls::Protocol;

@@ -11,6 +11,10 @@ use tree::{StateDir, StateError};
 const DEVICE_KEY: &str = "device.key";
 /// The file of the inbox key.
 const INBOX_KEY: &str = "inbox.key";
+/// The keys that a rotation will put in their places.
+const NEXT: [&str; 2] = ["device.key.next", "inbox.key.next"];
+/// Inbox keys of before, each with the time when it is destroyed.
+const OLD_INBOX_KEYS: &str = "inbox.key.old";
 
 /// Why a device has no identity here.
 #[derive(Debug, thiserror::Error)]
@@ -82,16 +86,43 @@ impl Home {
     /// # Errors
     /// If the directory or a key cannot be used. A key that is damaged is never replaced.
     pub fn open(dir: &Path) -> Result<Self, HomeError> {
-        let state = StateDir::open(dir)?;
-        let bad = |name| {
-            move |why: KeyError| HomeError::Key { path: dir.join(name), why: why.to_string() }
+        Self::read(&StateDir::open(dir)?, [DEVICE_KEY, INBOX_KEY])
+    }
+
+    fn read(state: &StateDir, [device, inbox]: [&str; 2]) -> Result<Self, HomeError> {
+        let device = device_key(state, device)?;
+        let seed = seed(state, inbox, SeedKind::Inbox)?;
+        Ok(Self { device, inbox: InboxKey::from_seed(seed).map_err(bad(state, inbox))? })
+    }
+
+    /// Makes the keys of a rotation that is about to begin; what another one left is thrown away.
+    pub(crate) fn next(state: &StateDir) -> Result<Self, HomeError> {
+        Self::drop_next(state)?;
+        Self::read(state, NEXT)
+    }
+
+    /// Throws away the keys of a rotation that came to nothing.
+    pub(crate) fn drop_next(state: &StateDir) -> Result<(), HomeError> {
+        Ok(NEXT.into_iter().try_for_each(|name| state.remove(name))?)
+    }
+
+    /// Puts the next keys in the places of the present ones, and keeps the old inbox key until `until`
+    /// (seconds since 1970). Done again after a crash, it goes on where it stopped.
+    pub(crate) fn take_next(state: &StateDir, until: i64) -> Result<(), HomeError> {
+        // The device key is the last to go: without it all is done.
+        let Some(device) = state.read(NEXT[0])?.map(Secret::new) else {
+            return Self::drop_next(state);
         };
-        let device = seed(&state, DEVICE_KEY, SeedKind::Device)?;
-        let inbox = seed(&state, INBOX_KEY, SeedKind::Inbox)?;
-        Ok(Self {
-            device: DeviceKey::from_seed(&device).map_err(bad(DEVICE_KEY))?,
-            inbox: InboxKey::from_seed(inbox).map_err(bad(INBOX_KEY))?,
-        })
+        let present = Self::read(state, [DEVICE_KEY, INBOX_KEY])?;
+        let next = device_key(state, NEXT[0])?;
+        if present.device() != next.id() {
+            keep_old(state, &present, until)?;
+            state.replace(DEVICE_KEY, device.expose())?;
+        }
+        if let Some(inbox) = state.read(NEXT[1])?.map(Secret::new) {
+            state.replace(INBOX_KEY, inbox.expose())?;
+        }
+        Ok(NEXT.into_iter().rev().try_for_each(|name| state.remove(name))?)
     }
 
     /// The device's id.
@@ -101,7 +132,8 @@ impl Home {
     }
 
     /// The keys themselves, for the device that runs.
-    pub(crate) fn into_keys(self) -> (DeviceKey, InboxKey) {
+    #[must_use]
+    pub fn into_keys(self) -> (DeviceKey, InboxKey) {
         (self.device, self.inbox)
     }
 
@@ -110,6 +142,98 @@ impl Home {
     pub fn inbox(&self) -> identity::InboxId {
         self.inbox.id()
     }
+}
+
+/// An inbox key of before a rotation: what was on its way to it can still be read (rule T13).
+#[derive(Debug)]
+pub(crate) struct OldInbox {
+    /// The device id that went with it.
+    pub(crate) device: DeviceId,
+    pub(crate) key: InboxKey,
+    /// When it is destroyed, in seconds since 1970.
+    pub(crate) until: i64,
+}
+
+/// The inbox keys of before that are still kept at `now`; those whose time is over are destroyed.
+pub(crate) fn old_inboxes(state: &StateDir, now: i64) -> Result<Vec<OldInbox>, HomeError> {
+    let all = read_old(state)?;
+    let kept: Vec<&OldLine> = all.iter().filter(|line| line.until > now).collect();
+    if kept.len() < all.len() {
+        write_old(state, &kept)?;
+    }
+    let path = state.path().join(OLD_INBOX_KEYS);
+    let read = |line: &OldLine| {
+        let key = SeedKind::Inbox.parse(line.seed.expose()).map_err(|why| why.to_string());
+        let key = key.and_then(|seed| InboxKey::from_seed(seed).map_err(|why| why.to_string()));
+        let key = key.map_err(|why| HomeError::Key { path: path.clone(), why })?;
+        Ok(OldInbox { device: line.device, key, until: line.until })
+    };
+    kept.into_iter().map(read).collect()
+}
+
+/// A line of the file: `until device seed`.
+struct OldLine {
+    until: i64,
+    device: DeviceId,
+    seed: Secret<String>,
+}
+
+fn keep_old(state: &StateDir, home: &Home, until: i64) -> Result<(), HomeError> {
+    let mut lines = read_old(state)?;
+    if lines.iter().any(|line| line.device == home.device()) {
+        return Ok(());
+    }
+    let seed = SeedKind::Inbox.to_text(&seed(state, INBOX_KEY, SeedKind::Inbox)?);
+    lines.push(OldLine { until, device: home.device(), seed });
+    write_old(state, &lines.iter().collect::<Vec<_>>())
+}
+
+fn read_old(state: &StateDir) -> Result<Vec<OldLine>, HomeError> {
+    let path = state.path().join(OLD_INBOX_KEYS);
+    let bad = || HomeError::Key { path: path.clone(), why: "is not what kin wrote".to_owned() };
+    let Some(bytes) = state.read(OLD_INBOX_KEYS)?.map(Secret::new) else {
+        return Ok(Vec::new());
+    };
+    let text = std::str::from_utf8(bytes.expose()).map_err(|_| bad())?;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut parts = line.split(' ');
+            let (Some(until), Some(device), Some(seed), None) =
+                (parts.next(), parts.next(), parts.next(), parts.next())
+            else {
+                return Err(bad());
+            };
+            let until = until.parse().map_err(|_| bad())?;
+            let device = device.parse().map_err(|_| bad())?;
+            Ok(OldLine { until, device, seed: Secret::new(seed.to_owned()) })
+        })
+        .collect()
+}
+
+fn write_old(state: &StateDir, lines: &[&OldLine]) -> Result<(), HomeError> {
+    if lines.is_empty() {
+        return Ok(state.remove(OLD_INBOX_KEYS)?);
+    }
+    let head = "# Kinfold inbox keys of before: until when (seconds since 1970), whose, the key. kin destroys them.\n";
+    let mut text = String::with_capacity(head.len() + lines.len() * 256);
+    text.push_str(head);
+    for line in lines {
+        text.push_str(&format!("{} {} ", line.until, line.device));
+        text.push_str(line.seed.expose());
+        text.push('\n');
+    }
+    let text = Secret::new(text);
+    Ok(state.replace(OLD_INBOX_KEYS, text.expose().as_bytes())?)
+}
+
+fn device_key(state: &StateDir, name: &str) -> Result<DeviceKey, HomeError> {
+    DeviceKey::from_seed(&seed(state, name, SeedKind::Device)?).map_err(bad(state, name))
+}
+
+fn bad(state: &StateDir, name: &str) -> impl Fn(KeyError) -> HomeError {
+    let path = state.path().join(name);
+    move |why| HomeError::Key { path: path.clone(), why: why.to_string() }
 }
 
 /// The seed in a file, which is made from random bytes if it is not there.
@@ -190,6 +314,73 @@ mod tests {
             assert!(error.hint().unwrap().contains("backup"));
             assert_eq!(fs::read_to_string(&device).unwrap(), damaged);
         }
+    }
+
+    #[test]
+    fn t13_the_next_keys_take_their_places_whatever_was_done_before_a_crash() {
+        let files = |top: &Path| -> Vec<(String, Vec<u8>)> {
+            let entries = fs::read_dir(top).unwrap().map(|entry| entry.unwrap().path());
+            let names = entries.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+            let mut all: Vec<_> =
+                names.map(|name| (name.clone(), fs::read(top.join(name)).unwrap())).collect();
+            all.sort();
+            all
+        };
+        let top = tempdir().unwrap();
+        let state = StateDir::open(top.path()).unwrap();
+        let first = Home::open(top.path()).unwrap();
+        let next = Home::next(&state).unwrap();
+        assert_ne!(next.device(), first.device());
+        let before = files(top.path());
+        Home::take_next(&state, 100).unwrap();
+        let after = files(top.path());
+        let names: Vec<&str> = after.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, [DEVICE_KEY, INBOX_KEY, OLD_INBOX_KEYS]);
+        let home = Home::open(top.path()).unwrap();
+        assert_eq!((home.device(), home.inbox()), (next.device(), next.inbox()));
+        let old = old_inboxes(&state, 99).unwrap();
+        assert_eq!((old[0].device, old[0].key.id()), (first.device(), first.inbox()));
+        // Each state that a crash can leave: some of the steps done, in their order.
+        let steps = [OLD_INBOX_KEYS, DEVICE_KEY, INBOX_KEY, NEXT[1], NEXT[0]];
+        for done in 0..=steps.len() {
+            let top = tempdir().unwrap();
+            before
+                .iter()
+                .for_each(|(name, bytes)| fs::write(top.path().join(name), bytes).unwrap());
+            for step in &steps[..done] {
+                match after.iter().find(|(name, _)| name == step) {
+                    Some((name, bytes)) => fs::write(top.path().join(name), bytes).unwrap(),
+                    None => fs::remove_file(top.path().join(step)).unwrap(),
+                }
+            }
+            for (name, _) in files(top.path()) {
+                use std::os::unix::fs::PermissionsExt as _;
+                let mode = fs::Permissions::from_mode(0o600);
+                fs::set_permissions(top.path().join(name), mode).unwrap();
+            }
+            let state = StateDir::open(top.path()).unwrap();
+            Home::take_next(&state, 100).unwrap();
+            assert_eq!(files(top.path()), after, "after {done} steps");
+        }
+    }
+
+    #[test]
+    fn t13_an_old_inbox_key_is_destroyed_in_its_time() {
+        let top = tempdir().unwrap();
+        let state = StateDir::open(top.path()).unwrap();
+        let first = Home::open(top.path()).unwrap();
+        for until in [100, 200] {
+            Home::next(&state).unwrap();
+            Home::take_next(&state, until).unwrap();
+        }
+        assert_eq!(old_inboxes(&state, 99).unwrap().len(), 2);
+        let left = old_inboxes(&state, 100).unwrap();
+        assert_eq!((left.len(), left[0].until), (1, 200));
+        assert_ne!(left[0].device, first.device());
+        let text = fs::read_to_string(top.path().join(OLD_INBOX_KEYS)).unwrap();
+        assert!(!text.contains(&first.device().to_string()), "it is gone from the disk, too");
+        assert!(old_inboxes(&state, 200).unwrap().is_empty());
+        assert!(!top.path().join(OLD_INBOX_KEYS).exists());
     }
 
     #[test]

@@ -65,6 +65,14 @@ pub fn read_config(path: &Path, limit: usize) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| FileError::NotUtf8(path.to_owned()))
 }
 
+/// As [`read_config`], of a file that need not be UTF-8.
+///
+/// # Errors
+/// Says what is wrong with the file.
+pub fn read_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
+    read(path, limit, |_| Ok(()))
+}
+
 /// Reads a file that holds a secret: a regular file of at most 4 KiB that group and others have no
 /// rights to. The caller wraps the bytes in a type that redacts and wipes them.
 ///
@@ -174,9 +182,11 @@ fn read(
         return Err(FileError::NotAFile(path.to_owned()));
     }
     judge(raw.mode)?;
-    let mut bytes = vec![0; limit + 1];
+    // A file that says it is small is not read at its limit's cost; one that grows meanwhile is too large.
+    let room = usize::try_from(raw.size).unwrap_or(limit).max(4096).min(limit);
+    let mut bytes = vec![0; room + 1];
     let read = sys::read_full(fd.as_fd(), &mut bytes, 0).map_err(fail)?;
-    if read > limit {
+    if read > room {
         return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }
     bytes.truncate(read);

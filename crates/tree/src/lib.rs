@@ -12,24 +12,32 @@ pub mod apply;
 pub mod contract;
 mod copy;
 mod disk;
+mod exact;
 mod files;
+mod lines;
 mod log_file;
 mod open;
 mod root;
 mod state;
 mod state_lock;
 mod sys;
+mod user_dir;
 mod watch;
 
 pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
+pub use exact::{Exact, Twin};
 pub use files::{
-    FileError, create_secret_file, install_file, read_config, read_inherited, read_secret_file,
-    remove_installed,
+    FileError, create_secret_file, install_file, read_bytes, read_config, read_inherited,
+    read_secret_file, remove_installed,
 };
+#[doc(hidden)]
+pub use lines::Step;
+pub use lines::{Edited, MAX_LINE_FILE};
 pub use log_file::{LogFile, LogReader};
 pub use open::{OpenError, RootGone, file_identity, machine_id};
 pub use root::Root;
 pub use state::{StateDir, StateError, make_folder_dir};
 pub use state_lock::{Socket, StateLock, fits_socket, is_private_dir, own_user};
+pub use user_dir::{UserDir, UserFileError};
 pub use watch::{Hint, WatchError, Watcher};

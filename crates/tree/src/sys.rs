@@ -166,6 +166,7 @@ pub(crate) struct RawStat {
     /// All permission bits.
     pub(crate) mode: u32,
     pub(crate) owner: u32,
+    pub(crate) group: u32,
     pub(crate) links: u64,
     /// True if something is mounted here.
     pub(crate) mounted: bool,
@@ -220,6 +221,7 @@ pub(crate) fn lstat<P: rustix::path::Arg>(
         born: if raw.stx_mask & StatxFlags::BTIME.bits() == 0 { 0 } else { time(raw.stx_btime) },
         mode: u32::from(raw.stx_mode) & 0o7777,
         owner: raw.stx_uid,
+        group: raw.stx_gid,
         links: u64::from(raw.stx_nlink),
         mounted: raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
     })
@@ -269,6 +271,7 @@ fn convert(raw: &rustix::fs::Stat) -> RawStat {
         born,
         mode: raw.st_mode as u32 & 0o7777,
         owner: raw.st_uid as u32,
+        group: raw.st_gid as u32,
         links: raw.st_nlink as u64,
         mounted: false,
     }

@@ -326,6 +326,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     if self.index.row(&path)?.is_none_or(|row| row.here.is_none()) {
                         // Something that stayed here and kept its directory, perhaps (rule E9).
                         self.parent_may_go(&path)?;
+                        if self.options.folds_names
+                            && let Some(dir) = path.parent()
+                        {
+                            // It may have been seen under a name that its twin has.
+                            self.scan.to_list.insert(dir);
+                        }
                     } else if let Some(dir) = path.parent() {
                         self.scan.to_list.insert(dir);
                     }
@@ -401,6 +407,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         self.end_listing(dir, &names);
+        if self.scan.full {
+            self.want_below(dir)?;
+        }
         absent.extend(rows);
         for (name, row) in absent {
             if row.here.is_some() && !unreadable.contains(name.as_str()) {

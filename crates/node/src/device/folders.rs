@@ -7,7 +7,10 @@ use std::{
 };
 
 use folder::{PeerId, engine::Mode};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tree::TempDir;
 use wire::{
     Hash,
@@ -25,7 +28,7 @@ use crate::{
     Event, StartError,
     api::{ApiEvent, Failure, FolderMode},
     host::{FolderAuthority, Host},
-    start::{self, Wishes},
+    start,
 };
 
 /// Events of a folder that may wait for the hub.
@@ -95,11 +98,14 @@ pub(super) struct Folders {
     /// Those that finish what is under way.
     stopping: BTreeSet<FolderId>,
     openings: u64,
+    /// The tasks that open folders, and stop one again that nobody wants any more.
+    opening: JoinSet<()>,
 }
 
 impl Folders {
     pub(super) fn new(stored: Vec<StoredFolder>) -> Self {
-        Self { stored, runs: BTreeMap::new(), stopping: BTreeSet::new(), openings: 0 }
+        let (runs, stopping) = (BTreeMap::new(), BTreeSet::new());
+        Self { stored, runs, stopping, openings: 0, opening: JoinSet::new() }
     }
 
     pub(super) fn stored(&self) -> &[StoredFolder] {
@@ -159,9 +165,10 @@ impl Folders {
         }
     }
 
-    /// Takes out all that run, to be stopped.
-    pub(super) fn hosts(&mut self) -> Vec<Host> {
-        std::mem::take(&mut self.runs).into_values().filter_map(|run| run.host).collect()
+    /// Takes out all that run, to be stopped, and what still opens some, to be waited for.
+    pub(super) fn take_all(&mut self) -> (Vec<Host>, JoinSet<()>) {
+        let runs = std::mem::take(&mut self.runs).into_values();
+        (runs.filter_map(|run| run.host).collect(), std::mem::take(&mut self.opening))
     }
 }
 
@@ -177,6 +184,26 @@ impl Hub {
             .collect();
         for folder in due {
             self.start_folder(folder);
+        }
+    }
+
+    /// Takes other settings. What an engine was told it goes by until it ends, so folders begin anew.
+    pub(super) fn apply_settings(&mut self, settings: super::Settings) {
+        let settings = super::Settings { name: self.settings.name.clone(), ..settings };
+        if settings == self.settings {
+            return;
+        }
+        self.settings = settings;
+        self.restart_folders();
+    }
+
+    /// Stops what runs; it starts again by itself.
+    pub(super) fn restart_folders(&mut self) {
+        let stored: Vec<FolderId> = self.folders.stored.iter().map(|one| one.folder).collect();
+        for folder in stored {
+            if self.folders.is_busy(&folder) {
+                drop(self.stop_folder(folder));
+            }
         }
     }
 
@@ -257,20 +284,26 @@ impl Hub {
             lasts: true,
             index: stored.index(),
         };
-        let (questions, wishes) =
-            (self.questions.ids().clone(), Wishes { mode, ..self.settings.wishes });
+        let (questions, wishes) = (self.questions.ids().clone(), self.settings.wishes(mode));
         let (events, told) = mpsc::channel(EVENTS);
         let handle = self.handle.clone();
-        tokio::spawn(async move {
+        // Those that are done need no more of it.
+        while self.folders.opening.try_join_next().is_some() {}
+        self.folders.opening.spawn(async move {
             let pump = tokio::spawn(pump(told, handle.clone(), folder, opening));
             let opened = tokio::task::spawn_blocking(move || {
                 start::open(dir, Vec::new(), authority, questions, &wishes, &events)
             });
             let opened = opened.await.ok();
-            let opened = handle
+            let host = opened.as_ref().and_then(|opened| opened.as_ref().ok()).cloned();
+            let taken = handle
                 .with(move |hub| hub.folder_opened((of_group, folder), opening, opened))
                 .await;
-            if opened.is_none() {
+            if taken.is_none() {
+                // The device ended meanwhile; its folder must be free again when it has.
+                if let Some(host) = host {
+                    host.stop().await;
+                }
                 pump.abort();
             }
         });
@@ -371,7 +404,7 @@ impl Hub {
 
     /// Something that a folder tells.
     fn folder_event(&mut self, folder: FolderId, opening: u64, event: Event) {
-        let id = hex(&folder.0);
+        let (id, mut restored) = (hex(&folder.0), false);
         let Some(run) = self.folders.runs.get_mut(&folder).filter(|run| run.opening == opening)
         else {
             return;
@@ -423,6 +456,9 @@ impl Hub {
             }
             Event::Error { kind, message, hint } => {
                 run.skipped.retain(|(known, _)| *known != message);
+                if kind == "state_copied" {
+                    restored = true;
+                }
                 if kind == "io" || kind == "index" {
                     run.complaint = Some((message.clone(), hint.clone()));
                 }
@@ -440,6 +476,9 @@ impl Hub {
         };
         if let Some(told) = told {
             self.tell(told);
+        }
+        if restored {
+            self.suspend_codes("a folder's state was copied or restored");
         }
     }
 }

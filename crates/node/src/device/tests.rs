@@ -159,7 +159,7 @@ pub(super) async fn answer(lab: &Lab, id: u32, yes: bool) {
 }
 
 /// Both ends of a pairing by address, answered yes; the strings that were shown.
-async fn pair(a: &Lab, b: &Lab, into: Which) -> (String, String) {
+pub(super) async fn pair(a: &Lab, b: &Lab, into: Which) -> (String, String) {
     let options = |host: Option<String>, into| PairLan { host, into, ..PairLan::default() };
     let nowhere = Some("127.0.0.1:9".to_owned());
     let mut at_a = a.device.stream(Request::Pair(options(nowhere, Which::Auto))).await.unwrap();

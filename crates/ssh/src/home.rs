@@ -1,0 +1,508 @@
+//! A user's `~/.ssh`: what is installed for which device, and changing that.
+
+use std::path::{Path, PathBuf};
+
+use tree::{Edited, UserDir, UserFileError};
+
+use crate::{
+    Access, Alias, AliasError, Allowed, Host, KeyKind, Local, OwnKey, PublicKey, SshError, Tag,
+    UserName,
+    hosts::{self, Block},
+    known,
+    own::{self, MAX_KEY_FILE},
+    used::Places,
+};
+
+/// Largest file that is looked at.
+const MAX_FILE: usize = tree::MAX_LINE_FILE;
+const AUTHORIZED: &str = ".ssh/authorized_keys";
+const KNOWN: &str = ".ssh/known_hosts";
+const CONFIG: &str = ".ssh/config";
+const OURS: &str = ".ssh/kinfold_config";
+/// What an `Include` of ours ends with. Versions of ssh that know no remarks there take it for names of files,
+/// which need not exist.
+const INCLUDE_MARK: &str = " # kinfold: made by kin ssh";
+
+/// A user's home directory.
+#[derive(Debug)]
+pub struct Home {
+    dir: UserDir,
+    user: UserName,
+    etc: PathBuf,
+}
+
+/// What is installed for a device, or for an alias.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Installed {
+    /// Which device.
+    pub tag: Tag,
+    /// What it was called then.
+    pub name: String,
+    /// It may come in so.
+    pub access: Vec<Allowed>,
+    /// It is reached so.
+    pub host: Option<Reached>,
+}
+
+/// How a device is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reached {
+    /// `ssh ALIAS`.
+    pub alias: Alias,
+    /// Where it is.
+    pub host_name: String,
+    /// Where its sshd listens.
+    pub port: u16,
+    /// Its user.
+    pub user: String,
+    /// The private key that opens it.
+    pub identity: PathBuf,
+    /// Its host keys.
+    pub host_keys: Vec<PublicKey>,
+}
+
+impl Home {
+    /// The home of the user that this process is of, by the uid.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn of_this_user() -> Result<Self, SshError> {
+        let Local { user, home } = Local::find()?;
+        Self::at(&home, user)
+    }
+
+    /// A directory that stands for it.
+    ///
+    /// # Errors
+    /// If it is not there, or not this user's.
+    pub fn at(dir: &Path, user: UserName) -> Result<Self, SshError> {
+        hosts::quoted(dir)?;
+        Ok(Self { dir: UserDir::open(dir)?, user, etc: "/etc".into() })
+    }
+
+    /// Looks for names that are in use there instead of in `/etc`.
+    #[must_use]
+    pub fn with_etc(mut self, etc: &Path) -> Self {
+        etc.clone_into(&mut self.etc);
+        self
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    // Who may come in
+
+    /// Lets a device in; whatever was installed for it before goes.
+    ///
+    /// # Errors
+    /// As the files; nothing is changed then.
+    pub fn allow(&self, access: &Access) -> Result<Edited, SshError> {
+        let line = access.line();
+        Ok(self.dir.edit(AUTHORIZED, &is_ours, &mut |old| {
+            replaced(old, |line| Tag::of_line(line).as_ref() == Some(&access.tag), line.as_bytes())
+        })?)
+    }
+
+    /// Lets a device in no more, however its lines look by now.
+    ///
+    /// # Errors
+    /// As the files; nothing is changed then.
+    pub fn revoke(&self, tag: &Tag) -> Result<Edited, SshError> {
+        self.without(AUTHORIZED, |line| Tag::of_line(line).as_ref() == Some(tag))
+    }
+
+    /// True if this key opens the account by a line that is not ours, and so after [`Home::revoke`], too.
+    ///
+    /// # Errors
+    /// As the file.
+    pub fn allows_by_others(&self, key: &PublicKey) -> Result<bool, SshError> {
+        let text = self.dir.read(AUTHORIZED, MAX_FILE)?.unwrap_or_default();
+        let opens = |line: &[u8]| {
+            !is_ours(line)
+                && line.trim_ascii_start().first() != Some(&b'#')
+                && line.split(u8::is_ascii_whitespace).any(|word| word == key.base64().as_bytes())
+        };
+        Ok(lines(&text).any(opens))
+    }
+
+    // Where one may go
+
+    /// Makes `ssh ALIAS` reach a device. What was installed for the same device or alias by us is replaced, its
+    /// host keys only by the same ones.
+    ///
+    /// # Errors
+    /// If the alias means something else already (rule T24), if host keys that are pinned would change (attack 19),
+    /// or as the files.
+    pub fn reach(&self, host: &Host) -> Result<Edited, SshError> {
+        let blocks = self.blocks()?;
+        if let Some(block) = blocks.iter().find(|block| block.alias == host.alias)
+            && block.tag != host.tag
+        {
+            return Err(used(&host.alias, &format!("kin ssh hosts, by {}", block.name)));
+        }
+        if let Some(place) = self.used(&host.alias) {
+            return Err(used(&host.alias, &place.display().to_string()));
+        }
+        let pinned: Vec<PublicKey> = self
+            .pinned()?
+            .into_iter()
+            .filter_map(|pin| (pin.tag == host.tag).then_some(pin.key))
+            .collect();
+        if let Some((old, now)) = known::conflict(&pinned, &host.host_keys) {
+            return Err(SshError::HostKeyChanged {
+                alias: host.alias.to_string(),
+                pinned: old.fingerprint().to_owned(),
+                now: now.map_or("none", PublicKey::fingerprint).to_owned(),
+            });
+        }
+        let block = Block::new(host);
+        // What cannot be written is refused before anything is.
+        let known_hosts = self.path().join(KNOWN);
+        hosts::write(vec![block.clone()], &known_hosts)?;
+        let pins = known::lines(host);
+        let of_it = |line: &[u8]| Tag::of_line(line).as_ref() == Some(&host.tag);
+        let mut edited =
+            self.dir.edit(KNOWN, &is_ours, &mut |old| replaced(old, of_it, pins.as_bytes()))?;
+        edited = either(
+            edited,
+            self.edit_blocks(|blocks| {
+                blocks.retain(|old| old.tag != host.tag && old.alias != host.alias);
+                blocks.push(block.clone());
+            })?,
+        );
+        Ok(either(edited, self.include(true)?))
+    }
+
+    /// Forgets an alias: `ssh ALIAS` means nothing any more, as far as it was ours.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn unreach(&self, alias: &Alias) -> Result<Edited, SshError> {
+        let edited = self.edit_blocks(|blocks| blocks.retain(|block| block.alias != *alias))?;
+        let none_left = self.blocks()?.is_empty();
+        let edited =
+            either(edited, if none_left { self.include(false)? } else { Edited::Unchanged });
+        let of_it = |line: &[u8]| {
+            is_ours(line)
+                && line.split(u8::is_ascii_whitespace).next() == Some(alias.as_str().as_bytes())
+        };
+        Ok(either(edited, self.without(KNOWN, of_it)?))
+    }
+
+    /// Takes away everything that is installed for a device, in both directions.
+    ///
+    /// # Errors
+    /// As the files; coming in is taken away first.
+    pub fn forget(&self, tag: &Tag) -> Result<Edited, SshError> {
+        let mut edited = self.revoke(tag)?;
+        for block in self.blocks()? {
+            if block.tag == *tag {
+                edited = either(edited, self.unreach(&block.alias)?);
+            }
+        }
+        // Pins whose block a person has removed.
+        let pins = self.without(KNOWN, |line| Tag::of_line(line).as_ref() == Some(tag))?;
+        Ok(either(edited, pins))
+    }
+
+    /// Everything that is installed, by name: what `kin ssh hosts` shows.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn installed(&self) -> Result<Vec<Installed>, SshError> {
+        let mut found: Vec<Installed> = Vec::new();
+        let mut entry = |tag: &Tag, name: &str| {
+            found.iter().position(|one| one.tag == *tag).unwrap_or_else(|| {
+                let (tag, name) = (tag.clone(), name.to_owned());
+                found.push(Installed { tag, name, access: Vec::new(), host: None });
+                found.len() - 1
+            })
+        };
+        let pins = self.pinned()?;
+        let mut hosts = Vec::new();
+        for block in self.blocks()? {
+            let at = entry(&block.tag, &block.name);
+            let keys = pins.iter().filter(|pin| pin.alias == block.alias);
+            let host_keys = keys.map(|pin| pin.key.clone()).collect();
+            let Block { alias, host_name, port, user, identity, .. } = block;
+            hosts.push((at, Reached { alias, host_name, port, user, identity, host_keys }));
+        }
+        let mut allowed = Vec::new();
+        let text = self.dir.read(AUTHORIZED, MAX_FILE)?.unwrap_or_default();
+        for access in lines(&text).filter_map(Allowed::read) {
+            allowed.push((entry(&access.tag, &access.name), access));
+        }
+        for (at, host) in hosts {
+            if let Some(one) = found.get_mut(at) {
+                one.host = Some(host);
+            }
+        }
+        for (at, access) in allowed {
+            if let Some(one) = found.get_mut(at) {
+                one.access.push(access);
+            }
+        }
+        found.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
+        Ok(found)
+    }
+
+    // Aliases
+
+    /// The alias of a device: the one that it has here, or the first free one that its name suggests.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn propose(&self, tag: &Tag, name: &str) -> Result<Alias, SshError> {
+        let blocks = self.blocks()?;
+        if let Some(block) = blocks.iter().find(|block| block.tag == *tag) {
+            return Ok(block.alias.clone());
+        }
+        let base = Alias::suggested(name);
+        let free = |alias: &Alias| {
+            self.used(alias).is_none() && !blocks.iter().any(|block| block.alias == *alias)
+        };
+        let numbered = (2..=u16::MAX).map(|number| base.numbered(number));
+        let found = std::iter::once(base.clone()).chain(numbered).find(free);
+        found.ok_or_else(|| used(&base, "every form of it"))
+    }
+
+    /// Where somebody else than us uses a name already: one of the files that give names a meaning.
+    #[must_use]
+    pub fn used(&self, alias: &Alias) -> Option<PathBuf> {
+        let places = Places {
+            ssh_dir: self.path().join(".ssh"),
+            ours: self.path().join(OURS),
+            etc: &self.etc,
+        };
+        places.of(alias.as_str())
+    }
+
+    // Own keys
+
+    /// The key of ours that is in use: of this kind, or `None` if none was made yet.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn key(&self, kind: KeyKind) -> Result<Option<OwnKey>, SshError> {
+        Ok(self
+            .keys()?
+            .into_iter()
+            .filter(|(of, ..)| *of == kind)
+            .max_by_key(|(_, number, _)| *number)
+            .map(|(.., key)| key))
+    }
+
+    /// The key of ours that is in use; made if there is none yet.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn key_or_new(&self, kind: KeyKind, comment: &str) -> Result<OwnKey, SshError> {
+        match self.key(kind)? {
+            Some(key) => Ok(key),
+            None => self.new_key(kind, comment),
+        }
+    }
+
+    /// Makes another key of ours, which is the one in use from then on. No file that is there is touched.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn new_key(&self, kind: KeyKind, comment: &str) -> Result<OwnKey, SshError> {
+        let made = own::make(kind, comment)?;
+        let last = self.last_number(kind)?;
+        for number in last + 1..=own::MAX_NUMBER {
+            let at = format!(".ssh/{}", kind.file(number));
+            let line = format!("{} {comment}\n", made.public);
+            // The public half first: a key is one when both are there.
+            if !self.dir.create(&format!("{at}.pub"), line.as_bytes(), 0o644)? {
+                continue;
+            }
+            if self.dir.create(&at, made.private.as_bytes(), 0o600)? {
+                return Ok(OwnKey { path: self.path().join(at), public: made.public, ours: true });
+            }
+            self.dir.remove(&format!("{at}.pub"))?;
+        }
+        Err(SshError::Make("there are too many keys of ours already"))
+    }
+
+    /// A key that a person brings, by the path of either of its files.
+    ///
+    /// # Errors
+    /// If one of them is not there, or the public one is none.
+    pub fn given_key(&self, named: &Path) -> Result<OwnKey, SshError> {
+        let path = own::private_path(named);
+        let path = std::path::absolute(&path).map_err(|_| SshError::NoKey(path))?;
+        hosts::quoted(&path)?;
+        if !path.is_file() {
+            return Err(SshError::NoKey(path));
+        }
+        let mut file = path.clone();
+        file.as_mut_os_string().push(".pub");
+        let text =
+            tree::read_config(&file, MAX_KEY_FILE).map_err(|_| SshError::NoKey(file.clone()))?;
+        Ok(OwnKey { public: own::public_in(&file, &text)?, path, ours: false })
+    }
+
+    /// All keys of ours.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn own_keys(&self) -> Result<Vec<OwnKey>, SshError> {
+        Ok(self.keys()?.into_iter().map(|(.., key)| key).collect())
+    }
+
+    /// Removes a key of ours, both its files; false if there is none at this path.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn remove_key(&self, path: &Path) -> Result<bool, SshError> {
+        let Some((kind, number, _)) = self.keys()?.into_iter().find(|(.., key)| key.path == path)
+        else {
+            return Ok(false);
+        };
+        let at = format!(".ssh/{}", kind.file(number));
+        self.dir.remove(&at)?;
+        self.dir.remove(&format!("{at}.pub"))?;
+        Ok(true)
+    }
+
+    fn keys(&self) -> Result<Vec<(KeyKind, u16, OwnKey)>, SshError> {
+        let names = self.dir.names(".ssh")?;
+        let mut keys = Vec::new();
+        for kind in [KeyKind::Ed25519, KeyKind::Rsa] {
+            for name in names.iter().filter(|name| names.contains(&format!("{name}.pub"))) {
+                let Some(number) = kind.number(name) else { continue };
+                let at = format!(".ssh/{name}.pub");
+                let Some(bytes) = self.dir.read(&at, MAX_KEY_FILE)? else { continue };
+                let public =
+                    own::public_in(&self.path().join(&at), &String::from_utf8_lossy(&bytes))?;
+                let path = self.path().join(".ssh").join(name);
+                keys.push((kind, number, OwnKey { path, public, ours: true }));
+            }
+        }
+        keys.sort_by(|a, b| a.2.path.cmp(&b.2.path));
+        Ok(keys)
+    }
+
+    /// The highest number of which either file is there; 0 without any.
+    fn last_number(&self, kind: KeyKind) -> Result<u16, SshError> {
+        let names = self.dir.names(".ssh")?;
+        let numbers = names.iter().filter_map(|name| kind.number(name.trim_end_matches(".pub")));
+        Ok(numbers.max().unwrap_or(0))
+    }
+
+    // Files
+
+    fn blocks(&self) -> Result<Vec<Block>, SshError> {
+        let bytes = self.dir.read(OURS, MAX_FILE)?.unwrap_or_default();
+        Ok(hosts::read(&bytes))
+    }
+
+    fn pinned(&self) -> Result<Vec<known::Pinned>, SshError> {
+        let bytes = self.dir.read(KNOWN, MAX_FILE)?.unwrap_or_default();
+        Ok(lines(&bytes).filter_map(known::read).collect())
+    }
+
+    fn edit_blocks(&self, change: impl Fn(&mut Vec<Block>)) -> Result<Edited, SshError> {
+        let known_hosts = self.path().join(KNOWN);
+        let mut failed = None;
+        let edited = self.dir.edit(OURS, &|_| true, &mut |old| {
+            let mut blocks = hosts::read(old);
+            change(&mut blocks);
+            match hosts::write(blocks, &known_hosts) {
+                Ok(text) => text.into_bytes(),
+                Err(error) => {
+                    failed = Some(error);
+                    old.to_vec()
+                }
+            }
+        })?;
+        failed.map_or(Ok(edited), Err)
+    }
+
+    /// The line by which ssh finds our file is there, or is not.
+    fn include(&self, wanted: bool) -> Result<Edited, SshError> {
+        let file = hosts::quoted(&self.path().join(OURS))?;
+        let line = format!("Include {file}{INCLUDE_MARK}\n");
+        let ours = |line: &[u8]| line.trim_ascii_end().ends_with(INCLUDE_MARK.as_bytes());
+        let edited = self.dir.edit(CONFIG, &ours, &mut |old| {
+            if wanted && old.starts_with(line.as_bytes()) {
+                return old.to_vec();
+            }
+            // The first line: behind a `Host` it would count for that host alone.
+            let mut new = if wanted { line.clone().into_bytes() } else { Vec::new() };
+            new.extend(lines(old).filter(|line| !ours(line)).flatten());
+            new
+        });
+        match edited {
+            // Nothing of ours is in a file that cannot be had.
+            Err(UserFileError::Io { .. })
+                if !wanted && self.dir.read(CONFIG, MAX_FILE)?.is_none() =>
+            {
+                Ok(Edited::Unchanged)
+            }
+            edited => Ok(edited?),
+        }
+    }
+
+    fn without(&self, at: &str, of_it: impl Fn(&[u8]) -> bool) -> Result<Edited, SshError> {
+        if self.dir.read(at, MAX_FILE)?.is_none() {
+            return Ok(Edited::Unchanged);
+        }
+        Ok(self.dir.edit(at, &is_ours, &mut |old| replaced(old, &of_it, b""))?)
+    }
+}
+
+fn used(alias: &Alias, by: &str) -> SshError {
+    AliasError::Used { name: alias.to_string(), by: by.to_owned() }.into()
+}
+
+fn either(a: Edited, b: Edited) -> Edited {
+    if a == Edited::Changed { a } else { b }
+}
+
+fn is_ours(line: &[u8]) -> bool {
+    Tag::of_line(line).is_some()
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n')
+}
+
+/// The contents with `new` in the place of the first line that `goes` holds for, and without the others. If there
+/// is none, it goes to the end; but before a last line that has no end, which stays as it is.
+fn replaced(old: &[u8], goes: impl Fn(&[u8]) -> bool, new: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(old.len() + new.len());
+    let mut placed = false;
+    for line in lines(old) {
+        if goes(line) {
+            if !std::mem::replace(&mut placed, true) {
+                text.extend(new);
+            }
+            continue;
+        }
+        if !placed && !line.ends_with(b"\n") && !old.is_empty() {
+            text.extend(new);
+            placed = true;
+        }
+        text.extend(line);
+    }
+    if !placed {
+        text.extend(new);
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "home_tests.rs"]
+#[expect(clippy::disallowed_methods, reason = "tests look at a home from outside")]
+mod tests;
