@@ -33,15 +33,14 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-#[expect(clippy::unused_async, reason = "it needs the runtime")]
 pub(crate) async fn start(dir: &Path, settings: Settings, quotas: Quotas) -> Running {
-    start_on(Arc::new(Sqlite::open(&dir.join("relay.db"), quotas).unwrap()), settings)
+    start_on(Arc::new(Sqlite::open(&dir.join("relay.db"), quotas).unwrap()), &settings)
 }
 
 /// A relay on that store.
-pub(crate) fn start_on(store: Arc<dyn Store>, settings: Settings) -> Running {
+pub(crate) fn start_on(store: Arc<dyn Store>, settings: &Settings) -> Running {
     let identity = Identity::from_seed(&Secret::new([42; 32])).unwrap();
-    let server = Server::bind(&settings, &identity, store).unwrap();
+    let server = Server::bind(settings, &identity, store).unwrap();
     let address = RelayAddress::new("127.0.0.1", server.port().unwrap(), identity.key()).unwrap();
     let metrics = server.metrics_port().unwrap();
     let (stop, stopped) = oneshot::channel();

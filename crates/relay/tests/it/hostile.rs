@@ -19,7 +19,7 @@ async fn attack_37_no_word_of_a_relay_makes_a_client_give_something_up() {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Sqlite::open(&dir.path().join("relay.db"), Quotas::default()).unwrap();
     let hostile = Hostile::new(Arc::new(sqlite));
-    let relay = start_on(Arc::new(hostile.clone()), settings());
+    let relay = start_on(Arc::new(hostile.clone()), &settings());
     let (client, owner) = (relay.client(), key(1));
     let mailbox = owner.owner().mailbox();
     client.settle(&owner, &token(5)).await.unwrap();

@@ -12,7 +12,10 @@ use relay::{
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 use wire::relay::{DepositToken, LookupId, OwnerKey};
 
-pub(crate) const TESTS: [(&str, fn(&Postgres)); 2] = [
+/// A test, by its name.
+type Test = (&'static str, fn(&Postgres));
+
+pub(crate) const TESTS: [Test; 2] = [
     ("what_one_relay_takes_in_another_one_delivers", what_one_relay_takes_in_another_one_delivers),
     ("relays_that_start_at_once_make_the_tables_once", relays_that_start_at_once),
 ];
