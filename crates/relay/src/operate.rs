@@ -16,7 +16,7 @@ use tree::{FileError, StateDir, StateError, StateLock};
 
 use crate::{
     AddressError, Identity, RelayAddress, Server, ServerError, Settings, TlsError,
-    store::{Sqlite, Store, StoreError},
+    store::{Postgres, Sqlite, Store, StoreError},
 };
 
 mod options;
@@ -160,6 +160,8 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let (store, lock): (Arc<dyn Store>, _) = match options.store.as_deref() {
         None | Some("sqlite") => {
             let lock = state.lock()?;
+            // Made here so that it is this user's alone; SQLite takes an empty file for a new one.
+            state.create(STORE_FILE, b"")?;
             let path = dir.join(STORE_FILE);
             let quotas = options.quotas();
             // A file that was not closed is looked through first, which takes a while.
@@ -168,7 +170,10 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
                 opened.map_err(|error| io(io::Error::other(error), "cannot open the store"))?;
             (Arc::new(opened?), Some(lock))
         }
-        Some(other) => return Err(OptionsError::Store(other.to_owned()).into()),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            (Arc::new(Postgres::open(url, options.quotas()).await?), None)
+        }
+        Some(_) => return Err(OptionsError::Store.into()),
     };
     let identity = identity(&options, &state)?;
     let metrics = options.metrics()?;
