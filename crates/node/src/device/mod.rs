@@ -77,6 +77,8 @@ pub struct Settings {
     pub max_deletes: DeleteLimit,
     /// How much of what was replaced and deleted is kept.
     pub history: HistoryLimits,
+    /// Addresses of relays that are used from now on.
+    pub relays: Vec<String>,
 }
 
 impl Settings {
@@ -84,7 +86,8 @@ impl Settings {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let (max_deletes, history) = (DeleteLimit::default(), HistoryLimits::default());
-        Self { name: name.to_owned(), max_concurrent_transfers: 4, max_deletes, history }
+        let (name, relays) = (name.to_owned(), Vec::new());
+        Self { name, max_concurrent_transfers: 4, max_deletes, history, relays }
     }
 
     /// What a folder's engine is told.
@@ -271,6 +274,7 @@ impl Device {
                 let (targets, adverts) = (Targets::default(), std::collections::HashMap::new());
                 let discovery = online.discovery;
                 hub.net = Some(Net { endpoint, port, discovery, targets, adverts });
+                hub.use_relays_of_settings();
                 hub.start_mail();
             })
             .await
