@@ -247,7 +247,10 @@ async fn attack_02_a_use_and_the_admission_are_both_there_or_neither_is() {
         ))
         .unwrap();
         let said = letter.clone();
+        let mut events = desk.device.stream(Request::Events).await.unwrap();
         let _ = desk.device.hub.with(move |hub| hub.code_letter(&said, Via::Mail)).await;
+        // Until it has let its state go.
+        while timeout(PATIENCE, events.recv()).await.expect("it ends").is_some() {}
         db.execute_batch("DROP TRIGGER no").unwrap();
         drop(db);
         desk = desk.restart().await;
