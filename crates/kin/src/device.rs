@@ -153,7 +153,11 @@ pub(crate) fn exists() -> bool {
 /// # Errors
 /// `in_use` if another process has it.
 pub(crate) fn open(state: &Path) -> Result<Opened, CommandError> {
-    let settings = node::device::Settings::new(&check::default_name());
+    let mut settings = node::device::Settings::new(&check::default_name());
+    settings.ssh = match crate::ssh_files::instead() {
+        Some(dir) => node::device::SshHome::At(dir),
+        None => node::device::SshHome::User,
+    };
     let (device, lock) = node::device::open(state, settings)?;
     Ok(Opened { device, lock })
 }

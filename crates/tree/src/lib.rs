@@ -27,7 +27,7 @@ pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
 pub use files::{
     FileError, create_secret_file, install_file, read_bytes, read_config, read_inherited,
-    read_secret_file, remove_installed,
+    read_secret_file, read_stream, remove_installed,
 };
 #[doc(hidden)]
 pub use lines::Step;

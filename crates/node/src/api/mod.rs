@@ -13,9 +13,9 @@ pub use client::Client;
 pub use event::ApiEvent;
 pub use reply::{ConflictLine, LocalLine, UndoReply, VersionLine, WhyReply};
 pub use reply::{
-    DeviceLine, FolderLine, FolderState, GroupLine, JoinLine, Plan, StatusReply, Trouble,
+    DeviceLine, FolderLine, FolderState, GroupLine, JoinLine, Plan, SshReply, StatusReply, Trouble,
 };
-pub use request::{FolderMode, PairLan, PairToken, Request, Which};
+pub use request::{FolderMode, PairLan, PairToken, Request, SshAllow, Which};
 pub use server::{MAX_BODY, MAX_CONNECTIONS, Server};
 
 use std::{future::Future, pin::Pin};

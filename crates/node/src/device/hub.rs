@@ -24,6 +24,7 @@ use super::{
     links::Conn,
     pairing::Window,
     questions::Questions,
+    ssh::{Files, Waiting},
     store::{Place, Store, StoredJoin},
     token::Tokens,
 };
@@ -69,6 +70,10 @@ pub(super) struct Hub {
     pub(super) handle: HubHandle,
     /// Who is told when a device and this one hold each other.
     pub(super) awaited: Vec<(DeviceId, oneshot::Sender<String>)>,
+    /// The user's SSH files; `None` if the device leaves SSH alone.
+    pub(super) files: Option<Files>,
+    /// Who is told when SSH with a device is settled.
+    pub(super) ssh_waiting: Vec<Waiting>,
     /// Set when the device is to end.
     pub(super) stopping: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -148,6 +153,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
     let (errands, errands_in) = mpsc::unbounded_channel();
     let (ears, ears_in) = mpsc::unbounded_channel();
     let handle = HubHandle { errands, ears };
+    let files = Files::start(&settings.ssh, state.path());
     let mut hub = Hub {
         me: key.id(),
         _lock: lock,
@@ -172,9 +178,12 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         internal,
         handle: handle.clone(),
         awaited: Vec::new(),
+        files,
+        ssh_waiting: Vec::new(),
         stopping: None,
     };
     hub.restore_token_joins();
+    hub.sweep_ssh();
     tokio::spawn(hub.run(heard, errands_in, ears_in));
     Ok(handle)
 }
@@ -278,6 +287,10 @@ impl Hub {
             tokio::join!(written, withdrawn)
         })
         .await;
+        // What was begun with the user's SSH files is done.
+        if let Some(files) = self.files.take() {
+            let _ = tokio::task::spawn_blocking(move || files.finish()).await;
+        }
         self.tell(ApiEvent::Stopped);
         // The state is let go before anybody hears of it.
         drop(self);

@@ -202,6 +202,10 @@ impl Hub {
             let name = self.name_of(&peer);
             self.tell(ApiEvent::DeviceOnline { device: peer.to_string(), name });
         }
+        let first = self.conns.get(&id).is_some_and(|conn| conn.shared.len() == 1);
+        if first {
+            self.begin_ssh(&peer);
+        }
         self.open_slots(id, group);
         self.shared_with_peer(peer, group);
     }
@@ -253,6 +257,7 @@ impl Hub {
         let manifest = held.manifest();
         let label = held.label.clone();
         self.follow_rotations(group);
+        self.sweep_ssh();
         let conns: Vec<(ConnId, DeviceId, bool)> = self
             .conns
             .iter()

@@ -19,6 +19,9 @@ mod rotation;
 #[cfg(test)]
 mod rotation_tests;
 mod slots;
+mod ssh;
+#[cfg(test)]
+mod ssh_tests;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -46,6 +49,7 @@ use crate::{
     start::Wishes,
 };
 use hub::{Ears, HubHandle, Net, Parts, random};
+pub use ssh::SshHome;
 use store::Store;
 
 /// The file of groups, folders and places.
@@ -68,6 +72,8 @@ pub struct Settings {
     pub max_deletes: DeleteLimit,
     /// How much of what was replaced and deleted is kept.
     pub history: HistoryLimits,
+    /// Whose SSH files are changed when people have agreed to it; nobody's unless it is said.
+    pub ssh: SshHome,
     pub(crate) wishes: Wishes,
 }
 
@@ -81,7 +87,8 @@ impl Settings {
         let mode = Mode::Both;
         let wishes =
             Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history, mode };
-        Self { name: name.to_owned(), max_concurrent_transfers, max_deletes, history, wishes }
+        let ssh = SshHome::default();
+        Self { name: name.to_owned(), max_concurrent_transfers, max_deletes, history, ssh, wishes }
     }
 
     /// What a group is called that was joined by way of a device.
@@ -308,6 +315,9 @@ impl Service for Device {
         Box::pin(async move {
             if asks::is_for_engine(&request) {
                 return self.ask_engine(request).await;
+            }
+            if ssh::is_about_ssh(&request) {
+                return self.ask_ssh(request).await;
             }
             if request == Request::RotateKey {
                 return self.rotate().await;

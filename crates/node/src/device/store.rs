@@ -17,6 +17,7 @@ use wire::membership::{FolderId, GroupId, Role, Scope, SignedOperation};
 use crate::api::FolderMode;
 
 pub(super) mod rotation;
+pub(super) mod ssh;
 
 /// Version of the tables.
 const VERSION: i64 = 1;

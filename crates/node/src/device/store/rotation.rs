@@ -72,6 +72,7 @@ impl Store {
         old: &DeviceId,
         new: &DeviceId,
     ) -> Result<(), StoreError> {
+        self.follow_terms(old, new)?;
         self.run(
             "UPDATE OR IGNORE ssh_consents SET device = ?2 WHERE device = ?1",
             params![&old.0[..], &new.0[..]],
