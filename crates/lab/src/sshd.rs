@@ -189,6 +189,12 @@ pub struct Sshd {
 }
 
 impl Sshd {
+    /// Ends it; sessions stay.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// What it has said.
     #[must_use]
     pub fn log(&self) -> String {
@@ -198,8 +204,7 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
         if std::thread::panicking() {
             use std::io::Write as _;
             let _ = writeln!(std::io::stderr(), "=== sshd\n{}", self.log());
