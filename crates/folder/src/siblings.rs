@@ -66,6 +66,16 @@ impl Siblings {
         joined
     }
 
+    /// Everything that any of the records has seen which say no contents.
+    #[must_use]
+    pub fn joined_but_contents(&self) -> VersionVector {
+        let mut joined = VersionVector::new();
+        for known in self.0.iter().filter(|known| !known.record.body.has_contents()) {
+            joined.join(&known.record.version);
+        }
+        joined
+    }
+
     /// True if `loser` is an edit that nobody has seen who wrote the winner, nor the other way round, so
     /// that its contents are kept in a conflict copy (rule E3).
     #[must_use]
@@ -96,7 +106,7 @@ impl Siblings {
 
 fn conflicting(winner: &SignedRecord, loser: &SignedRecord) -> bool {
     let (winner, loser) = (&winner.record, &loser.record);
-    matches!(loser.body, Body::File { .. } | Body::Symlink { .. })
+    loser.body.has_contents()
         && !loser.body.same_contents(&winner.body)
         // One replica that said two things with one counter has had two lives (rule E1): neither saw the other.
         && (winner.content_dot == loser.content_dot

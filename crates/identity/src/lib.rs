@@ -3,9 +3,11 @@
 //! Pure: no I/O, no clock; randomness comes in as bytes, but for what [`seal::seal`] draws itself. What it is not: it knows nothing of links,
 //! ceremonies or who trusts whom.
 
+mod code_text;
 mod device;
 mod given;
 mod inbox;
+pub mod locked;
 mod sas;
 pub mod seal;
 mod secret;
@@ -13,6 +15,9 @@ mod text;
 mod token_text;
 mod words;
 
+pub use code_text::{
+    CODE_LEN, CodeTextError, ReadCode, code_from_text, code_to_link, code_to_text,
+};
 pub use device::{DeviceId, DeviceKey, KeyError, SIGNATURE_LEN};
 pub use inbox::{InboxId, InboxKey};
 pub use sas::Sas;

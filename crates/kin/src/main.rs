@@ -15,6 +15,7 @@ mod given;
 mod handover;
 mod input;
 mod logging;
+mod meeting;
 mod notify;
 mod once;
 mod output;

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// From the bottom up: a crate may use those named with it, in what it ships.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("identity", &[]),
     ("wire", &["identity"]),
     ("group", &["identity", "wire"]),
@@ -19,9 +19,10 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("tree", &["wire"]),
     ("link", &["identity", "wire"]),
     ("folder", &["identity", "wire", "tree"]),
+    ("relay", &["identity", "wire", "tree"]),
     ("ssh", &["identity", "wire", "pairing", "tree", "link"]),
-    ("node", &["identity", "wire", "group", "pairing", "tree", "link", "folder", "ssh"]),
-    ("kin", &["identity", "wire", "tree", "link", "ssh", "node"]),
+    ("node", &["identity", "wire", "group", "pairing", "tree", "link", "folder", "relay", "ssh"]),
+    ("kin", &["identity", "wire", "tree", "link", "relay", "ssh", "node"]),
     ("sim", &["identity", "wire", "tree", "folder"]),
     ("checks", &["identity", "wire", "group", "pairing", "link", "folder"]),
     ("lab", &[]),

@@ -153,7 +153,8 @@ impl<'a> Account<'a> {
     #[must_use]
     pub fn serve(&self) -> Sshd {
         fs::create_dir_all("/run/sshd").expect("we are root");
-        let log = fs::File::create(self.etc.join("sshd.log")).expect("we are root");
+        let path = self.host.home().with_extension("sshd.log");
+        let log = fs::File::create(&path).expect("there is room");
         let child = self
             .host
             .command(SSHD)
@@ -163,7 +164,7 @@ impl<'a> Account<'a> {
             .stderr(log)
             .spawn()
             .expect("the probe found it");
-        let sshd = Sshd { child, log: self.etc.join("sshd.log") };
+        let sshd = Sshd { child, log: path };
         eventually("sshd listens", || sshd.log().contains("Server listening on"));
         sshd
     }

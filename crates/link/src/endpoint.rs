@@ -16,13 +16,14 @@ use crate::{
     buffered::ReadAhead,
     error::same_place,
     socket,
-    tls::{self, ALPN},
+    tls::{self, Protocol},
 };
 
 /// Everything that is needed to make links: a device's key as TLS knows it, and the limits.
 pub struct Endpoint {
     keyed: RwLock<Keyed>,
     limits: Limits,
+    protocol: Protocol,
 }
 
 /// What follows from the key, which may change ([`Endpoint::rekey`]).
@@ -34,8 +35,8 @@ struct Keyed {
 }
 
 impl Keyed {
-    fn new(key: &Arc<DeviceKey>) -> Result<Self, LinkError> {
-        let (client, server) = tls::configs(key)?;
+    fn new(key: &Arc<DeviceKey>, protocol: Protocol) -> Result<Self, LinkError> {
+        let (client, server) = tls::configs(key, protocol)?;
         Ok(Self {
             own: key.id(),
             connector: Arc::new(client).into(),
@@ -50,7 +51,19 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError::Setup`] if the cryptographic library cannot be used.
     pub fn new(key: &Arc<DeviceKey>, limits: Limits) -> Result<Self, LinkError> {
-        Ok(Self { keyed: RwLock::new(Keyed::new(key)?), limits })
+        Self::speaking(Protocol::Devices, key, limits)
+    }
+
+    /// As [`Endpoint::new`], for links of another protocol.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub fn speaking(
+        protocol: Protocol,
+        key: &Arc<DeviceKey>,
+        limits: Limits,
+    ) -> Result<Self, LinkError> {
+        Ok(Self { keyed: RwLock::new(Keyed::new(key, protocol)?), limits, protocol })
     }
 
     /// Goes on as the device that has this key: links that are made from now on are its. Those that are there
@@ -59,7 +72,7 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError::Setup`] if the cryptographic library cannot be used; the old key stays then.
     pub fn rekey(&self, key: &Arc<DeviceKey>) -> Result<(), LinkError> {
-        let keyed = Keyed::new(key)?;
+        let keyed = Keyed::new(key, self.protocol)?;
         *self.keyed.write().unwrap_or_else(PoisonError::into_inner) = keyed;
         Ok(())
     }
@@ -100,7 +113,7 @@ impl Endpoint {
         let keyed = self.keyed();
         let handshake = keyed.connector.connect(name, ReadAhead::new(stream));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, true)
+        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, true)
     }
 
     /// Does the handshake on a connection that came in.
@@ -113,28 +126,29 @@ impl Endpoint {
         let keyed = self.keyed();
         let handshake = keyed.acceptor.accept(ReadAhead::new(stream));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, false)
+        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, false)
     }
-}
 
-fn finish(
-    own: DeviceId,
-    stream: TlsStream<ReadAhead<TcpStream>>,
-    addr: SocketAddr,
-    dialled: bool,
-) -> Result<Link, LinkError> {
-    let (_, connection) = stream.get_ref();
-    if connection.alpn_protocol() != Some(ALPN) {
-        return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
+    fn finish(
+        &self,
+        own: DeviceId,
+        stream: TlsStream<ReadAhead<TcpStream>>,
+        addr: SocketAddr,
+        dialled: bool,
+    ) -> Result<Link, LinkError> {
+        let (_, connection) = stream.get_ref();
+        if connection.alpn_protocol() != Some(self.protocol.alpn()) {
+            return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
+        }
+        let Some([key]) = connection.peer_certificates() else {
+            return Err(LinkError::BadKey("it showed none".to_owned()));
+        };
+        let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
+        if peer == own {
+            return Err(LinkError::Own);
+        }
+        Link::new(stream, peer, addr, dialled)
     }
-    let Some([key]) = connection.peer_certificates() else {
-        return Err(LinkError::BadKey("it showed none".to_owned()));
-    };
-    let peer = tls::device_of(key).map_err(|error| LinkError::BadKey(error.to_string()))?;
-    if peer == own {
-        return Err(LinkError::Own);
-    }
-    Link::new(stream, peer, addr, dialled)
 }
 
 /// Waits for something, but not for longer than this.

@@ -19,9 +19,10 @@ mod tls;
 
 #[doc(hidden)]
 pub use discovery::reread_advert;
-pub use discovery::{Advert, Discovery, Found, own_addresses};
+pub use discovery::{Advert, Discovery, Found, Plain, PlainFound, own_addresses};
 pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use limits::Limits;
 pub use link::{Link, LinkReader, LinkWriter};
-pub use listener::Listener;
+pub use listener::{Door, Listener, Visitor};
+pub use tls::Protocol;

@@ -29,8 +29,25 @@ use rustls::{
 
 use crate::LinkError;
 
-/// The protocol and its version, as ALPN (RFC 7301) carries it. Both ends must agree on it.
-pub(crate) const ALPN: &[u8] = b"kin/1";
+/// What is spoken on a link. Both ends must agree on it: a link for one thing is none for another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// Devices, their sessions and folders.
+    Devices,
+    /// The exchange of SSH keys (`kin ssh`).
+    Ssh,
+}
+
+impl Protocol {
+    /// Its name and version, as ALPN (RFC 7301) carries them.
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Devices => b"kin/1",
+            Self::Ssh => b"kin-ssh/1",
+        }
+    }
+}
+
 /// Label under which ceremonies take key material from a link (RFC 8446, section 7.5).
 pub(crate) const EXPORTER: &[u8] = b"EXPORTER-kinfold-link";
 
@@ -52,7 +69,10 @@ pub(crate) fn device_of(key: &CertificateDer<'_>) -> Result<DeviceId, Error> {
 }
 
 /// Makes the two configurations of one device.
-pub(crate) fn configs(key: &Arc<DeviceKey>) -> Result<(ClientConfig, ServerConfig), LinkError> {
+pub(crate) fn configs(
+    key: &Arc<DeviceKey>,
+    protocol: Protocol,
+) -> Result<(ClientConfig, ServerConfig), LinkError> {
     let setup = |error: Error| LinkError::Setup(error.to_string());
     let provider = Arc::new(provider());
     let verifier =
@@ -70,7 +90,7 @@ pub(crate) fn configs(key: &Arc<DeviceKey>) -> Result<(ClientConfig, ServerConfi
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::clone(
             &certified,
         ))));
-    client.alpn_protocols = vec![ALPN.to_vec()];
+    client.alpn_protocols = vec![protocol.alpn().to_vec()];
     client.resumption = Resumption::disabled();
     client.enable_sni = false;
     client.enable_early_data = false;
@@ -80,7 +100,7 @@ pub(crate) fn configs(key: &Arc<DeviceKey>) -> Result<(ClientConfig, ServerConfi
         .map_err(setup)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
-    server.alpn_protocols = vec![ALPN.to_vec()];
+    server.alpn_protocols = vec![protocol.alpn().to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     server.max_early_data_size = 0;

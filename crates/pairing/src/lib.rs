@@ -13,6 +13,7 @@
 //! signature, and that the exporter is the link's.
 
 mod attempts;
+pub mod code;
 mod grants;
 mod lan;
 mod passphrase;

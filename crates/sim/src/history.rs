@@ -187,7 +187,19 @@ const BRAKES: u64 = 0xb7a4_e5b7_a4e5_b7a4;
 /// Plays a history and judges it.
 #[must_use]
 pub fn play(plan: &Plan, mutation: Option<Mutation>, verbose: bool) -> Outcome {
-    let mut world = World::with_faults(plan.seed, &plan.folds, plan.faults, mutation, verbose);
+    play_in(World::with_faults(plan.seed, &plan.folds, plan.faults, mutation, verbose), plan)
+}
+
+/// Plays a history as [`play`] does, but for this: messages are not encoded and decoded again on their way. If
+/// that makes a difference, the trace has another hash.
+#[must_use]
+pub fn play_undecoded(plan: &Plan) -> Outcome {
+    let mut world = World::with_faults(plan.seed, &plan.folds, plan.faults, None, false);
+    world.undecoded = true;
+    play_in(world, plan)
+}
+
+fn play_in(mut world: World, plan: &Plan) -> Outcome {
     let mut rng = Rng::new(plan.seed ^ BRAKES);
     if rng.one_in(3) {
         world.agreeable = true;

@@ -125,7 +125,7 @@ fn try_seed(seed: u64, arguments: &Arguments, totals: &Totals) -> Option<String>
 
 fn play_twice(plan: &Plan, verbose: bool) -> (u64, u64, Option<String>) {
     let outcome = history::play(plan, None, verbose);
-    let again = history::play(plan, None, false);
+    let again = history::play_undecoded(plan);
     let failure = match outcome.failure {
         None if again.trace != outcome.trace => {
             Some("not the same: it does not replay identically".to_owned())

@@ -171,6 +171,11 @@ impl Scenario {
         well(self.world.crash(device));
     }
 
+    /// The next time that a device stops other than in good order, its disk loses what was not synced since now.
+    pub fn loses_power(&mut self, device: usize) {
+        self.world.devices[device].loses_power = true;
+    }
+
     /// True while a device runs.
     #[must_use]
     pub fn is_running(&self, device: usize) -> bool {

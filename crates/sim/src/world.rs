@@ -2,8 +2,7 @@
 //! and a queue of what happens when. Everything is decided by the seed.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -70,7 +69,7 @@ pub(crate) struct Device {
     /// Files that an editor keeps open, by the path they were opened at.
     held: BTreeMap<String, Held>,
     /// Whether its death in a job to come is a loss of power.
-    loses_power: bool,
+    pub(crate) loses_power: bool,
     /// What a user did in the middle of the job under way.
     meddled: Arc<Mutex<Vec<Meddled>>>,
 }
@@ -101,9 +100,16 @@ pub struct Sent {
     pub message: Message,
 }
 
+/// A message under way.
+#[derive(Debug)]
+enum Parcel {
+    Bytes(bytes::Bytes),
+    Message(Box<Message>),
+}
+
 #[derive(Debug)]
 enum What {
-    Deliver { from: usize, to: usize, run: u32, peer: PeerId, bytes: bytes::Bytes },
+    Deliver { from: usize, to: usize, run: u32, peer: PeerId, parcel: Parcel, len: usize },
     Do { device: usize, run: u32, job: Job },
     Done { device: usize, run: u32, done: Done },
     Agree { device: usize, run: u32, id: u32 },
@@ -118,8 +124,8 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     rng: Rng,
     pub(crate) now: u64,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    pending: BTreeMap<u64, What>,
+    /// What is to happen, by its time and the order in which that was decided.
+    queue: BTreeMap<(u64, u64), What>,
     sequence: u64,
     links: BTreeMap<(usize, usize), Link>,
     /// When the last message on each direction arrives: links keep order.
@@ -144,6 +150,8 @@ pub(crate) struct World {
     /// Every message sent, with the time, if they are to be looked at.
     pub(crate) sent: Option<Vec<Sent>>,
     trace: blake3::Hasher,
+    /// Messages are given to their receivers as they were sent, without being decoded.
+    pub(crate) undecoded: bool,
     pub(crate) verbose: bool,
     /// Every question about deletions is soon answered yes.
     pub(crate) agreeable: bool,
@@ -182,8 +190,7 @@ impl World {
             devices: Vec::new(),
             rng: Rng::new(seed ^ 0x6b69_6e66_6f6c_6421),
             now: 0,
-            queue: BinaryHeap::new(),
-            pending: BTreeMap::new(),
+            queue: BTreeMap::new(),
             sequence: 0,
             links: BTreeMap::new(),
             arrival: BTreeMap::new(),
@@ -200,6 +207,7 @@ impl World {
             messages: 0,
             sent: None,
             trace: blake3::Hasher::new(),
+            undecoded: false,
             verbose,
             written: Arc::default(),
             names_set_back: HashSet::new(),
@@ -256,8 +264,7 @@ impl World {
 
     fn at(&mut self, time: u64, what: What) {
         self.sequence += 1;
-        self.queue.push(Reverse((time, self.sequence)));
-        self.pending.insert(self.sequence, what);
+        self.queue.insert((time, self.sequence), what);
     }
 
     /// Contents that users wrote.
@@ -272,12 +279,12 @@ impl World {
     /// Lets everything happen up to a time.
     pub(crate) fn run_until(&mut self, end: u64) -> Result<(), String> {
         let mut steps = 0u64;
-        while let Some(&Reverse((time, sequence))) = self.queue.peek() {
+        while let Some(next) = self.queue.first_entry() {
+            let time = next.key().0;
             if time > end {
                 break;
             }
-            self.queue.pop();
-            let Some(what) = self.pending.remove(&sequence) else { continue };
+            let what = next.remove();
             self.now = self.now.max(time);
             self.step(what)?;
             steps += 1;
@@ -305,16 +312,19 @@ impl World {
 
     fn step(&mut self, what: What) -> Result<(), String> {
         match what {
-            What::Deliver { from, to, run, peer, bytes } => {
+            What::Deliver { from, to, run, peer, parcel, len } => {
                 if self.cut_at.get(&peer).is_some_and(|at| *at < self.now) {
                     return Ok(());
                 }
                 if self.stalled.contains(&(from, to)) {
-                    self.held_back.push(What::Deliver { from, to, run, peer, bytes });
+                    self.held_back.push(What::Deliver { from, to, run, peer, parcel, len });
                     return Ok(());
                 }
-                self.drained(from, to, bytes.len())?;
-                let message = Message::decode(bytes).map_err(|error| error.to_string())?;
+                self.drained(from, to, len)?;
+                let message = match parcel {
+                    Parcel::Bytes(bytes) => Message::decode(bytes).map_err(|it| it.to_string())?,
+                    Parcel::Message(message) => *message,
+                };
                 self.input(to, run, Input::Message { peer, message })
             }
             What::Do { device, run, job } => {

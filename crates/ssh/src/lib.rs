@@ -18,17 +18,22 @@
 //!
 //! What comes from outside is [parsed](PublicKey::parse) and written anew from its parts.
 //!
-//! It knows nothing of links, ceremonies or who is to be trusted; who calls it has asked a person.
+//! These know nothing of links, ceremonies or who is to be trusted; who calls them has asked a person. [`meet`]
+//! does so: it is how two devices come to exchange keys. [`scan`] says who listens, and [`connecto`] is another
+//! program's protocol.
 
 mod access;
 mod alias;
+pub mod connecto;
 mod error;
 mod home;
 mod hosts;
 mod key;
 mod known;
 mod local;
+pub mod meet;
 mod own;
+pub mod scan;
 mod sessions;
 mod settings;
 mod tag;

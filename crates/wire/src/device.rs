@@ -10,6 +10,7 @@ use identity::InboxId;
 
 use crate::{
     Hash,
+    code::LookupId,
     membership::{FolderId, GroupId, OperationId},
     session::Name,
 };
@@ -151,8 +152,15 @@ pub enum Message {
         /// The group.
         group: GroupId,
     },
-    /// A sealed envelope of a pairing by token.
+    /// A sealed envelope, with a letter of the sender's for the receiver.
     Envelope(Bytes),
+    /// Asks an issuer for the invitation of a sharing code.
+    Lookup {
+        /// Derived from the code.
+        lookup: LookupId,
+    },
+    /// The sealed invitation that was asked for; empty if there is none.
+    Invitation(Bytes),
     /// The key by which the sender's user would log in to the receiver; `None` if its person does not want to.
     /// Said once its person has decided about SSH with the receiver, and again when that changes.
     SshKey {

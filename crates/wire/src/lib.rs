@@ -5,15 +5,19 @@
 //! have to check again.
 
 mod bounds;
+pub mod code;
 pub mod device;
 pub mod envelope;
 pub mod frame;
 pub mod hash;
+pub mod mail;
 pub mod membership;
 pub mod pair;
 pub mod path;
 pub mod record;
+pub mod relay;
 pub mod session;
+pub mod ssh;
 
 pub mod sync;
 pub mod version;

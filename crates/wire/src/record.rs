@@ -70,6 +70,12 @@ impl Body {
         !matches!(self, Self::Tombstone { .. })
     }
 
+    /// True for a file or symbolic link.
+    #[must_use]
+    pub fn has_contents(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Symlink { .. })
+    }
+
     /// True if both are of one kind and hold the same contents.
     #[must_use]
     pub fn same_contents(&self, other: &Self) -> bool {

@@ -241,7 +241,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for path in self.index.locals()? {
             let mut row = self.row(&path)?;
             let Some(local) = Self::local(&row)? else { continue };
-            self.author(&path, &mut row, Change::again(local.record, old, agreed))?;
+            self.author_again(&path, &mut row, local.hash, local.record, (old, agreed))?;
         }
         Ok(())
     }

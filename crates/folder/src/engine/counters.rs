@@ -1,10 +1,10 @@
 //! Who speaks (rule E1): ranges of counters that were reserved and not used, as the index keeps them, and
 //! taking a new replica id.
 
-use wire::version::ReplicaId;
+use wire::{Hash, RelPath, record::Record, version::ReplicaId};
 
 use super::{Authority, COUNTER_BLOCK, Change, Effect, Engine, EngineError, Event};
-use crate::index::{Index, Row};
+use crate::index::{Here, Index, Row};
 
 /// A range of counters, both ends included.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +79,32 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let mut row = self.row(&path)?;
             // Under the old id it would seem to have seen what another life said with lower counters.
             row.known.retain(|known| known.hash != hash);
-            self.author(&path, &mut row, Change::again(mine, old, agreed))?;
+            self.author_again(&path, &mut row, hash, mine, (old, agreed))?;
         }
         Ok(())
+    }
+
+    /// Says again one thing that the replica `old` said after the counter `agreed`. What is here follows if that
+    /// is what it shows: it may as well show what another device said.
+    pub(super) fn author_again(
+        &mut self,
+        path: &RelPath,
+        row: &mut Row,
+        hash: Hash,
+        mine: Record,
+        (old, agreed): (ReplicaId, u64),
+    ) -> Result<(), EngineError> {
+        let is_to_show = |here: &Here| here.shown == 0 && here.base == mine.version;
+        let before = row.here.clone();
+        let before = before.filter(|here| here.shown != hash.head());
+        let is_to_show = before.as_ref().is_some_and(is_to_show);
+        self.author(path, row, Change::again(mine, old, agreed))?;
+        match (before, &mut row.here) {
+            // Its metadata are still to be set.
+            (Some(_), Some(here)) if is_to_show => here.shown = 0,
+            (Some(before), _) => row.here = Some(before),
+            (None, _) => return Ok(()),
+        }
+        self.put(path, row)
     }
 }

@@ -74,9 +74,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             if !changed {
                 return self.put(&path, &row);
             }
-            // A directory that was there only for what lies below is somebody's wish now.
+            // A directory that was there only for what lies below is somebody's wish now. It has not seen a file
+            // that is to be in its place: that becomes a conflict copy (rule E9).
             let seen = if here.implied {
-                Self::siblings(&row)?.joined()
+                Self::siblings(&row)?.joined_but_contents()
             } else {
                 self.seen_here(&path, &row)?
             };

@@ -35,6 +35,11 @@ const MAX_LATEST: usize = 1024;
 const AGAIN_MS: u64 = 1_000;
 /// The longest such wait, in milliseconds.
 const AGAIN_MAX_MS: u64 = 60_000;
+/// A peer that still has other records once all was compared is compared with again after this long, then twice
+/// that, and so on (rule E23), in milliseconds.
+const COMPARE_MS: u64 = 10_000;
+/// The longest such wait, in milliseconds.
+const COMPARE_MAX_MS: u64 = 600_000;
 
 /// One connected peer.
 #[derive(Debug, Default)]
@@ -58,8 +63,8 @@ pub(super) struct Peer {
     pull: Option<Pull>,
     /// The peer's fingerprint that the last pull was made for.
     pulled: Option<Fingerprint>,
-    /// Something that it has was refused: when it is asked again, and after how long a wait the next time,
-    /// in milliseconds.
+    /// Something that it has was refused, or is lacking though all was compared: when it is asked again, and
+    /// after how long a wait the next time, in milliseconds.
     again: Option<u64>,
     again_after: u64,
     pub(super) pushed: u64,
@@ -274,8 +279,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if peer.pull.is_some() {
             return;
         }
+        if status.root == root {
+            (peer.again, peer.again_after) = (None, 0);
+            return;
+        }
         let again = peer.again.take_if(|at| *at <= self.now.ms).is_some();
-        if status.root == root || peer.pulled == Some(status.root) && !again {
+        if peer.pulled == Some(status.root) && !again {
             return;
         }
         peer.pulled = Some(status.root);
@@ -327,6 +336,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             if pull.buckets.is_empty() && pull.asked.is_empty() && pull.nodes.is_empty() {
                 peer.pull = None;
+                if peer.again.is_none() {
+                    peer.again_after = (peer.again_after * 2).clamp(COMPARE_MS, COMPARE_MAX_MS);
+                    peer.again = Some(self.now.ms + peer.again_after);
+                }
                 return Ok(());
             }
             if pull.buckets.is_empty()

@@ -67,6 +67,31 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.rescan();
     }
 
+    /// What is known below a directory, and to be made, where nothing is known of the directory that it lies in:
+    /// no listing shows that it lacks. A stop may have come before it was made. A few look-ups for each
+    /// directory.
+    pub(super) fn want_below(&mut self, dir: &RelPath) -> Result<(), EngineError> {
+        let mut last = None;
+        while let Some(below) = self.index.next_dir_below(dir, last.as_ref())? {
+            let rest = below.as_str().get(dir.as_str().len()..).unwrap_or_default();
+            let name = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
+            let Ok(child) = dir.join(name) else { break };
+            let is_known = self.index.row(&child)?.is_some();
+            for (name, row) in if is_known { Vec::new() } else { self.index.children(&below)? } {
+                if let Ok(path) = below.join(&name)
+                    && row.here.is_none()
+                    && Self::siblings(&row)?.is_live()
+                {
+                    self.learn.reconcile_unless_blocked(path);
+                }
+            }
+            // Past all that is below a known one, unless a name comes between.
+            let past = RelPath::parse(&format!("{child}/{}", char::MAX));
+            last = Some(past.ok().filter(|_| is_known && below != child).unwrap_or(below));
+        }
+        Ok(())
+    }
+
     /// True if nothing is at a path because of an apply that a stop cut short. What is replaced or gets
     /// other metadata is there all the time, or again since recovery: that it is not is a deletion, and
     /// to say so is this device's part, which may have been the only one to have the contents.

@@ -401,6 +401,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         self.end_listing(dir, &names);
+        if self.scan.full {
+            self.want_below(dir)?;
+        }
         absent.extend(rows);
         for (name, row) in absent {
             if row.here.is_some() && !unreadable.contains(name.as_str()) {

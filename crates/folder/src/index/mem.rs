@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -14,14 +14,21 @@ use identity::DeviceId;
 use wire::{Hash, RelPath, sync::Fingerprint};
 
 use super::{
-    ChunkSource, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals, below,
-    bucket_of, inode_key, split, sums::Sums,
+    ChunkSource, Here, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals,
+    below, bucket_of, inode_key, split, sums::Sums,
 };
 use crate::content::ChunkList;
 
 /// What of an index is durable. Clones are the same store; [`MemStore::copy`] makes another.
 #[derive(Clone, Default, Debug)]
-pub struct MemStore(Arc<Mutex<State>>);
+pub struct MemStore(Arc<Mutex<Durable>>);
+
+/// A state, and what was changed and made durable since. It is needed only if the store is opened again.
+#[derive(Clone, Default, Debug)]
+struct Durable {
+    state: State,
+    since: Vec<Change>,
+}
 
 impl MemStore {
     /// An empty store.
@@ -33,12 +40,20 @@ impl MemStore {
     /// A store of its own with the same contents: a copied folder, a backup (rule E1).
     #[must_use]
     pub fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.lock().clone())))
+        let durable = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(Arc::new(Mutex::new(durable.clone())))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// What is durable.
+    fn state(&self) -> State {
         // A change is applied by code that does not panic half-way; a poisoned lock is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut durable = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Durable { state, since } = &mut *durable;
+        for change in since.drain(..) {
+            // It could be made in the open index: it can be made here.
+            drop(state.apply(change));
+        }
+        state.clone()
     }
 }
 
@@ -125,45 +140,72 @@ impl State {
 
     fn put(&mut self, path: &RelPath, row: Row) -> Result<(), IndexError> {
         let (dir, name) = split(path)?;
-        let bucket = bucket_of(path);
-        let old = self.rows.get_mut(dir).and_then(|names| names.remove(name)).unwrap_or_default();
-        let hashes: Vec<Hash> = old.known.iter().map(|known| known.hash).collect();
-        self.sums.change(bucket, &hashes, &row.known);
-        for gone in hashes.iter().filter(|old| row.known.iter().all(|new| new.hash != **old)) {
-            self.unseal(gone);
+        let slot = self.rows.get_mut(dir).and_then(|names| names.get_mut(name));
+        let old = slot.map(std::mem::take).unwrap_or_default();
+        if old.known != row.known {
+            self.known_changes(path, &old.known, &row.known);
         }
-        self.locals.remove(path);
-        if row.local.is_some() {
-            self.locals.insert(path.clone());
+        match (old.local.is_some(), row.local.is_some()) {
+            (true, false) => drop(self.locals.remove(path)),
+            (false, true) => drop(self.locals.insert(path.clone())),
+            _ => {}
         }
-        self.totals.count(old.here.as_ref(), false);
-        self.totals.count(row.here.as_ref(), true);
-        remove(&mut self.buckets, &bucket, path);
-        if !row.known.is_empty() {
-            insert(&mut self.buckets, bucket, path);
-        }
-        if let Some(inode) = inode_key(old.here.as_ref()) {
-            remove(&mut self.inodes, &inode, path);
-        }
-        if let Some(inode) = inode_key(row.here.as_ref()) {
-            insert(&mut self.inodes, inode, path);
-        }
-        let content = row.here.as_ref().and_then(|here| here.content);
-        if let Some(content) = content {
-            insert(&mut self.contents, content, path);
-        }
-        let gone = old.here.and_then(|here| here.content).filter(|old| Some(*old) != content);
-        if let Some(gone) = gone
-            && remove(&mut self.contents, &gone, path)
-        {
-            self.remove_chunks(&gone);
-        }
-        if !row.is_empty() {
-            self.rows.entry(dir.into()).or_default().insert(name.into(), row);
-        } else if self.rows.get(dir).is_some_and(BTreeMap::is_empty) {
-            self.rows.remove(dir);
+        self.here_changes(path, old.here.as_ref(), row.here.as_ref());
+        match self.rows.get_mut(dir) {
+            Some(names) if row.is_empty() => {
+                names.remove(name);
+                if names.is_empty() {
+                    self.rows.remove(dir);
+                }
+            }
+            Some(names) => match names.get_mut(name) {
+                Some(slot) => *slot = row,
+                None => drop(names.insert(name.into(), row)),
+            },
+            None if row.is_empty() => {}
+            None => drop(self.rows.insert(dir.into(), BTreeMap::from([(name.into(), row)]))),
         }
         Ok(())
+    }
+
+    fn known_changes(&mut self, path: &RelPath, old: &[Known], new: &[Known]) {
+        let bucket = bucket_of(path);
+        let hashes: Vec<Hash> = old.iter().map(|known| known.hash).collect();
+        self.sums.change(bucket, &hashes, new);
+        for gone in hashes.iter().filter(|old| new.iter().all(|new| new.hash != **old)) {
+            self.unseal(gone);
+        }
+        if new.is_empty() {
+            remove(&mut self.buckets, &bucket, path);
+        } else if old.is_empty() {
+            insert(&mut self.buckets, bucket, path);
+        }
+    }
+
+    fn here_changes(&mut self, path: &RelPath, old: Option<&Here>, new: Option<&Here>) {
+        self.totals.count(old, false);
+        self.totals.count(new, true);
+        let (inode, gone) = (inode_key(new), inode_key(old));
+        if inode != gone {
+            if let Some(gone) = gone {
+                remove(&mut self.inodes, &gone, path);
+            }
+            if let Some(inode) = inode {
+                insert(&mut self.inodes, inode, path);
+            }
+        }
+        let content = new.and_then(|here| here.content);
+        let gone = old.and_then(|here| here.content);
+        if content != gone {
+            if let Some(content) = content {
+                insert(&mut self.contents, content, path);
+            }
+            if let Some(gone) = gone
+                && remove(&mut self.contents, &gone, path)
+            {
+                self.remove_chunks(&gone);
+            }
+        }
     }
 
     fn put_seal(&mut self, seal: Seal, records: &[(Hash, u32)]) {
@@ -213,7 +255,7 @@ impl MemIndex {
     /// Opens what is durable in a store.
     #[must_use]
     pub fn open(store: &MemStore) -> Self {
-        Self { store: store.clone(), live: store.lock().clone(), journal: Vec::new() }
+        Self { store: store.clone(), live: store.state(), journal: Vec::new() }
     }
 
     /// How many signatures are kept.
@@ -347,7 +389,8 @@ impl Index for MemIndex {
     }
 
     fn commit(&mut self) -> Result<(), IndexError> {
-        let mut store = self.store.lock();
-        self.journal.drain(..).try_for_each(|change| store.apply(change))
+        let mut durable = self.store.0.lock().unwrap_or_else(PoisonError::into_inner);
+        durable.since.append(&mut self.journal);
+        Ok(())
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed>
         if let (Err(_), false, What::Place { swap, from, .. }) = (&result, is_users, &change.what) {
             unstage(disk, *swap, from);
         }
-        if result.is_ok() && !matches!(change.what, What::Meta { .. }) {
+        if (result.is_ok() || is_users) && !matches!(change.what, What::Meta { .. }) {
             dirs.extend(change.path.parent());
         }
         results.push(Changed { path: change.path, result });

@@ -56,6 +56,7 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
             return recovered;
         }
     };
+    let mut was_cut_short = !items.is_empty();
     for (place, stat) in own {
         let Place::Swap(number) = &place else {
             // A copy from history bears the mtime of the original: its ctime tells that it is new.
@@ -69,6 +70,7 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
             }
             continue;
         };
+        was_cut_short = true;
         let item = items.iter().find(|item| holds(item, &place));
         let result = match item {
             Some(item) => {
@@ -90,6 +92,11 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
             let place = format!("{}/swap/{number:016x}", wire::path::STATE_DIR);
             recovered.skipped.push((place, error.to_string()));
         }
+    }
+    // The scan that follows says what is in the tree now: after a loss of power that must still be so, else it is
+    // taken for a deletion (rule E12).
+    if was_cut_short && let Err(error) = disk.sync_all() {
+        recovered.skipped.push((wire::path::STATE_DIR.to_owned(), why(&error)));
     }
     for (dir, mode) in items.iter().filter_map(|item| item.parent.as_ref()) {
         close_again(disk, dir, *mode);
@@ -191,7 +198,8 @@ fn give_back(disk: &dyn Disk, place: &Place, stat: &Stat, item: &RecoverItem) ->
 }
 
 /// Tells what this device made ready from what came out of the tree. Nothing comes out when something new
-/// is made, and as long as the tree still has what the index says, nothing has come out either.
+/// is made, and as long as the tree still has what the index says, nothing has come out either, unless that
+/// is what an earlier recovery found there. For a directory nothing is made ready.
 fn what_it_is(disk: &dyn Disk, place: &Place, stat: &Stat, item: &RecoverItem) -> Found {
     if item.intent.kind == IntentKind::Create {
         return Found::Ours;
@@ -200,17 +208,21 @@ fn what_it_is(disk: &dyn Disk, place: &Place, stat: &Stat, item: &RecoverItem) -
     if stat.same_contents(&here) {
         return Found::Old;
     }
-    if item.intent.kind != IntentKind::Replace {
+    if item.intent.kind != IntentKind::Replace || item.intent.makes_dir() {
         return Found::Edit;
+    }
+    if is_incoming(disk, place, stat, item).unwrap_or(false) {
+        return Found::Ours;
     }
     let there = disk.stat(&Place::Tree(item.intent.path.clone()));
     let untouched = there.is_ok_and(|there| there.is_some_and(|it| it.same_contents(&here)));
-    if untouched || is_incoming(disk, place, stat, item).unwrap_or(false) {
-        return Found::Ours;
-    }
     let unfinished = stat.mode == UNFINISHED && here.mode != UNFINISHED;
     let as_incoming = stat.kind == FileKind::File && item.mtime == Some(stat.mtime);
-    if unfinished || as_incoming { Found::Torn } else { Found::Edit }
+    match (untouched, unfinished || as_incoming) {
+        (true, _) if unfinished || stat.size == 0 => Found::Ours,
+        (true, _) | (false, true) => Found::Torn,
+        (false, false) => Found::Edit,
+    }
 }
 
 /// True if the contents are those that were to come.

@@ -1,11 +1,16 @@
 //! `kin ssh`: keys both ways, host keys pinned, access that can be taken back. One file an action.
 
 mod allow;
+mod common;
 mod config;
 mod export;
 mod hosts;
 mod keys;
+mod listen;
+mod pair;
 mod rotate;
+mod scan;
+mod sync;
 mod test;
 mod unpair;
 mod update_ip;
@@ -16,6 +21,8 @@ use crate::{error::CommandError, output::screen::Screen};
 
 const AFTER_HELP: &str = "\
 Examples:
+  kin ssh sync           on both devices: each can log in to the other
+  kin ssh listen         on one device, and kin ssh pair on another, which can log in here then
   kin ssh hosts          which devices can be reached, and which may come in
   kin ssh test desk      logs in to desk without asking anything
   kin ssh allow desk     lets desk, a device of your group, log in here, and this one there
@@ -37,6 +44,10 @@ pub(crate) struct SshArgs {
 
 #[derive(Subcommand, Debug)]
 enum Action {
+    Listen(listen::ListenArgs),
+    Pair(pair::PairArgs),
+    Sync(sync::SyncArgs),
+    Scan(scan::ScanArgs),
     /// List which devices can be reached, and which may come in
     Hosts,
     Allow(allow::AllowArgs),
@@ -54,6 +65,10 @@ enum Action {
 pub(crate) async fn run(screen: &Screen, args: SshArgs) -> Result<(), CommandError> {
     let json = args.json;
     match args.action {
+        Action::Listen(args) => listen::run(screen, json, &args).await,
+        Action::Pair(args) => pair::run(screen, json, &args).await,
+        Action::Sync(args) => sync::run(screen, json, &args).await,
+        Action::Scan(args) => scan::run(screen, json, &args).await,
         Action::Hosts => hosts::run(screen, json),
         Action::Test(args) => test::run(screen, json, &args).await,
         Action::Allow(args) => allow::run(screen, json, args).await,

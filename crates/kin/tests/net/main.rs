@@ -18,6 +18,7 @@
 mod attacks;
 mod brake;
 mod bulk;
+mod ceremonies;
 mod common;
 mod crash;
 mod devices;
@@ -109,6 +110,12 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan t9_a_day_in_the_life_of_three_devices
             Lan t10_what_happened_while_a_device_was_away_reaches_it_by_any_member
             Lan pairing_with_an_address_needs_no_discovery_and_a_no_leaves_nothing
+        }
+        ceremonies {
+            Lan attack_07_a_man_in_the_middle_shows_other_strings_and_leaves_nothing
+            Lan t8_a_kill_at_any_step_of_a_pairing_leaves_both_or_neither
+            Lan t10_both_halves_of_a_partition_change_members_and_come_to_one_group
+            Lan a_device_heeds_its_config_file_while_it_runs
         }
         ssh {
             Sshd what_is_installed_by_hand_opens_a_login_and_closes_it_again

@@ -30,12 +30,14 @@ use crate::LinkError;
 
 mod addrs;
 mod book;
+mod plain;
 mod text;
 
 use addrs::Heard;
 pub use addrs::own_addresses;
 use book::Book;
 pub use book::Found;
+pub use plain::{Plain, PlainFound};
 use text::Text;
 #[doc(hidden)]
 pub use text::reread as reread_advert;
@@ -79,7 +81,8 @@ pub struct Advert {
 /// the advert too, but does not wait for that.
 pub struct Discovery {
     daemon: ServiceDaemon,
-    fullname: String,
+    /// Of the advert, if there is one.
+    fullname: Option<String>,
     task: AbortHandle,
 }
 
@@ -94,7 +97,6 @@ impl Discovery {
     /// # Panics
     /// Outside a tokio runtime with time.
     pub fn start(advert: &Advert) -> Result<(Self, mpsc::Receiver<Found>), LinkError> {
-        port_can_be_shared()?;
         let own = Text {
             topic: text::topic_digest(&advert.topic),
             run: advert.run,
@@ -102,11 +104,33 @@ impl Discovery {
             name: Name::new(&advert.name).map_err(failed)?,
         };
         let info = service_info(&own, advert.port)?;
-        let fullname = info.get_fullname().to_owned();
+        Self::begin(own.topic, own.run, Some(info))
+    }
+
+    /// Only searches, for adverts of a topic, and tells nobody of this device.
+    ///
+    /// # Errors
+    /// [`LinkError::Discovery`] if multicast DNS cannot be used here.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time.
+    pub fn look(topic: &str) -> Result<(Self, mpsc::Receiver<Found>), LinkError> {
+        let mut run = [0; 16];
+        getrandom::fill(&mut run).map_err(failed)?;
+        Self::begin(text::topic_digest(topic), run, None)
+    }
+
+    fn begin(
+        topic: [u8; 16],
+        run: [u8; 16],
+        info: Option<ServiceInfo>,
+    ) -> Result<(Self, mpsc::Receiver<Found>), LinkError> {
+        port_can_be_shared()?;
+        let fullname = info.as_ref().map(|info| info.get_fullname().to_owned());
         let daemon = ServiceDaemon::new().map_err(failed)?;
         let (events, changes) = set_up(&daemon, info).inspect_err(|_| drop(daemon.shutdown()))?;
         let (sender, news) = mpsc::channel(QUEUE);
-        let work = search(daemon.clone(), events, changes, own, sender);
+        let work = search(daemon.clone(), events, changes, (topic, run), sender);
         let task = tokio::spawn(work).abort_handle();
         Ok((Self { daemon, fullname, task }, news))
     }
@@ -116,7 +140,9 @@ impl Discovery {
     pub async fn stop(self) {
         self.task.abort();
         let goodbye = async {
-            if let Ok(sent) = self.daemon.unregister(&self.fullname) {
+            if let Some(fullname) = &self.fullname
+                && let Ok(sent) = self.daemon.unregister(fullname)
+            {
                 // Nobody is left to be told; adverts expire.
                 drop(sent.recv_async().await);
                 sleep(SECOND_GOODBYE).await;
@@ -184,13 +210,15 @@ fn service_info(own: &Text, port: u16) -> Result<ServiceInfo, LinkError> {
 /// Configures the daemon and lets it begin; what it hears, and what happens to it.
 fn set_up(
     daemon: &ServiceDaemon,
-    info: ServiceInfo,
+    info: Option<ServiceInfo>,
 ) -> Result<(Receiver<ServiceEvent>, Receiver<DaemonEvent>), LinkError> {
     let skipped = IfPredicate::new(|interface| addrs::is_skipped(&interface.name));
     daemon.disable_interface(IfKind::Predicate(skipped)).map_err(failed)?;
     daemon.set_ip_check_interval(INTERFACES_EVERY).map_err(failed)?;
     let events = daemon.browse(SERVICE).map_err(failed)?;
-    daemon.register(info).map_err(failed)?;
+    if let Some(info) = info {
+        daemon.register(info).map_err(failed)?;
+    }
     // Last: the interfaces of the beginning are no news.
     let changes = daemon.monitor().map_err(failed)?;
     Ok((events, changes))
@@ -200,7 +228,7 @@ async fn search(
     daemon: ServiceDaemon,
     mut events: Receiver<ServiceEvent>,
     changes: Receiver<DaemonEvent>,
-    own: Text,
+    own: ([u8; 16], [u8; 16]),
     news: mpsc::Sender<Found>,
 ) {
     let mut book = Book::default();
@@ -210,7 +238,7 @@ async fn search(
     loop {
         tokio::select! {
             event = events.recv_async() => match event {
-                Ok(event) => take(&mut book, &own, event),
+                Ok(event) => take(&mut book, own, event),
                 // More came at once than the daemon holds for us.
                 Err(_) => {
                     sleep(ASK_AGAIN).await;
@@ -240,7 +268,7 @@ async fn search(
     }
 }
 
-fn take(book: &mut Book, own: &Text, event: ServiceEvent) {
+fn take(book: &mut Book, own: ([u8; 16], [u8; 16]), event: ServiceEvent) {
     match event {
         ServiceEvent::ServiceResolved(service) => match found(&service, own) {
             Some(found) if !found.addrs.is_empty() => book.heard(found),
@@ -252,7 +280,8 @@ fn take(book: &mut Book, own: &Text, event: ServiceEvent) {
 }
 
 /// What an advert says to us, if it says anything.
-fn found(service: &ResolvedService, own: &Text) -> Option<Found> {
+/// `own` are this device's topic and run.
+fn found(service: &ResolvedService, own: ([u8; 16], [u8; 16])) -> Option<Found> {
     if service.fullname.len() > MAX_INSTANCE {
         return None;
     }
@@ -264,7 +293,7 @@ fn found(service: &ResolvedService, own: &Text) -> Option<Found> {
             return None;
         }
     };
-    if text.topic != own.topic || text.run == own.run {
+    if text.topic != own.0 || text.run == own.1 {
         return None;
     }
     let heard = service.addresses.iter().filter_map(|address| match address {

@@ -11,7 +11,7 @@ fn key(seed: u8) -> Arc<DeviceKey> {
 
 /// An endpoint that offers no protocol by ALPN, in either role.
 fn without_alpn(seed: u8) -> Endpoint {
-    let (mut client, mut server) = tls::configs(&key(seed)).unwrap();
+    let (mut client, mut server) = tls::configs(&key(seed), Protocol::Devices).unwrap();
     client.alpn_protocols.clear();
     server.alpn_protocols.clear();
     let keyed = Keyed {
@@ -19,7 +19,7 @@ fn without_alpn(seed: u8) -> Endpoint {
         connector: Arc::new(client).into(),
         acceptor: Arc::new(server).into(),
     };
-    Endpoint { keyed: RwLock::new(keyed), limits: Limits::default() }
+    Endpoint { keyed: RwLock::new(keyed), limits: Limits::default(), protocol: Protocol::Devices }
 }
 
 /// What both ends make of it when the first dials the second.
@@ -62,4 +62,17 @@ async fn with_another_key_it_is_another_device_in_both_roles() {
     // It knows itself by the new key.
     let (dialled, _) = meet(&Endpoint::new(&key(3), Limits::default()).unwrap(), &changed).await;
     assert!(matches!(dialled, Err(LinkError::Own)));
+}
+
+#[tokio::test]
+async fn a_link_for_ssh_keys_is_none_for_folders() {
+    let speaking =
+        |protocol, seed| Endpoint::speaking(protocol, &key(seed), Limits::default()).unwrap();
+    for (one, other) in [(Protocol::Ssh, Protocol::Devices), (Protocol::Devices, Protocol::Ssh)] {
+        let (dialled, answered) = meet(&speaking(one, 1), &speaking(other, 2)).await;
+        assert!(matches!(dialled, Err(LinkError::NotKinfold(_))), "{dialled:?}");
+        assert!(matches!(answered, Err(LinkError::NotKinfold(_))), "{answered:?}");
+    }
+    let (dialled, answered) = meet(&speaking(Protocol::Ssh, 1), &speaking(Protocol::Ssh, 2)).await;
+    assert!(dialled.is_ok() && answered.is_ok());
 }

@@ -17,11 +17,11 @@ fn key(seed: u8) -> Arc<DeviceKey> {
 }
 
 fn client(seed: u8) -> ClientConfig {
-    configs(&key(seed)).unwrap().0
+    configs(&key(seed), Protocol::Devices).unwrap().0
 }
 
 fn server(seed: u8) -> ServerConfig {
-    configs(&key(seed)).unwrap().1
+    configs(&key(seed), Protocol::Devices).unwrap().1
 }
 
 /// Both ends after a handshake, or the error of the end that refused.
@@ -69,7 +69,7 @@ fn both_ends_agree_on_what_is_preferred() {
     let group = client.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, NamedGroup::X25519MLKEM768);
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
-    assert_eq!(client.alpn_protocol(), Some(ALPN));
+    assert_eq!(client.alpn_protocol(), Some(Protocol::Devices.alpn()));
     assert_eq!(device_of(&client.peer_certificates().unwrap()[0]).unwrap(), key(2).id());
     assert_eq!(device_of(&server.peer_certificates().unwrap()[0]).unwrap(), key(1).id());
     let suite = client.negotiated_cipher_suite().unwrap().suite();
@@ -90,7 +90,7 @@ fn aes_128_alone_is_refused() {
         ..aws_lc_rs::default_provider()
     };
     let mut other = bent(&Arc::new(provider), Arc::new(DeviceSigner(key(1))), spki_of(key(1).id()));
-    other.alpn_protocols = vec![ALPN.to_vec()];
+    other.alpn_protocols = vec![Protocol::Devices.alpn().to_vec()];
     assert!(shake(other, server(2)).is_err());
 }
 
@@ -110,7 +110,7 @@ fn bent(
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::new(
             certified,
         ))));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![Protocol::Devices.alpn().to_vec()];
     config
 }
 
@@ -155,7 +155,7 @@ fn no_client_key_is_refused() {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    nobody.alpn_protocols = vec![ALPN.to_vec()];
+    nobody.alpn_protocols = vec![Protocol::Devices.alpn().to_vec()];
     assert!(shake(nobody, server(2)).is_err());
 }
 

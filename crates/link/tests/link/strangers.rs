@@ -1,15 +1,16 @@
 //! Strangers cost little time and little room, and shut nobody else out.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use link::{Limits, LinkError};
+use link::{Door, Limits, LinkError, Listener};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
     time::{Instant, interval, timeout},
 };
 
-use crate::common::{LONG, accept, dial, key, listener};
+use crate::common::{LONG, accept, dial, endpoint, key, listener};
 
 /// No limit but the one that a test is about.
 fn generous() -> Limits {
@@ -98,7 +99,7 @@ async fn a_dialled_end_that_keeps_silent_has_a_deadline() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = silent.local_addr().unwrap();
     let limits = Limits { handshake_timeout: Duration::from_millis(300), ..generous() };
-    let endpoint = crate::common::endpoint(1, limits);
+    let endpoint = endpoint(1, limits);
     let refused = endpoint.dial(addr).await.map(|_| ());
     assert!(matches!(refused, Err(LinkError::Timeout { seconds: 1 })), "{refused:?}");
 }
@@ -173,4 +174,33 @@ async fn a_link_waits_for_whoever_accepts_it() {
     for _ in 0..20 {
         accept(&mut listener).await;
     }
+}
+
+#[tokio::test]
+async fn who_speaks_something_else_is_handed_over_and_nothing_of_it_is_read() {
+    let (visitors, mut came) = mpsc::channel(1);
+    let door = Door { visitors: Some(visitors), ..Door::default() };
+    let mut listener = Listener::open(endpoint(2, generous()), 0, door).await.unwrap();
+    let addr = ([127, 0, 0, 1], listener.port()).into();
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(b"HELLO 1\n").await.unwrap();
+    let mut visitor = timeout(LONG, came.recv()).await.unwrap().unwrap();
+    assert_eq!((visitor.first, visitor.addr), (b'H', stream.local_addr().unwrap()));
+    let mut said = [0; 8];
+    visitor.stream.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"HELLO 1\n");
+    // One that says nothing keeps nobody out.
+    let _silent = TcpStream::connect(addr).await.unwrap();
+    dial(1, addr).await.unwrap();
+    assert_eq!(accept(&mut listener).await.peer(), key(1).id());
+}
+
+#[tokio::test]
+async fn from_elsewhere_than_said_nobody_comes_in() {
+    let door = Door { from: Some(Arc::new(|ip| ip.is_multicast())), visitors: None };
+    let listener = Listener::open(endpoint(2, generous()), 0, door).await.unwrap();
+    let addr = ([127, 0, 0, 1], listener.port()).into();
+    assert!(dial(1, addr).await.is_err());
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    assert!(until_closed(&mut stream).await.is_empty());
 }

@@ -343,11 +343,12 @@ fn every_request() -> Vec<Request> {
     let text = |key: &str| match key {
         "dir" => json!("/a/b\n"),
         "id" | "number" => json!(7),
-        "yes" | "last_admin" | "accept_deletes" | "into_here" | "from_here" => json!(true),
+        "yes" | "last_admin" | "accept_deletes" | "ask" | "under" | "discovery" | "into_here"
+        | "from_here" => json!(true),
         "devices" | "folders" | "paths" | "networks" => json!(["x", "y"]),
         "mode" => json!("receive"),
         "into" => json!("theirs"),
-        "timeout" | "port" | "window" | "since" | "expires" => json!(60),
+        "timeout" | "port" | "window" | "since" | "expires" | "uses" => json!(60),
         _ => json!("x\u{1b}\"ä"),
     };
     let request = |name: &&str| {

@@ -19,6 +19,7 @@ use wire::session::Name;
 
 use super::{
     Settings,
+    codes::Codes,
     folders::Folders,
     groups::Groups,
     links::Conn,
@@ -57,6 +58,7 @@ pub(super) struct Hub {
     pub(super) groups: Groups,
     pub(super) places: HashMap<DeviceId, Place>,
     pub(super) joins: Vec<StoredJoin>,
+    pub(super) invitations: super::rescue::Invitations,
     pub(super) folders: Folders,
     pub(super) conns: BTreeMap<ConnId, Conn>,
     next_conn: u64,
@@ -64,6 +66,7 @@ pub(super) struct Hub {
     pub(super) net: Option<Net>,
     pub(super) pairing: Option<Window>,
     pub(super) tokens: Tokens,
+    pub(super) codes: Codes,
     pub(super) questions: Questions,
     pub(super) events: broadcast::Sender<ApiEvent>,
     pub(super) internal: mpsc::Sender<Internal>,
@@ -167,12 +170,14 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         groups,
         places,
         joins,
+        invitations: BTreeMap::new(),
         folders,
         conns: BTreeMap::new(),
         next_conn: 0,
         net: None,
         pairing: None,
         tokens: Tokens::default(),
+        codes: Codes::default(),
         questions: Questions::default(),
         events: broadcast::Sender::new(EVENTS),
         internal,
@@ -183,6 +188,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         stopping: None,
     };
     hub.restore_token_joins();
+    hub.review_code_joins();
     hub.sweep_ssh();
     tokio::spawn(hub.run(heard, errands_in, ears_in));
     Ok(handle)

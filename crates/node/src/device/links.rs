@@ -145,6 +145,7 @@ impl Hub {
                 net.targets.add(key, advert.addrs.clone(), Some(*device), Instant::now());
             }
         }
+        self.dial_for_code();
     }
 
     /// An advert was seen, changed or withdrawn. It is a hint: trust does not change by it.
@@ -175,10 +176,12 @@ impl Hub {
                 }
                 // A device with a new key, of which nothing has been heard here yet, tells of it itself.
                 let moved = matches!(key, Key::Member(meant) if *meant != link.peer());
-                let purpose = match self.joins.iter().any(|join| join.device == link.peer()) {
+                let joins = self.joins.iter().any(|join| join.device == link.peer());
+                let purpose = match joins || self.looks_for(&link.peer()) {
                     true => Purpose::Join,
                     false => Purpose::Member,
                 };
+                self.tried_for_code(key, &link.peer());
                 // Who answers may be somebody else; nothing is said to strangers.
                 if purpose == Purpose::Join
                     || moved
@@ -295,6 +298,8 @@ impl Hub {
             Message::Device(Say::Shut { slot }) => self.heard_shut(id, slot),
             Message::Device(Say::Admitted { group }) => self.heard_admitted(id, group),
             Message::Device(Say::Envelope(bytes)) => self.heard_envelope(id, &bytes),
+            Message::Device(Say::Lookup { lookup }) => self.heard_lookup(id, &lookup),
+            Message::Device(Say::Invitation(sealed)) => self.heard_invitation(id, &sealed),
             Message::Device(Say::SshKey { turn, key }) => self.heard_ssh_key(id, turn, key),
             Message::Device(Say::SshOpen { turn, server }) => {
                 self.heard_ssh_open(id, turn, server);
@@ -333,6 +338,7 @@ impl Hub {
                     self.say_have(id, group);
                 }
                 self.say_join(&peer);
+                self.say_codes(id, &peer);
             }
         }
     }

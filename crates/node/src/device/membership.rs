@@ -16,7 +16,7 @@ use wire::{
 use super::{
     hub::Hub,
     links::{Conn, STEP},
-    store::StoredJoin,
+    store::{JoinKind, StoredJoin},
 };
 use crate::{
     api::ApiEvent,
@@ -131,6 +131,9 @@ impl Hub {
     fn take_operations(&mut self, id: ConnId, group: GroupId, operations: Vec<SignedOperation>) {
         match self.groups.take(&mut self.store, &group, operations) {
             Ok((new, refused)) => {
+                if new.iter().any(|signed| signed.operation().author == self.me) {
+                    self.suspend_codes("operations of this device came back that it did not have: its state looks restored");
+                }
                 if let Some(refused) = refused {
                     tracing::info!(%refused, "an operation of a membership log was refused");
                 }
@@ -179,7 +182,9 @@ impl Hub {
             return;
         }
         // A device that comes back to a group which it still knows needs no more than the log says.
-        let back = |join: &StoredJoin| join.device == peer && join.group == Some(group);
+        let back = |join: &StoredJoin| {
+            join.device == peer && join.group == Some(group) && join.kind != JoinKind::Code
+        };
         if self.joins.iter().any(back) {
             self.forget_join(&peer);
         }
@@ -277,6 +282,7 @@ impl Hub {
             }
         }
         self.review_folders(group);
+        self.review_code_joins();
         self.look_for_members();
         self.tell(ApiEvent::GroupChanged { group: label });
     }
@@ -310,7 +316,7 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
         let Some(join) = self.joins.iter().find(|join| join.device == peer).cloned() else {
-            return;
+            return self.invited(peer, group);
         };
         // Nothing is trusted before this side's person said yes; it may be said twice, by letter and on
         // the link.
@@ -338,6 +344,7 @@ impl Hub {
         if !self.is_agreed(&join) {
             return;
         }
+        let Some(ceremony) = join.ceremony() else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.fetching = None;
         let operations = std::mem::take(&mut conn.joining);
@@ -345,15 +352,12 @@ impl Hub {
             device: self.me,
             inbox: self.inbox.id(),
             group: Some(group),
-            ceremony: match join.token {
-                true => wire::membership::Ceremony::Token,
-                false => wire::membership::Ceremony::Lan,
-            },
+            ceremony,
             role: join.role,
             folders: join.folders.clone(),
         };
         // Its person was told of no group there: then it is one that was made for the two.
-        let made_for_us = join.token || join.group.is_some() || operations.len() == 2;
+        let made_for_us = join.group.is_some() || operations.len() == 2;
         let judged = match made_for_us {
             true => group::log::join(&operations, &peer, &pending),
             false => Err(JoinError::OtherTerms("the group")),
@@ -363,7 +367,8 @@ impl Hub {
             Err(error) => {
                 let message = format!("{}'s group was not joined: {error}", join.name);
                 self.complain("join", &message, "pair again: kin pair");
-                if join.token && matches!(error, JoinError::OtherGroup | JoinError::OtherTerms(_)) {
+                let otherwise = matches!(error, JoinError::OtherGroup | JoinError::OtherTerms(_));
+                if join.kind == JoinKind::Token && otherwise {
                     // Its person was told otherwise, and that does not change.
                     self.drop_join(&peer, &message);
                 }
@@ -372,13 +377,16 @@ impl Hub {
         };
         // A token says no name; the log does.
         let named = log.manifest().members.get(&peer).map(|member| member.name.as_str().to_owned());
-        let called = named.filter(|_| join.token).unwrap_or(join.name);
+        let called = named.filter(|_| join.kind != JoinKind::Lan).unwrap_or(join.name);
         let label = self.settings.label_for(&called);
         match self.groups.add(&mut self.store, log, &label, Some(&peer)) {
             Ok(group) => {
                 self.joins.retain(|other| other.device != peer);
                 self.end_token_join(&peer);
                 self.use_if_better(group);
+                if join.kind == JoinKind::Rescue {
+                    self.followed(&peer, group);
+                }
                 let held = self.groups.get(&group);
                 let heads = held.map(|held| held.log().heads()).unwrap_or_default();
                 if let Some(conn) = self.conns.get_mut(&id) {

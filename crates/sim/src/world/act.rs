@@ -194,9 +194,14 @@ impl World {
         for (content, replaced) in self.written().iter_mut() {
             *replaced |= !elsewhere.contains(content);
         }
+        let before: Vec<_> = self.devices[device].disk.snapshot().into_keys().collect();
         let here = &mut self.devices[device];
         here.disk.roll_back(&disk);
         here.store = index;
+        // Until somebody tells it of its other life, it says new things under counters that this one has used:
+        // who hears of them first takes what the other one made, and is not here any more, for seen (rule E1).
+        let after = here.disk.snapshot();
+        self.asked.extend(before.into_iter().filter(|path| !after.contains_key(path)));
         here.held.clear();
         named.extend(here.disk.all_contents());
         let only_here = |it: &(String, Arc<Vec<u8>>)| !named.contains(it) && left.contains(&it.1);

@@ -3,7 +3,7 @@
 use folder::{PeerId, engine::Input};
 use wire::sync::Message;
 
-use super::{Link, Sent, TELL_QUEUED, What, World};
+use super::{Link, Parcel, Sent, TELL_QUEUED, What, World};
 use crate::{fault::Fault, mutant::Mutation};
 
 impl World {
@@ -32,11 +32,16 @@ impl World {
         let (at, run) = (*at, self.devices[to].run);
         let bytes = message.encode();
         self.trace.update(&bytes);
-        *self.queued.entry((number, to)).or_default() += bytes.len();
+        let len = bytes.len();
+        *self.queued.entry((number, to)).or_default() += len;
         if let Some(sent) = &mut self.sent {
-            sent.push(Sent { time: self.now, from: number, to, message });
+            sent.push(Sent { time: self.now, from: number, to, message: message.clone() });
         }
-        self.at(at, What::Deliver { from: number, to, run, peer: to_peer, bytes });
+        let parcel = match self.undecoded {
+            false => Parcel::Bytes(bytes),
+            true => Parcel::Message(Box::new(message)),
+        };
+        self.at(at, What::Deliver { from: number, to, run, peer: to_peer, parcel, len });
         Ok(())
     }
 

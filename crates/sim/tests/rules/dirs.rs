@@ -5,7 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use sim::{disk::Node, scenario::Scenario};
+use folder::brake::Limit;
+use sim::{disk::Node, history::Edit, scenario::Scenario};
 
 use crate::{SEEDS, assert_alike};
 
@@ -173,5 +174,41 @@ fn e3_a_mode_that_a_user_sets_while_another_is_applied_is_a_change() {
             }
         }
         assert!(met > 0, "nobody came in between");
+    }
+}
+
+#[test]
+fn e9_a_directory_that_waits_to_go_does_not_beat_a_file_it_has_not_seen() {
+    // Found by `--faults all --from 22659`: a directory that the brake kept, and whose mode a user changed.
+    for seed in SEEDS {
+        for name in ["a", "b", "c", "d"] {
+            let mut scenario = Scenario::linked(seed, 3);
+            scenario.stop(2);
+            scenario.brake(2, Limit { files: 2, percent: 1 });
+            scenario.start(2);
+            scenario.write(0, "kept", b"kept");
+            for file in 0..40 {
+                scenario.write(0, &format!("{name}/{file}/x"), b"in the way");
+            }
+            scenario.settle();
+            scenario.cut(1, 2);
+            scenario.remove(0, name);
+            scenario.write(0, name, b"the file");
+            scenario.settle();
+            scenario.link(1, 2);
+            scenario.settle();
+            scenario.try_edit(2, &Edit::Chmod(name.to_owned(), 0o700));
+            scenario.settle();
+            while let Some(question) = scenario.braked(2) {
+                scenario.agree(2, question);
+                scenario.settle();
+            }
+            assert_alike(&scenario, 3);
+            let shown = scenario
+                .paths(2)
+                .into_iter()
+                .any(|path| scenario.text(2, &path).as_deref() == Some("the file"));
+            assert!(shown, "seed {seed}, {name}: {:?}", scenario.tree(2));
+        }
     }
 }

@@ -8,7 +8,7 @@ mod poison;
 use bytes::Bytes;
 use folder::{
     engine::{Event, Input},
-    index::Index as _,
+    index::{Index as _, Known, MemIndex, MemStore, Row},
 };
 use wire::{
     Hash,
@@ -308,4 +308,44 @@ fn e9_a_path_far_above_a_live_one_is_a_directory() {
     lone.tell(Message::Data { request, answers });
     lone.pass(5_000);
     assert_eq!(lone.text("d/e/f/a").as_deref(), Some(b"a".as_slice()));
+}
+
+#[test]
+fn e12_what_lies_below_directories_that_nobody_has_described_comes_after_a_stop() {
+    // Found by `--faults all --from 43824`: a file was told of, the directories above it never were, and a stop came
+    // before they were made.
+    let store = MemStore::new();
+    let mut index = MemIndex::open(&store);
+    for (at, contents) in [("d/e/f/g", b"far below"), ("d-1/x/g", b"beside it")] {
+        let known = file(at, contents, 1);
+        let known = vec![Known { bytes: known.bytes, hash: known.hash }];
+        index.put(&path(at), &Row { known, ..Row::default() }).expect("put");
+    }
+    index.commit().expect("commit");
+    let mut lone = Lone::with_index(&store, |_| ());
+    lone.link();
+    lone.tell(Message::Hello { replica: THEIR_REPLICA });
+    let mut asked: Vec<_> = lone.asked().into_iter().flat_map(|(_, pieces)| pieces).collect();
+    asked.sort_by(|a, b| a.path.cmp(&b.path));
+    let paths: Vec<_> = asked.iter().map(|piece| piece.path.as_str()).collect();
+    assert_eq!(paths, ["d-1/x/g", "d/e/f/g"]);
+}
+
+#[test]
+fn e23_a_peer_that_still_differs_is_compared_with_again_and_ever_less_often() {
+    let mut lone = Lone::with(|_| ());
+    let root = Fingerprint { sum: [9; 32], count: 1 };
+    lone.tell(Message::Status(Status { root, settled: true, lacking: 0 }));
+    let mut asked = 0;
+    for _ in 0..360 {
+        for message in lone.take() {
+            let Message::GetNodes { request, .. } = message else { continue };
+            asked += 1;
+            // What it says it has is in none of its buckets, as if it had come and gone meanwhile.
+            lone.tell(Message::Nodes { request, nodes: vec![Fingerprint::default(); 64] });
+        }
+        lone.pass(10_000);
+    }
+    assert_eq!(lone.ended, None);
+    assert!((5..=15).contains(&asked), "{asked} times in an hour");
 }

@@ -1,7 +1,9 @@
 //! Rule E14: what an interrupted run left in `.kin`.
 
+use std::sync::Arc;
+
 use folder::jobs::{self, Done, Job};
-use sim::{disk::VirtualDisk, scenario::Scenario};
+use sim::{disk::VirtualDisk, history::Edit, scenario::Scenario};
 use tree::{Disk as _, Place};
 use wire::Hash;
 
@@ -59,7 +61,7 @@ fn e13_a_file_that_makes_room_for_a_directory_is_never_gone() {
             scenario.write(1, "a", b"the old one");
             scenario.settle();
             let disk = scenario.disk(1);
-            let user = std::sync::Arc::clone(&disk);
+            let user = Arc::clone(&disk);
             // Where a directory is about to be made, somebody puts a file.
             disk.before_change(nth, move || {
                 if user.contents("a").is_none() {
@@ -101,7 +103,7 @@ fn e14_a_whole_file_that_was_ready_is_kept() {
                 scenario.settle();
                 let backup = scenario.index(0).copy();
                 let disk = scenario.disk(1);
-                let died = std::sync::Arc::clone(&disk);
+                let died = Arc::clone(&disk);
                 disk.before_change(nth, move || died.cut_power());
                 scenario.write(0, "d/a", b"the only copy");
                 scenario.run(3_000);
@@ -126,4 +128,63 @@ fn e14_a_whole_file_that_was_ready_is_kept() {
         }
     }
     assert!(whole > 0, "it was never ready");
+}
+
+/// A device is killed before a change of its disk, starts again, and loses its power before a later one. True if
+/// both came to pass.
+fn stopped_twice(seed: u64, nth: u64, later: u64) -> bool {
+    let mut scenario = Scenario::linked(seed, 2);
+    scenario.write(0, "changed", b"the first");
+    scenario.settle();
+    scenario.cut(0, 1);
+    scenario.write(0, "x/y", b"in a directory");
+    scenario.write(1, "x", b"in the way of it");
+    scenario.write(0, "changed", b"on one side");
+    scenario.write(1, "changed", b"on the other side");
+    scenario.edit(0, &Edit::Link("link".to_owned(), "somewhere".to_owned()));
+    scenario.settle();
+    let disk = scenario.disk(1);
+    disk.forget_unsynced();
+    let died = Arc::clone(&disk);
+    disk.before_change(nth, move || died.cut_power());
+    scenario.link(0, 1);
+    scenario.run(3_000);
+    if scenario.is_running(1) {
+        return false;
+    }
+    scenario.loses_power(1);
+    let died = Arc::clone(&disk);
+    scenario.start(1);
+    disk.before_change(later, move || died.cut_power());
+    scenario.run(3_000);
+    let twice = !scenario.is_running(1);
+    if twice {
+        scenario.start(1);
+    }
+    scenario.settle();
+    assert_alike(&scenario, 2);
+    let shown: Vec<_> =
+        scenario.paths(1).iter().filter_map(|path| scenario.text(1, path)).collect();
+    for text in ["in a directory", "in the way of it", "on one side", "on the other side"] {
+        assert!(
+            shown.iter().any(|it| it == text),
+            "{seed}, {nth}, {later}: no {text} in {shown:?}"
+        );
+    }
+    assert!(scenario.tree(0).contains_key("link"), "{seed}, {nth}, {later}");
+    twice
+}
+
+#[test]
+fn e12_what_a_recovery_finds_and_puts_back_outlives_a_loss_of_power() {
+    // Found by `--faults all --from 38802` and `--from 38834`: the index said more than was durable.
+    let mut twice = 0;
+    for seed in 0..3 {
+        for nth in 0..24 {
+            for later in 0..24 {
+                twice += usize::from(stopped_twice(seed, nth, later));
+            }
+        }
+    }
+    assert!(twice > 100, "only {twice} histories had both");
 }

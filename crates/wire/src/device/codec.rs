@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     WireError,
+    code::{LookupId, MAX_INVITATION},
     frame::MAX_SLOT,
     membership::{FolderId, GroupId, MAX_OPERATION, OperationId},
     session::Name,
@@ -16,7 +17,7 @@ use crate::{
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PbDevice {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     body: Option<PbBody>,
 }
 
@@ -40,9 +41,13 @@ enum PbBody {
     Admitted(Bytes),
     #[prost(bytes = "bytes", tag = "9")]
     Envelope(Bytes),
-    #[prost(message, tag = "10")]
+    #[prost(bytes = "bytes", tag = "10")]
+    Lookup(Bytes),
+    #[prost(bytes = "bytes", tag = "11")]
+    Invitation(Bytes),
+    #[prost(message, tag = "12")]
     SshKey(PbSshKey),
-    #[prost(message, tag = "11")]
+    #[prost(message, tag = "13")]
     SshOpen(PbSshOpen),
 }
 
@@ -183,6 +188,8 @@ pub(crate) fn out(message: &Message) -> PbDevice {
         }),
         Message::Admitted { group } => PbBody::Admitted(copied(&group.0)),
         Message::Envelope(bytes) => PbBody::Envelope(bytes.clone()),
+        Message::Lookup { lookup } => PbBody::Lookup(copied(&lookup.0)),
+        Message::Invitation(bytes) => PbBody::Invitation(bytes.clone()),
         Message::SshKey { turn, key } => {
             PbBody::SshKey(PbSshKey { turn: *turn, key: key.clone().unwrap_or_default() })
         }
@@ -231,6 +238,11 @@ pub(crate) fn decode(message: PbDevice) -> Result<Message, WireError> {
         PbBody::Offer(offer) => Message::Offer(offer_in(&offer)?),
         PbBody::Admitted(group) => Message::Admitted { group: GroupId(exactly(&group, "group")?) },
         PbBody::Envelope(bytes) => Message::Envelope(bytes),
+        PbBody::Lookup(lookup) => Message::Lookup { lookup: LookupId(exactly(&lookup, "lookup")?) },
+        PbBody::Invitation(bytes) if bytes.len() > MAX_INVITATION => {
+            return Err(WireError::field("invitation", "too long"));
+        }
+        PbBody::Invitation(bytes) => Message::Invitation(bytes),
         PbBody::SshKey(PbSshKey { turn, key }) => {
             let key = (!key.is_empty()).then(|| ssh_key(key)).transpose()?;
             Message::SshKey { turn, key }
@@ -347,6 +359,9 @@ mod tests {
             }),
             id.prop_map(|group| Message::Admitted { group: GroupId(group) }),
             vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Envelope(bytes.into())),
+            id.prop_map(|lookup| Message::Lookup { lookup: LookupId(lookup) }),
+            vec(any::<u8>(), 0..=MAX_INVITATION)
+                .prop_map(|bytes| Message::Invitation(bytes.into())),
             (any::<u32>(), prop::option::of("[ -~]{1,3000}"))
                 .prop_map(|(turn, key)| Message::SshKey { turn, key }),
             (

@@ -265,12 +265,19 @@ impl PbList {
 
 impl PbFingerprint {
     fn check(self) -> Result<Fingerprint, WireError> {
+        if self == Self::default() {
+            return Ok(Fingerprint::default());
+        }
         Ok(Fingerprint { sum: hash(&self.sum, "sum")?.0, count: self.count })
     }
 }
 
 impl From<Fingerprint> for PbFingerprint {
     fn from(fingerprint: Fingerprint) -> Self {
+        if fingerprint == Fingerprint::default() {
+            // Of nothing, as are most of a folder with few files.
+            return Self::default();
+        }
         Self { sum: own(&fingerprint.sum), count: fingerprint.count }
     }
 }
@@ -382,6 +389,7 @@ mod tests {
             Message::Status(Status { root: fingerprint, settled: true, lacking: 7 }),
             Message::GetNodes { request: 1, bits: 6, prefixes: vec![0, 63] },
             Message::Nodes { request: 1, nodes: vec![fingerprint; 64] },
+            Message::Nodes { request: 1, nodes: vec![Fingerprint::default(); 64] },
             Message::GetBuckets { request: 2, buckets: vec![asked] },
             Message::Records {
                 request: 0,

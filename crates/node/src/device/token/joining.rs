@@ -22,7 +22,7 @@ use crate::{
         hub::{Hub, HubHandle, random, wall},
         links::{MAX_ADDRESSES, STEP},
         questions::Questions,
-        store::StoredJoin,
+        store::{JoinKind, StoredJoin},
     },
     line::{ConnId, targets::Key},
 };
@@ -178,7 +178,7 @@ impl Hub {
             device: *device,
             // A token says no name.
             name: device.short(),
-            token: true,
+            kind: JoinKind::Token,
             group: Some(group),
             role,
             folders,
@@ -206,7 +206,8 @@ impl Hub {
     /// compare the string.
     pub(in crate::device) fn restore_token_joins(&mut self) {
         let me = Recipient { device: self.me, inbox: self.inbox.id() };
-        let kept: Vec<StoredJoin> = self.joins.iter().filter(|join| join.token).cloned().collect();
+        let kept: Vec<StoredJoin> =
+            self.joins.iter().filter(|join| join.kind == JoinKind::Token).cloned().collect();
         for stored in kept {
             let join =
                 SavedJoin::decode(&stored.state).map_err(|error| error.to_string()).and_then(
@@ -228,7 +229,8 @@ impl Hub {
 
     /// True once a log may be accepted: this side's person has said yes.
     pub(in crate::device) fn is_agreed(&self, join: &StoredJoin) -> bool {
-        !join.token || self.tokens.joins.get(&join.device).is_some_and(TokenJoin::agreed)
+        join.kind != JoinKind::Token
+            || self.tokens.joins.get(&join.device).is_some_and(TokenJoin::agreed)
     }
 
     /// The group has come, or nothing comes any more.
@@ -318,6 +320,7 @@ impl Hub {
     /// Gives a join up, and tells the other side if it is linked.
     pub(in crate::device) fn abandon_join(&mut self, device: &DeviceId) {
         self.answer_join_token(device, false);
+        self.give_up_code(device);
         self.forget_join(device);
     }
 
@@ -405,7 +408,8 @@ impl Task {
         }
         // From here on it goes on without anybody who looks.
         if news.is_empty() {
-            self.tell(ApiEvent::Pending { device: device.to_string() }).await;
+            self.tell(ApiEvent::Pending { device: device.to_string(), reason: String::new() })
+                .await;
         }
         loop {
             // The stream of a device that stops ends without another word: the join is not over.

@@ -494,7 +494,7 @@ impl Task {
                 () = self.events.closed() => return None,
                 () = sleep_until(until.into()) => {
                     // It is a member, and hears of it when it comes back (rule T8).
-                    return Some(ApiEvent::Pending { device: device.to_string() });
+                    return Some(ApiEvent::Pending { device: device.to_string(), reason: String::new() });
                 }
             };
             match next {
@@ -509,7 +509,12 @@ impl Task {
                     self.tell(ApiEvent::Error { kind: "too_late".to_owned(), message, hint }).await;
                 }
                 Some(_) => {}
-                None => return Some(ApiEvent::Pending { device: device.to_string() }),
+                None => {
+                    return Some(ApiEvent::Pending {
+                        device: device.to_string(),
+                        reason: String::new(),
+                    });
+                }
             }
         }
     }

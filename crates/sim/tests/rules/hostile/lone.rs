@@ -83,14 +83,24 @@ impl Lone {
     /// A device that has looked at its disk and whose peer is linked, but has not spoken.
     pub(super) fn silent(prepare: impl FnOnce(&VirtualDisk)) -> Self {
         let mut lone = Self::starting(prepare);
-        lone.recover();
-        lone.pass(1_000);
-        lone.input(Input::PeerUp { peer: PEER, name: "mallory".to_owned() });
+        lone.link();
         lone
+    }
+
+    /// Has it look at its disk, and links the peer.
+    pub(super) fn link(&mut self) {
+        self.recover();
+        self.pass(1_000);
+        self.input(Input::PeerUp { peer: PEER, name: "mallory".to_owned() });
     }
 
     /// A device that has begun to look through what an interrupted run left.
     pub(super) fn starting(prepare: impl FnOnce(&VirtualDisk)) -> Self {
+        Self::with_index(&MemStore::new(), prepare)
+    }
+
+    /// The same with an index.
+    pub(super) fn with_index(index: &MemStore, prepare: impl FnOnce(&VirtualDisk)) -> Self {
         let disk = Arc::new(VirtualDisk::new());
         prepare(&disk);
         let options = Options {
@@ -103,8 +113,7 @@ impl Lone {
             history: Limits::default(),
             mode: Mode::Both,
         };
-        let engine =
-            Engine::open(MemIndex::open(&MemStore::new()), Members, options).expect("open");
+        let engine = Engine::open(MemIndex::open(index), Members, options).expect("open");
         let mut lone = Self {
             engine,
             disk,
@@ -129,14 +138,16 @@ impl Lone {
     /// As [`Self::silent`], and the peer has said hello.
     pub(super) fn with(prepare: impl FnOnce(&VirtualDisk)) -> Self {
         let mut lone = Self::silent(prepare);
-        lone.tell(Message::Hello { replica: THEIR_REPLICA });
-        lone.tell(Message::Known {
-            replica: lone.engine.replica(),
-            counter: 0,
-            hash: Hash::default(),
-        });
-        lone.sent.clear();
+        lone.hello();
         lone
+    }
+
+    /// The peer says hello.
+    pub(super) fn hello(&mut self) {
+        self.tell(Message::Hello { replica: THEIR_REPLICA });
+        let replica = self.engine.replica();
+        self.tell(Message::Known { replica, counter: 0, hash: Hash::default() });
+        self.sent.clear();
     }
 
     pub(super) fn input(&mut self, input: Input) {
