@@ -100,7 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Undo(args) => (args.json, 0),
         Command::History(args) => (args.json, args.verbose),
         Command::Restore(args) => (args.json, args.verbose),
-        Command::Relay(args) => (args.json, 1),
+        Command::Relay(args) => (args.is_json(), 1),
         Command::Demo(args) => (args.json, args.verbose),
         Command::Id(args) => (args.json, 0),
         Command::Torture(args) => (args.json, args.verbose),

@@ -154,4 +154,6 @@ pub enum Message {
     },
     /// The sealed invitation that was asked for; empty if there is none.
     Invitation(Bytes),
+    /// Where a member's letters may be left, in its own words ([`crate::mail::Card`]).
+    Card(Bytes),
 }

@@ -260,13 +260,26 @@ pub enum Request {
     /// Joins by a sharing code; a stream that ends with `joined`, `refused`, `timeout` or `error`.
     JoinCode(JoinCode),
 
+    /// The relays that this device uses.
+    Relays,
+    /// Uses a relay from now on.
+    UseRelay {
+        /// Its address, `kin:relay/…`.
+        relay: String,
+    },
+    /// Uses a relay no more.
+    ForgetRelay {
+        /// Its address, or its host.
+        relay: String,
+    },
+
     /// Stops the device.
     Down,
 }
 
 impl Request {
     /// The names of all requests, in the order of their declaration.
-    pub const NAMES: [&str; 45] = [
+    pub const NAMES: [&str; 48] = [
         "status",
         "devices",
         "folders",
@@ -311,6 +324,9 @@ impl Request {
         "resume_code",
         "answer_code",
         "join_code",
+        "relays",
+        "use_relay",
+        "forget_relay",
         "down",
     ];
 
@@ -357,7 +373,12 @@ impl Request {
     pub fn is_look(&self) -> bool {
         matches!(
             self,
-            Self::Status | Self::Devices { .. } | Self::Folders | Self::Groups | Self::Codes
+            Self::Status
+                | Self::Devices { .. }
+                | Self::Folders
+                | Self::Groups
+                | Self::Codes
+                | Self::Relays
         )
     }
 

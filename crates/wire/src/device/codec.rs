@@ -8,13 +8,14 @@ use crate::{
     WireError,
     code::{LookupId, MAX_INVITATION},
     frame::MAX_SLOT,
+    mail::MAX_CARD,
     membership::{FolderId, GroupId, MAX_OPERATION, OperationId},
     session::Name,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PbDevice {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     body: Option<PbBody>,
 }
 
@@ -42,6 +43,8 @@ enum PbBody {
     Lookup(Bytes),
     #[prost(bytes = "bytes", tag = "11")]
     Invitation(Bytes),
+    #[prost(bytes = "bytes", tag = "12")]
+    Card(Bytes),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -161,6 +164,7 @@ pub(crate) fn out(message: &Message) -> PbDevice {
         Message::Envelope(bytes) => PbBody::Envelope(bytes.clone()),
         Message::Lookup { lookup } => PbBody::Lookup(copied(&lookup.0)),
         Message::Invitation(bytes) => PbBody::Invitation(bytes.clone()),
+        Message::Card(bytes) => PbBody::Card(bytes.clone()),
     };
     PbDevice { body: Some(body) }
 }
@@ -202,6 +206,10 @@ pub(crate) fn decode(message: PbDevice) -> Result<Message, WireError> {
             return Err(WireError::field("invitation", "too long"));
         }
         PbBody::Invitation(bytes) => Message::Invitation(bytes),
+        PbBody::Card(bytes) if bytes.len() > MAX_CARD => {
+            return Err(WireError::field("card", "too long"));
+        }
+        PbBody::Card(bytes) => Message::Card(bytes),
     })
 }
 
