@@ -271,6 +271,7 @@ pub(crate) fn a_scan_lists_who_listens_and_pair_takes_the_number() {
         (&["--subnet", "10.77.0.0/29"][..], &["kinfold"][..]),
         (&["--subnet", "10.77.0.0/29", "--connecto"], &["connecto", "kinfold"]),
         (&["--timeout", "2"], &["kinfold"]),
+        (&["--timeout", "6", "--connecto"], &["connecto", "kinfold"]),
     ] {
         let said = lap.run(&[&["ssh", "scan"], args, &["--json"]].concat());
         let mut kinds: Vec<&str> = said.iter().filter_map(|event| event["kind"].as_str()).collect();
