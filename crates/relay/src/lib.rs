@@ -12,6 +12,8 @@
 mod address;
 mod client;
 mod frames;
+#[cfg(feature = "hostile")]
+pub mod hostile;
 pub mod operate;
 mod server;
 mod socket;

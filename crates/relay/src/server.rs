@@ -13,7 +13,7 @@ use tokio::{
     net::TcpListener,
     sync::watch,
     task::JoinSet,
-    time::{interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use wire::relay::MailboxId;
@@ -43,6 +43,8 @@ use splice::Meetings;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How often what has had its time is removed, if there is nothing left to remove.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often the store is asked what other processes have taken in: half of it is what a delivery takes longer.
+const ARRIVALS_EVERY: Duration = Duration::from_millis(100);
 /// What requests that are under way may take when the relay stops.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -156,6 +158,7 @@ impl Server {
         let Self { listener, metrics, acceptor, shared } = self;
         let mut chores = JoinSet::new();
         chores.spawn(sweep(Arc::clone(&shared)));
+        chores.spawn(listen_to_others(Arc::clone(&shared)));
         if let Some(listener) = metrics {
             chores.spawn(page::run(listener, Arc::clone(&shared)));
         }
@@ -224,6 +227,19 @@ fn of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+/// Rings for what other processes have taken in.
+async fn listen_to_others(shared: Arc<Shared>) {
+    let mut ticks = interval(ARRIVALS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while let Some(arrivals) = shared.store.arrivals() {
+        match arrivals.await {
+            Ok(mailboxes) => mailboxes.into_iter().for_each(|mailbox| shared.arrived(mailbox)),
+            Err(error) => tracing::warn!(%error, "the store does not say what has arrived"),
+        }
+        ticks.tick().await;
+    }
 }
 
 async fn sweep(shared: Arc<Shared>) {
