@@ -33,7 +33,10 @@ impl Trust {
     fn of(event: &ApiEvent) -> Option<Self> {
         let asks = matches!(
             event,
-            ApiEvent::Request { .. } | ApiEvent::Confirm { .. } | ApiEvent::Ask { .. }
+            ApiEvent::Request { .. }
+                | ApiEvent::Confirm { .. }
+                | ApiEvent::Ask { .. }
+                | ApiEvent::Offer { .. }
         );
         asks.then(|| Self(event.clone()))
     }
@@ -46,7 +49,9 @@ impl Trust {
     /// The proven id of the device that is to be let in.
     fn device(&self) -> Option<&str> {
         match &self.0 {
-            ApiEvent::Request { device, .. } | ApiEvent::Confirm { device, .. } => Some(device),
+            ApiEvent::Request { device, .. }
+            | ApiEvent::Confirm { device, .. }
+            | ApiEvent::Offer { device, .. } => Some(device),
             _ => None,
         }
     }
@@ -61,7 +66,8 @@ impl Ask for Trust {
         match self.0 {
             ApiEvent::Request { id, .. }
             | ApiEvent::Confirm { id, .. }
-            | ApiEvent::Ask { id, .. } => QuestionId(id),
+            | ApiEvent::Ask { id, .. }
+            | ApiEvent::Offer { id, .. } => QuestionId(id),
             // Nothing else becomes a question.
             _ => QuestionId(0),
         }
@@ -71,7 +77,8 @@ impl Ask for Trust {
         match &self.0 {
             ApiEvent::Request { name, .. }
             | ApiEvent::Confirm { name, .. }
-            | ApiEvent::Ask { name, .. } => name,
+            | ApiEvent::Ask { name, .. }
+            | ApiEvent::Offer { name, .. } => name,
             _ => "",
         }
     }
@@ -86,6 +93,7 @@ impl Ask for Trust {
     fn comes_to_nothing(&self) -> String {
         match &self.0 {
             ApiEvent::Ask { name, .. } => format!("no SSH with {name}"),
+            ApiEvent::Offer { .. } => "nothing is joined".to_owned(),
             _ => format!("{} is not let in", self.about()),
         }
     }
@@ -117,6 +125,7 @@ pub(crate) struct Ceremony<'a> {
 /// What the command is to end with.
 pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), CommandError> {
     let Ceremony { device, show, input, mut stop_asked, expected, patience, qr_file } = ceremony;
+    let joins = matches!(request, Request::JoinCode(_));
     let mut events = device.stream(request).await?;
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut run = Run {
@@ -131,6 +140,7 @@ pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), 
         shown: false,
         listening: false,
         pending: false,
+        joins,
         trouble: None,
     };
     let ended = loop {
@@ -178,8 +188,10 @@ struct Run<'a> {
     listening: bool,
     /// True if the join goes on without this command.
     pending: bool,
+    /// True for a join by a code, which ends with a folder.
+    joins: bool,
     /// The last thing that went wrong.
-    trouble: Option<String>,
+    trouble: Option<CommandError>,
 }
 
 impl Run<'_> {
@@ -215,20 +227,25 @@ impl Run<'_> {
                 let file = self.qr_file.as_deref()?;
                 Qr::new(&link).and_then(|qr| qr.write_png(file)).err().map(Err)
             }
-            ApiEvent::Pending { .. } => {
-                self.pending = true;
+            ApiEvent::Pending { reason, .. } => {
+                self.pending = reason != "looking";
                 None
             }
-            ApiEvent::Error { message, .. } => {
-                self.trouble = Some(message);
+            ApiEvent::Error { kind, message, hint } => {
+                self.trouble = Some(CommandError::new(Exit::Failed, kind, &message).hint(&hint));
                 None
             }
-            ApiEvent::Paired { .. } => Some(Ok(())),
+            ApiEvent::Paired { .. } | ApiEvent::Joined { .. } => Some(Ok(())),
+            ApiEvent::Refused { reason } if self.joins => Some(Err(refused(&reason))),
             ApiEvent::Refused { reason } => Some(Err(CommandError::new(
                 Exit::Refused,
                 "refused",
                 &format!("not paired: {reason}"),
             ))),
+            ApiEvent::Timeout if self.joins => Some(Err(timeout(
+                "the device that issued the code was not found; nothing is joined",
+            )
+            .hint("start it there (kin up); across networks both need a relay: kin relay use"))),
             ApiEvent::Timeout => Some(Err(timeout("nobody came in time; nothing is paired"))),
             ApiEvent::Stopped => Some(self.broken_off()),
             _ => None,
@@ -352,16 +369,25 @@ impl Run<'_> {
         if self.pending {
             return Ok(());
         }
-        let why = self.trouble.take().unwrap_or_else(|| "the device has stopped".to_owned());
-        Err(CommandError::failed("stopped", &format!("the pairing was broken off: {why}"))
-            .hint("kin log may say more; try again"))
+        match (self.trouble.take(), self.joins) {
+            // The stream of a join ends with what is wrong.
+            (Some(trouble), true) => Err(trouble),
+            (trouble, _) => {
+                let why = trouble.map(|trouble| trouble.message);
+                let why = why.unwrap_or_else(|| "the device has stopped".to_owned());
+                let what = if self.joins { "join" } else { "pairing" };
+                Err(CommandError::failed("stopped", &format!("the {what} was broken off: {why}"))
+                    .hint("kin log may say more; try again"))
+            }
+        }
     }
 
     fn interrupted(&self) -> Result<(), CommandError> {
         if self.pending {
             return Ok(());
         }
-        Err(CommandError::failed("interrupted", "stopped; nothing is paired"))
+        let what = if self.joins { "joined" } else { "paired" };
+        Err(CommandError::failed("interrupted", &format!("stopped; nothing is {what}")))
     }
 
     fn expired(&self) -> CommandError {
@@ -370,9 +396,33 @@ impl Run<'_> {
                 "it goes on by itself: kin pair --status tells of it, kin pair --abandon gives it up",
             )
         } else {
-            timeout("nobody came in time; nothing is paired")
+            let what = if self.joins { "joined" } else { "paired" };
+            timeout(&format!("nobody came in time; nothing is {what}"))
         }
     }
+}
+
+/// Why a code did not let this device in.
+fn refused(reason: &str) -> CommandError {
+    let (why, hint) = match reason {
+        "expired" => ("the code's time is over", "ask for another one: kin share --code there"),
+        "used_up" => (
+            "as many devices as the code is for have used it",
+            "ask for another one, for more devices: kin share --code --uses N there",
+        ),
+        "revoked" => (
+            "the code was taken back, or whoever issued it lets nobody in any more",
+            "ask for another one: kin share --code there",
+        ),
+        "unknown" => (
+            "nobody knows the code",
+            "copy it once more, whole; a code is forgotten 30 days after its end",
+        ),
+        "folder_gone" => ("its folder is not shared any more", "ask whoever gave you the code"),
+        "declined" => ("the person there said no", "ask whoever gave you the code"),
+        other => (other, ""),
+    };
+    CommandError::new(Exit::Refused, "refused", &format!("not joined: {why}")).hint(hint)
 }
 
 fn timeout(message: &str) -> CommandError {

@@ -9,8 +9,8 @@ use clap::{
 
 use crate::{
     commands::{
-        completions, conflicts, demo, devices, down, folders, group, history, id, join, log, pair,
-        restore, service, share, status, sync, torture, undo, up, why,
+        codes, completions, conflicts, demo, devices, down, folders, group, history, id, join, log,
+        pair, relay, restore, service, share, ssh, status, sync, torture, undo, up, why,
     },
     error::CommandError,
     handover, logging,
@@ -34,9 +34,11 @@ enum Command {
     Pair(Box<pair::PairArgs>),
     Devices(devices::DevicesArgs),
     Share(share::ShareArgs),
-    Join(join::JoinArgs),
+    Join(Box<join::JoinArgs>),
+    Codes(codes::CodesArgs),
     Folders(folders::FoldersArgs),
     Status(status::StatusArgs),
+    Ssh(ssh::SshArgs),
     Up(up::UpArgs),
     Down(down::DownArgs),
     Log(log::LogArgs),
@@ -48,6 +50,7 @@ enum Command {
     Undo(undo::UndoArgs),
     History(history::HistoryArgs),
     Restore(restore::RestoreArgs),
+    Relay(relay::RelayArgs),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
     Torture(torture::TortureArgs),
@@ -67,10 +70,13 @@ pub(crate) fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    if let Command::Pair(args) = &command
-        && let Some(token) = args.exposed_token()
-    {
-        handover::hand_over(token);
+    let exposed = match &command {
+        Command::Pair(args) => args.exposed_token(),
+        Command::Join(args) => args.exposed_code(),
+        _ => None,
+    };
+    if let Some(secret) = exposed {
+        handover::hand_over(secret);
     }
     let (json, verbose) = match &command {
         Command::Sync(args) => (args.json, args.verbose),
@@ -78,8 +84,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Devices(args) => (args.json, 0),
         Command::Share(args) => (args.json, 0),
         Command::Join(args) => (args.json, 0),
+        Command::Codes(args) => (args.json, 0),
         Command::Folders(args) => (args.json, 0),
         Command::Status(args) => (args.json, 0),
+        Command::Ssh(args) => (args.json, 0),
         Command::Up(args) => (args.json, 0),
         Command::Down(args) => (args.json, 0),
         Command::Log(args) => (args.json, 0),
@@ -92,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Undo(args) => (args.json, 0),
         Command::History(args) => (args.json, args.verbose),
         Command::Restore(args) => (args.json, args.verbose),
+        Command::Relay(args) => (args.is_json(), 1),
         Command::Demo(args) => (args.json, args.verbose),
         Command::Id(args) => (args.json, 0),
         Command::Torture(args) => (args.json, args.verbose),
@@ -130,9 +139,11 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Pair(args) => pair::run(screen, &args).await,
             Command::Devices(args) => devices::run(screen, args).await,
             Command::Share(args) => share::run(screen, args).await,
-            Command::Join(args) => join::run(screen, args).await,
+            Command::Join(args) => join::run(screen, *args).await,
+            Command::Codes(args) => codes::run(screen, args).await,
             Command::Folders(args) => folders::run(screen, args).await,
             Command::Status(args) => status::run(screen, &args).await,
+            Command::Ssh(args) => ssh::run(screen, args).await,
             Command::Up(args) => up::run(screen, &args).await,
             Command::Down(args) => down::run(screen, &args).await,
             Command::Log(args) => log::run(screen, &args).await,
@@ -149,6 +160,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Undo(args) => undo::run(screen, args).await,
             Command::History(args) => history::run(screen, &args).await,
             Command::Restore(args) => restore::run(screen, &args).await,
+            Command::Relay(args) => relay::run(screen, args).await,
         }
     });
     // What still blocks (a read of standard input) must not keep the process.

@@ -41,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) max_deletes: Option<Value<String>>,
     pub(crate) history_days: Option<Value<u64>>,
     pub(crate) history_share: Option<Value<u64>>,
+    /// Of `[device]`: what counts for the device in the background only.
+    pub(crate) device_port: Option<Value<u16>>,
+    pub(crate) device_no_discovery: Option<Value<bool>>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +60,15 @@ struct Raw {
     max_deletes: Option<Spanned<String>>,
     history_days: Option<Spanned<u64>>,
     history_share: Option<Spanned<u64>>,
+    #[serde(default)]
+    device: RawDevice,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawDevice {
+    port: Option<Spanned<u16>>,
+    no_discovery: Option<Spanned<bool>>,
 }
 
 impl Config {
@@ -73,7 +85,7 @@ impl Config {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let what = error.message().lines().collect::<Vec<_>>().join(" ");
             CommandError::usage("config", &format!("{}, line {line}: {what}", file.display()))
-                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers, max_deletes, history_days and history_share")
+                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers, max_deletes, history_days and history_share, and in [device] port and no_discovery")
         })?;
         let base = file.parent().unwrap_or(Path::new(""));
         Ok(Self {
@@ -89,6 +101,8 @@ impl Config {
             max_deletes: located(text, raw.max_deletes, |limit| limit),
             history_days: located(text, raw.history_days, |days| days),
             history_share: located(text, raw.history_share, |share| share),
+            device_port: located(text, raw.device.port, |port| port),
+            device_no_discovery: located(text, raw.device.no_discovery, |no| no),
         })
     }
 
@@ -204,7 +218,7 @@ mod tests {
         let config = parse(
             "path = 'docs'\nport = 9001\nname = 'x'\npeer = ['a:1', 'b:2']\nno_discovery = true\n\
              exclude = '*.o'\ntopic = 't'\nmax_concurrent_transfers = 2\n\
-             history_days = 7\nhistory_share = 5\n",
+             history_days = 7\nhistory_share = 5\n[device]\nport = 7\nno_discovery = true\n",
         )
         .expect("right");
         assert_eq!(config.path.expect("set").value, Path::new("/home/ann/.config/kin/docs"));
@@ -214,6 +228,8 @@ mod tests {
         assert_eq!(config.max_concurrent_transfers, Some(Value { value: 2, line: 8 }));
         assert_eq!(config.history_days, Some(Value { value: 7, line: 9 }));
         assert_eq!(config.history_share, Some(Value { value: 5, line: 10 }));
+        assert_eq!(config.device_port, Some(Value { value: 7, line: 12 }));
+        assert_eq!(config.device_no_discovery, Some(Value { value: true, line: 13 }));
     }
 
     #[test]
@@ -240,6 +256,7 @@ mod tests {
         assert!(error("path = 'x'\npath = 'y'").contains("line 2"));
         assert!(error("port = '9000'").contains("line 1"));
         assert!(error("[sync]\nport = 1").contains("line 1"));
+        assert!(error("[device]\n\nname = 'x'").contains("line 3: unknown field `name`"));
     }
 
     #[test]

@@ -81,6 +81,11 @@ impl Device {
         Ok(client.map(|client| Self { service: Arc::new(client), within: None }))
     }
 
+    /// True if the device is within this command, and ends with it.
+    pub(crate) fn is_within(&self) -> bool {
+        self.within.is_some()
+    }
+
     /// Asks for something that has one answer.
     ///
     /// # Errors
@@ -153,7 +158,17 @@ pub(crate) fn exists() -> bool {
 /// # Errors
 /// `in_use` if another process has it.
 pub(crate) fn open(state: &Path) -> Result<Opened, CommandError> {
-    let settings = node::device::Settings::new(&check::default_name());
+    open_with(state, node::device::Settings::new(&check::default_name()))
+}
+
+/// The same, where a person has other wishes.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_with(
+    state: &Path,
+    settings: node::device::Settings,
+) -> Result<Opened, CommandError> {
     let (device, lock) = node::device::open(state, settings)?;
     Ok(Opened { device, lock })
 }

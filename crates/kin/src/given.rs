@@ -4,6 +4,11 @@ use identity::WORDS;
 
 use crate::{check, error::CommandError, handover::HANDED};
 
+/// How the link of a sharing code begins.
+const CODE_LINK: &str = "kin:join/";
+/// How the address of a relay begins.
+const RELAY_LINK: &str = "kin:relay/";
+
 /// What a person gave.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Given {
@@ -63,7 +68,53 @@ pub(crate) fn token(text: &str) -> Result<String, CommandError> {
 
 /// True for what looks like a token or a link to one, in upper or lower case.
 pub(crate) fn is_token(text: &str) -> bool {
-    starts(text, "kt1") || starts(text, "kin:")
+    let link = starts(text, "kin:") && !starts(text, CODE_LINK) && !starts(text, RELAY_LINK);
+    starts(text, "kt1") || link
+}
+
+/// True for what looks like a sharing code or a link to one, in upper or lower case.
+pub(crate) fn is_code(text: &str) -> bool {
+    starts(text, "kc1") || starts(text, CODE_LINK)
+}
+
+/// A sharing code that came in whatever way.
+///
+/// # Errors
+/// If it is something else. The text is in no message: it may be a secret.
+pub(crate) fn code(text: &str) -> Result<String, CommandError> {
+    let text = text.trim();
+    if is_code(text) {
+        return Ok(text.to_owned());
+    }
+    if is_sas(text) {
+        return Err(sas());
+    }
+    if is_token(text) {
+        return Err(CommandError::usage(
+            "code",
+            "this is a pairing token, which makes two devices know each other; kin join takes none",
+        )
+        .hint("to pair by it: kin pair -, then paste it"));
+    }
+    Err(CommandError::usage("code", "this is no sharing code").hint(
+        "one begins with kc1 or kin:join/ and is shown by kin share --code on the other device",
+    ))
+}
+
+/// Refuses what is no folder's name and no code, where either is wanted.
+///
+/// # Errors
+/// Says what it is instead.
+pub(crate) fn not_a_name(words: &[String]) -> Result<(), CommandError> {
+    let joined = words.join(" ");
+    // A folder may be called maple, or 2026.
+    if joined.split_whitespace().count() > 1 && is_sas(&joined) {
+        return Err(sas());
+    }
+    match words.first() {
+        Some(text) if is_token(text) => code(text).map(drop),
+        _ => Ok(()),
+    }
 }
 
 fn starts(text: &str, prefix: &str) -> bool {
@@ -81,10 +132,10 @@ fn not_a_token(text: &str) -> Result<(), CommandError> {
             "this is a device id: it may be shown to anybody, and lets nobody in",
             "pair by the other device's address, or by the token that kin pair --token shows there",
         )
-    } else if starts(text, "kc1") {
+    } else if is_code(text) {
         refused(
             "this is a sharing code, which admits to one folder; kin pair takes none",
-            "pair by the token that kin pair --token shows on the other device",
+            "to join that folder: kin join -, then paste it",
         )
     } else if starts(text, "kin-device-key-") || starts(text, "kin-inbox-key-") {
         refused(

@@ -20,6 +20,10 @@ use crate::error::CommandError;
 pub(crate) const EXPOSED: &str = "the token was an argument: others on this machine may have seen it, and your \
      shell may keep it in its history. Paste it after kin pair -, or use --from-file.";
 
+/// What is said of a sharing code among the arguments.
+pub(crate) const EXPOSED_CODE: &str = "the code was an argument: others on this machine may have seen it, and your \
+     shell may keep it in its history. Paste it after kin join -, or use --from-file.";
+
 /// What stands in the place of a secret among the arguments, before the number of the pipe. No address and no
 /// token begins so.
 pub(crate) const HANDED: &str = "@";
@@ -56,6 +60,6 @@ pub(crate) fn hand_over(secret: &str) {
 pub(crate) fn receive(fd: u32) -> Result<String, CommandError> {
     tree::read_inherited(fd, MAX).map_err(|error| {
         CommandError::usage("token", &format!("{HANDED}{fd}: nothing was handed over: {error}"))
-            .hint("this is kin's own way to pass a token on; use kin pair - or --from-file")
+            .hint("this is kin's own way to pass a secret on; use - or --from-file")
     })
 }

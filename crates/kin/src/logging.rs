@@ -41,8 +41,12 @@ pub(crate) fn to_file(verbose: u8, file: LogFile, screen: Option<Screen>) {
 fn filter(verbose: Option<u8>) -> EnvFilter {
     let default = match verbose {
         None => "off",
-        Some(0 | 1) => "warn,kin=info,node=info,folder=info,link=info,tree=info,pairing=info",
-        Some(2) => "info,kin=debug,node=debug,folder=debug,link=debug,tree=debug,pairing=debug",
+        Some(0 | 1) => {
+            "warn,kin=info,node=info,folder=info,link=info,tree=info,pairing=info,relay=info"
+        }
+        Some(2) => {
+            "info,kin=debug,node=debug,folder=debug,link=debug,tree=debug,pairing=debug,relay=debug"
+        }
         Some(_) => "trace",
     };
     EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))

@@ -15,6 +15,7 @@ mod given;
 mod handover;
 mod input;
 mod logging;
+mod meeting;
 mod notify;
 mod once;
 mod output;
@@ -25,6 +26,7 @@ mod qr;
 mod session;
 mod settings;
 mod signals;
+mod ssh_files;
 mod start;
 mod when;
 

@@ -1,14 +1,18 @@
-//! What a `kin sync` run is to do: flags over the config file over defaults. Pure.
+//! What a `kin sync` run, or the device in the background, is to do: flags over the config file over defaults.
 
 use std::path::PathBuf;
 
-use node::DeleteLimit;
-use node::history::Limits;
+use node::{
+    DeleteLimit,
+    device::{self, Online},
+    history::Limits,
+};
+use tree::FileError;
 
 use crate::{
     check,
     commands::sync::SyncArgs,
-    config::{Config, Value},
+    config::{self, Config, Value},
     error::CommandError,
 };
 
@@ -124,6 +128,59 @@ impl Settings {
             history: Limits { days, share },
         })
     }
+}
+
+/// The config file, if there is one.
+///
+/// # Errors
+/// If it cannot be read, or is wrong.
+pub(crate) fn read() -> Result<Config, CommandError> {
+    let Some(file) = config::location(|name| std::env::var_os(name)) else {
+        return Ok(Config::default());
+    };
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    match tree::read_config(&file, config::MAX_CONFIG) {
+        Ok(text) => Config::parse(&file, &text, home.as_deref()),
+        Err(FileError::NotFound(_)) => Ok(Config::default()),
+        Err(error) => Err(CommandError::usage("config", &error.to_string())
+            .hint("this is the config file; mend it or move it away")),
+    }
+}
+
+/// What the device in the background is to do: its flags, over the config file.
+///
+/// # Errors
+/// The first value that is wrong, named by file and line.
+pub(crate) fn of_device(
+    port: Option<u16>,
+    no_discovery: bool,
+    config: &Config,
+) -> Result<(device::Settings, Online), CommandError> {
+    let mut settings = device::Settings::new(&check::default_name());
+    if let Some(found) = &config.max_concurrent_transfers {
+        let what = config.what("max_concurrent_transfers", found);
+        settings.max_concurrent_transfers = check::transfers(&what, found.value)?;
+    }
+    if let Some(found) = &config.max_deletes {
+        settings.max_deletes =
+            check::max_deletes(&config.what("max_deletes", found), &found.value)?;
+    }
+    if let Some(found) = &config.history_days {
+        settings.history.days =
+            check::history_days(&config.what("history_days", found), Some(found.value))?;
+    }
+    if let Some(found) = &config.history_share {
+        settings.history.share =
+            check::history_share(&config.what("history_share", found), Some(found.value))?;
+    }
+    let port = port.or(config.device_port.as_ref().map(|port| port.value));
+    let off = no_discovery || config.device_no_discovery.as_ref().is_some_and(|no| no.value);
+    let online = Online {
+        port: port.unwrap_or(device::DEFAULT_PORT),
+        port_is_required: port.is_some_and(|port| port != 0),
+        discovery: !off,
+    };
+    Ok((settings, online))
 }
 
 fn some_list(list: &Vec<String>) -> Option<&Vec<String>> {
@@ -260,6 +317,29 @@ mod tests {
     fn of_two_discovery_flags_the_last_counts() {
         assert!(resolve("", &["/d", "--no-discovery", "--discovery"]).expect("right").discovery);
         assert!(!resolve("", &["/d", "--discovery", "--no-discovery"]).expect("right").discovery);
+    }
+
+    #[test]
+    fn the_device_heeds_its_flags_then_its_table_then_what_is_for_all() {
+        let of = |text: &str, port, quiet| {
+            let config = Config::parse(Path::new("/c/kin.toml"), text, None)?;
+            of_device(port, quiet, &config)
+        };
+        let (plain, online) = of("port = 1\nno_discovery = true", None, false).unwrap();
+        assert_eq!(online, Online { port: 9001, port_is_required: false, discovery: true });
+        assert_eq!(plain, device::Settings::new(&check::default_name()));
+        let text = "max_deletes = '7'\nhistory_days = 3\nhistory_share = 4\n\
+            max_concurrent_transfers = 2\n[device]\nport = 5\nno_discovery = true\n";
+        let (settings, online) = of(text, None, false).unwrap();
+        assert_eq!(online, Online { port: 5, port_is_required: true, discovery: false });
+        assert_eq!(settings.max_deletes, DeleteLimit { files: 7, percent: 0 });
+        assert_eq!(settings.history, Limits { days: 3, share: 4 });
+        assert_eq!(settings.max_concurrent_transfers, 2);
+        let (_, online) = of(text, Some(0), false).unwrap();
+        assert_eq!((online.port, online.port_is_required), (0, false));
+        assert!(!of("", None, true).unwrap().1.discovery);
+        let wrong = of("\nhistory_share = 0", None, false).unwrap_err();
+        assert!(wrong.message.starts_with("/c/kin.toml, line 2: history_share"), "{wrong}");
     }
 
     #[test]

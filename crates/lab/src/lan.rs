@@ -199,6 +199,12 @@ impl Host {
         &self.name
     }
 
+    /// The name of its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Its home directory.
     #[must_use]
     pub fn home(&self) -> &Path {

@@ -17,6 +17,7 @@ pub mod files;
 mod kin;
 mod lan;
 mod machine;
+pub mod sshd;
 pub mod trees;
 mod usage;
 mod wait;

@@ -132,7 +132,8 @@ impl Home {
     }
 
     /// The keys themselves, for the device that runs.
-    pub(crate) fn into_keys(self) -> (DeviceKey, InboxKey) {
+    #[must_use]
+    pub fn into_keys(self) -> (DeviceKey, InboxKey) {
         (self.device, self.inbox)
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tree::UserFileError;
+use tree::{StateError, UserFileError};
 
 use crate::{AliasError, KeyError};
 
@@ -13,6 +13,12 @@ pub enum SshError {
     /// A file cannot be read or changed.
     #[error(transparent)]
     File(#[from] UserFileError),
+    /// The device's state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The settings are damaged.
+    #[error("{}: {}", .0.display(), .1)]
+    Settings(PathBuf, String),
     /// The system does not know this user.
     #[error("the system has no entry for user {0}, and so no home directory")]
     NoUser(u32),
@@ -60,6 +66,7 @@ impl SshError {
                 "ssh_file_refused"
             }
             Self::File(_) => "ssh_file",
+            Self::State(_) | Self::Settings(..) => "state",
             Self::NoUser(_) | Self::OddPath(_) => "no_home",
             Self::Key { .. } | Self::NoKey(_) | Self::Make(_) => "ssh_key",
             Self::Alias(_) => "alias",
@@ -85,6 +92,8 @@ impl SshError {
             Self::File(_) => {
                 "nothing was changed; check the rights of ~/.ssh and the space on the disk"
             }
+            Self::State(_) => "check the rights of that directory",
+            Self::Settings(..) => "mend it, or remove it to begin anew",
             Self::NoUser(_) => "see getent passwd",
             Self::OddPath(_) => "ssh cannot take quotes, wildcards and control characters there",
             Self::Key { .. } | Self::NoKey(_) => {

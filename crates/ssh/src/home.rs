@@ -221,12 +221,11 @@ impl Home {
     pub fn installed(&self) -> Result<Vec<Installed>, SshError> {
         let mut found: Vec<Installed> = Vec::new();
         let mut entry = |tag: &Tag, name: &str| {
-            let at = found.iter().position(|one| one.tag == *tag).unwrap_or_else(|| {
+            found.iter().position(|one| one.tag == *tag).unwrap_or_else(|| {
                 let (tag, name) = (tag.clone(), name.to_owned());
                 found.push(Installed { tag, name, access: Vec::new(), host: None });
                 found.len() - 1
-            });
-            at
+            })
         };
         let pins = self.pinned()?;
         let mut hosts = Vec::new();

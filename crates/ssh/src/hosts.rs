@@ -23,7 +23,7 @@ pub struct Host {
     pub port: u16,
     /// Its user.
     pub user: UserName,
-    /// Its host keys: ssh takes no others.
+    /// Its host keys: ssh takes no others. Without any, ssh asks a person about the one that it sees.
     pub host_keys: Vec<PublicKey>,
     /// The private key that opens it.
     pub identity: PathBuf,
@@ -109,6 +109,8 @@ pub(crate) struct Block {
     pub(crate) port: u16,
     pub(crate) user: String,
     pub(crate) identity: PathBuf,
+    /// Its host keys are known, so that ssh takes no others.
+    pub(crate) pinned: bool,
 }
 
 impl Block {
@@ -121,12 +123,14 @@ impl Block {
             port: host.port,
             user: host.user.to_string(),
             identity: host.identity.clone(),
+            pinned: !host.host_keys.is_empty(),
         }
     }
 
     fn text(&self, known_hosts: &Path) -> Result<String, SshError> {
         let Self { tag, name, alias, port, user, .. } = self;
         let host_name = self.host_name.replace('%', "%%");
+        let strict = if self.pinned { "yes" } else { "ask" };
         let (identity, known_hosts) = (expanded(&self.identity)?, expanded(known_hosts)?);
         Ok(format!(
             "
@@ -137,7 +141,7 @@ Host {alias}
     User {user}
     HostKeyAlias {alias}
     UserKnownHostsFile {known_hosts}
-    StrictHostKeyChecking yes
+    StrictHostKeyChecking {strict}
     UpdateHostKeys no
     IdentityFile {identity}
     IdentitiesOnly yes
@@ -183,6 +187,7 @@ pub(crate) fn read(bytes: &[u8]) -> Vec<Block> {
                 port: 22,
                 user: String::new(),
                 identity: PathBuf::new(),
+                pinned: true,
             });
             blocks.extend(block);
             continue;
@@ -191,6 +196,7 @@ pub(crate) fn read(bytes: &[u8]) -> Vec<Block> {
         match key {
             "HostName" => block.host_name = value.replace("%%", "%"),
             "Port" => block.port = value.parse().unwrap_or(block.port),
+            "StrictHostKeyChecking" => block.pinned = value != "ask",
             "User" => block.user = value.to_owned(),
             "IdentityFile" => block.identity = value.trim_matches('"').replace("%%", "%").into(),
             _ => {}
@@ -237,11 +243,16 @@ mod tests {
             port: 2222,
             user: "alice".into(),
             identity: "/home/a b/.ssh/100%".into(),
+            pinned: true,
         };
         let text =
             write(vec![block.clone()], Path::new("/home/a b/.ssh/known_hosts")).expect("fits");
-        assert_eq!(read(text.as_bytes()), [block.clone()]);
+        assert_eq!(read(text.as_bytes()), std::slice::from_ref(&block));
         assert!(text.contains("HostName fe80::1%%eth0\n") && text.contains("/100%%\"\n"));
+        let unpinned = Block { pinned: false, ..block.clone() };
+        let text = write(vec![unpinned.clone()], Path::new("/k")).expect("fits");
+        assert!(text.contains("StrictHostKeyChecking ask\n"), "nothing is known of its host key");
+        assert_eq!(read(text.as_bytes()), [unpinned]);
         for odd in ["/home/a\"b", "relative", "/a\nb", "/a*"] {
             let odd = Block { identity: odd.into(), ..block.clone() };
             assert!(matches!(write(vec![odd], Path::new("/k")), Err(SshError::OddPath(_))));

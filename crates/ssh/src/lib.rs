@@ -18,7 +18,9 @@
 //!
 //! What comes from outside is [parsed](PublicKey::parse) and written anew from its parts.
 //!
-//! It knows nothing of links, ceremonies or who is to be trusted; who calls it has asked a person.
+//! These know nothing of links, ceremonies or who is to be trusted; who calls them has asked a person. [`meet`]
+//! does so: it is how two devices come to exchange keys. [`scan`] says who listens, and [`connecto`] is another
+//! program's protocol.
 
 mod access;
 mod alias;
@@ -29,7 +31,10 @@ mod hosts;
 mod key;
 mod known;
 mod local;
+pub mod meet;
 mod own;
+pub mod scan;
+mod settings;
 mod tag;
 mod text;
 mod used;
@@ -42,5 +47,6 @@ pub use hosts::{Host, HostName};
 pub use key::{KeyError, MAX_KEY_LINE, PublicKey};
 pub use local::{Local, Sshd, openssh_version};
 pub use own::{KeyKind, OwnKey};
+pub use settings::{Here, Settings};
 pub use tag::{Tag, TagError};
 pub use text::{Cidr, CidrError, UserName, UserNameError};

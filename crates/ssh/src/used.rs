@@ -61,7 +61,7 @@ impl Places<'_> {
                 // A block for everybody is no name; any other pattern that fits means this one, too.
                 "host" => values
                     .iter()
-                    .any(|pattern| pattern.trim_matches('*') != "" && matches(pattern, name))
+                    .any(|pattern| !pattern.trim_matches('*').is_empty() && matches(pattern, name))
                     .then(|| file.to_owned()),
                 "match" => values
                     .iter()
@@ -186,7 +186,7 @@ fn knows(line: &str, name: &str) -> bool {
     hosts.split(',').any(|host| {
         let plain = host.strip_prefix('[').and_then(|host| host.split_once(']'));
         let host = plain.map_or(host, |(host, _)| host);
-        host.trim_matches('*') != "" && matches(host, name)
+        !host.trim_matches('*').is_empty() && matches(host, name)
     })
 }
 

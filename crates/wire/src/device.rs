@@ -10,6 +10,7 @@ use identity::InboxId;
 
 use crate::{
     Hash,
+    code::LookupId,
     membership::{FolderId, GroupId, OperationId},
     session::Name,
 };
@@ -144,6 +145,15 @@ pub enum Message {
         /// The group.
         group: GroupId,
     },
-    /// A sealed envelope of a pairing by token.
+    /// A sealed envelope, with a letter of the sender's for the receiver.
     Envelope(Bytes),
+    /// Asks an issuer for the invitation of a sharing code.
+    Lookup {
+        /// Derived from the code.
+        lookup: LookupId,
+    },
+    /// The sealed invitation that was asked for; empty if there is none.
+    Invitation(Bytes),
+    /// Where a member's letters may be left, in its own words ([`crate::mail::Card`]).
+    Card(Bytes),
 }

@@ -15,6 +15,7 @@ pub mod membership;
 pub mod pair;
 pub mod path;
 pub mod record;
+pub mod relay;
 pub mod session;
 pub mod ssh;
 

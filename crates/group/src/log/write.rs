@@ -135,8 +135,17 @@ fn permit(manifest: &Manifest, author: &DeviceId, action: &Action) -> Result<(),
     };
     match action {
         Action::Create { .. } => Err(WriteError::Create),
-        Action::Admit { device, .. } if manifest.is_member(device) => {
-            Err(WriteError::AlreadyMember)
+        Action::Admit { device, role, folders, ceremony, .. } => {
+            match manifest.members.get(device) {
+                // A second code may give a member more; nothing else admits anybody twice.
+                Some(member)
+                    if !matches!(ceremony, Ceremony::Code(_))
+                        || (*role <= member.role && *folders == member.folders) =>
+                {
+                    Err(WriteError::AlreadyMember)
+                }
+                _ => Ok(()),
+            }
         }
         Action::Remove { device } if device == author => Err(WriteError::Itself),
         Action::Remove { device }

@@ -63,25 +63,25 @@ impl Person {
     pub(crate) fn new(screen: Screen) -> Self {
         Self { screen }
     }
+}
 
-    /// Shows a link as a QR code, if the screen is wide enough.
-    fn code(&self, link: &str, columns: usize) {
-        match Qr::new(link) {
-            Ok(qr) if qr.columns() <= columns => {
-                let colours = std::env::var_os("NO_COLOR").is_none();
-                qr.lines(colours).iter().for_each(|line| self.screen.line(line));
-            }
-            Ok(qr) => self.screen.line(&format!(
-                "note: the QR code needs {} columns; make the window wider, or use --qr-file",
-                qr.columns()
-            )),
-            Err(error) => self.screen.line(&format!("note: there is no QR code: {error}")),
+/// Shows a link as a QR code, if the screen is wide enough.
+pub(crate) fn show_qr(screen: &Screen, link: &str, columns: usize) {
+    match Qr::new(link) {
+        Ok(qr) if qr.columns() <= columns => {
+            let colours = std::env::var_os("NO_COLOR").is_none();
+            qr.lines(colours).iter().for_each(|line| screen.line(line));
         }
+        Ok(qr) => screen.line(&format!(
+            "note: the QR code needs {} columns; make the window wider, or use --qr-file",
+            qr.columns()
+        )),
+        Err(error) => screen.line(&format!("note: there is no QR code: {error}")),
     }
 }
 
 /// How wide the screen is; `None` if nobody looks at it.
-fn columns() -> Option<usize> {
+pub(crate) fn columns() -> Option<usize> {
     let stderr = io::stderr();
     if !stderr.is_terminal() {
         return None;
@@ -97,7 +97,7 @@ impl Show for Person {
             writeln!(out, "{}\n{}", escape(token), escape(link))?;
             out.flush()?;
             if let Some(columns) = columns() {
-                self.code(link, columns);
+                show_qr(&self.screen, link, columns);
             }
         }
         for line in say(event, &TimeZone::system()) {
@@ -149,7 +149,8 @@ fn say(event: &ApiEvent, zone: &TimeZone) -> Vec<String> {
             ]
         }
         ApiEvent::Waiting { name } => vec![format!("Waiting for the answer on {}.", escape(name))],
-        ApiEvent::Pending { device } => vec![format!(
+        ApiEvent::Pending { reason, .. } if !reason.is_empty() => vec![waits(reason).to_owned()],
+        ApiEvent::Pending { device, .. } => vec![format!(
             "Waiting until {} admits this device. Ctrl-C does not give it up: kin pair --status shows it, \
              kin pair --abandon ends it.",
             crate::output::words::short(&escape(device))
@@ -158,6 +159,11 @@ fn say(event: &ApiEvent, zone: &TimeZone) -> Vec<String> {
             "Paired: {} and this device know each other in the group {}. The device that joined is {}.",
             named(name, device),
             escape(group),
+            escape(role)
+        )],
+        ApiEvent::Joined { dir, role, .. } => vec![format!(
+            "Joined: the folder is kept in step in {}; this device is {}.",
+            escape(&dir.to_string_lossy()),
             escape(role)
         )],
         ApiEvent::Error { message, hint, .. } => {
@@ -169,6 +175,25 @@ fn say(event: &ApiEvent, zone: &TimeZone) -> Vec<String> {
         }
         // How it ended, the command says.
         _ => Vec::new(),
+    }
+}
+
+/// What a join by a code waits for.
+fn waits(reason: &str) -> &'static str {
+    match reason {
+        "looking" => {
+            "Still looking for the device that issued the code. It has to run there (kin up); across networks both \
+             need a relay (kin relay use)."
+        }
+        "offline" => {
+            "The device that issued the code is not reached now. The join waits for it: Ctrl-C does not give it up, \
+             kin pair --status shows it, kin pair --abandon ends it."
+        }
+        "asked" => "The person there is asked. The join waits: Ctrl-C does not give it up.",
+        "suspended" => {
+            "The device there looks restored from a backup, and its person has to let codes go on. The join waits."
+        }
+        _ => "The join waits.",
     }
 }
 
@@ -195,6 +220,17 @@ fn ask(question: &Trust) -> (String, String) {
                 escape(sas)
             ),
             format!("Does {} show exactly the same? Compare, then answer [y/N] ", escape(name)),
+        ),
+        ApiEvent::Offer { name, from, device, role, group, grants, .. } => (
+            format!(
+                "\n{} offers the folder {} of its group {}, as {}.\nA yes gives: {}.\n",
+                named(from, device),
+                escape(name),
+                escape(group),
+                escape(role),
+                escape(grants)
+            ),
+            "Join? [y/N] ".to_owned(),
         ),
         ApiEvent::Ask { about, direction, name, .. } => {
             let (about, name) = (escape(about), escape(name));

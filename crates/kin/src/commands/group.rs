@@ -1,13 +1,13 @@
 //! `kin group` and `kin leave`: the groups that this device is in.
 
 use clap::{Args, Subcommand};
-use node::api::{GroupLine, Request};
+use node::api::{GroupLine, InvitationLine, Request};
 
 use crate::{
-    answers::{self, Asker},
+    answers::{self, Asker, named},
     check,
     device::Device,
-    error::CommandError,
+    error::{CommandError, Exit},
     escape::escape,
     output::{screen::Screen, table::table, terminal::show_warning},
 };
@@ -18,6 +18,7 @@ Examples:
   kin group create club      a group of this device alone; kin pair lets others in
   kin group use club         commands mean this one from now on
   kin group rescue           if no admin is left: the same folders in a new group
+  kin group follow nas       go along into the new group that nas made so
 
 A device may be in several groups; a folder belongs to one.";
 
@@ -62,6 +63,20 @@ enum Action {
         /// A device that comes along; may be given many times [default: all members]
         #[arg(long = "device", value_name = "DEVICE")]
         devices: Vec<String>,
+    },
+    /// Go along into the group that another device made by kin group rescue
+    ///
+    /// The folders that this device keeps of the old group follow into the new one.
+    Follow {
+        /// The device that made it: its name, or the beginning of its id
+        #[arg(value_name = "DEVICE")]
+        device: String,
+        /// Do not ask; only together with --expect-device
+        #[arg(long)]
+        yes: bool,
+        /// The id that the device must have
+        #[arg(long, value_name = "ID")]
+        expect_device: Option<String>,
     },
 }
 
@@ -116,6 +131,9 @@ pub(crate) async fn run(screen: &Screen, args: GroupArgs) -> Result<(), CommandE
         }
         Action::Leave(which) => leave(screen, which, json).await,
         Action::Rescue { group, devices } => rescue(screen, group, devices, json).await,
+        Action::Follow { device, yes, expect_device } => {
+            follow(screen, device, yes, expect_device.as_deref(), json).await
+        }
     }
 }
 
@@ -181,6 +199,58 @@ async fn rescue(
     let rescued: GroupLine = Device::reach().await?.ask(request).await?;
     let said = format!("The new group is {}.", escape(&rescued.name));
     answers::done(screen, json, &rescued, &said)
+}
+
+async fn follow(
+    screen: &Screen,
+    name: String,
+    yes: bool,
+    expect: Option<&str>,
+    json: bool,
+) -> Result<(), CommandError> {
+    let device = Device::reach().await?;
+    let all: Vec<InvitationLine> = device.ask(Request::Invitations).await?;
+    let meant = |one: &&InvitationLine| {
+        one.name == name || (name.len() >= 7 && one.device.starts_with(&name))
+    };
+    let mut found = all.iter().filter(meant);
+    let (Some(one), None) = (found.next(), found.next()) else {
+        let message = format!("{name} is no single device that asks this one to go along");
+        return Err(CommandError::usage("no_device", &message)
+            .hint("it asks when it is linked: kin status shows who does"));
+    };
+    if expect.is_some_and(|expected| expected != one.device) {
+        return Err(CommandError::new(
+            Exit::Refused,
+            "other_device",
+            &format!("{} is {}, which is another device than expected", one.name, one.device),
+        ));
+    }
+    let folders = match one.folders.len() {
+        0 => "This device keeps none of its folders.".to_owned(),
+        _ => {
+            let names: Vec<String> = one.folders.iter().map(|name| escape(name)).collect();
+            format!("Its folders here go along: {}.", names.join(", "))
+        }
+    };
+    let before = format!(
+        "{} asks this device to go along into its new group, as {}. {folders} Ask whoever uses that device \
+         whether it is meant: whom it picked there may do what its role says, and who is not picked is out.",
+        named(&one.name, &one.device),
+        escape(&one.role)
+    );
+    // Whom to trust is a question that --yes alone does not answer (rule T6).
+    let agreed = (yes && expect.is_some()) || Asker::new(screen).agreed(&before, "Go along?").await;
+    if !agreed {
+        return Err(answers::not_agreed("this device stays where it is"));
+    }
+    let followed: InvitationLine =
+        device.ask(Request::FollowGroup { device: one.device.clone() }).await?;
+    let said = format!(
+        "This device goes along as soon as it is linked with {}: kin group list shows the new group then.",
+        named(&followed.name, &followed.device)
+    );
+    answers::done(screen, json, &followed, &said)
 }
 
 async fn list(screen: &Screen, json: bool) -> Result<(), CommandError> {

@@ -8,11 +8,9 @@ use std::{
 
 use clap::{ArgAction, Args};
 use node::{Admission, SyncConfig};
-use tree::FileError;
 
 use crate::{
     check,
-    config::{self, Config},
     error::CommandError,
     escape::escape,
     input::Input,
@@ -25,7 +23,7 @@ use crate::{
     },
     passphrase, session,
     session::Session,
-    settings::Settings,
+    settings::{self, Settings},
     signals,
 };
 
@@ -150,7 +148,7 @@ pub(crate) struct SyncArgs {
 
 /// Runs it to its end.
 pub(crate) async fn run(screen: &Screen, args: &SyncArgs) -> Result<(), CommandError> {
-    let config = read_config()?;
+    let config = settings::read()?;
     let settings = Settings::resolve(args, &config, check::default_name)?;
     crate::start::check_dir(&settings.dir)?;
 
@@ -184,20 +182,6 @@ fn sync_config(settings: Settings, admission: Admission) -> SyncConfig {
         max_deletes: settings.max_deletes,
         accept_deletes: settings.accept_deletes,
         history: settings.history,
-    }
-}
-
-/// The config file, if there is one.
-fn read_config() -> Result<Config, CommandError> {
-    let Some(file) = config::location(|name| std::env::var_os(name)) else {
-        return Ok(Config::default());
-    };
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    match tree::read_config(&file, config::MAX_CONFIG) {
-        Ok(text) => Config::parse(&file, &text, home.as_deref()),
-        Err(FileError::NotFound(_)) => Ok(Config::default()),
-        Err(error) => Err(CommandError::usage("config", &error.to_string())
-            .hint("this is the config file; mend it or move it away")),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use clap::{ArgAction, Args};
 use node::{
     api::{ApiEvent, Request, Server, Service},
-    device::{DEFAULT_PORT, Online},
+    device::Settings,
 };
 use serde_json::Value;
 use tokio::{
@@ -29,6 +29,8 @@ use crate::{
     output::screen::Screen,
     signals,
 };
+
+mod follow;
 
 /// The log in the state directory, and how large it may become before it turns over, in bytes.
 pub(crate) const LOG: &str = "kin.log";
@@ -159,14 +161,10 @@ async fn foreground(screen: &Screen, args: &UpArgs, state: &Path) -> Result<(), 
         .map_err(device::explain)?;
     let here = (!args.detached && args.verbose > 0).then(|| screen.clone());
     logging::to_file(args.verbose, log, here);
-    let opened = open(state).await.inspect_err(|error| {
-        tracing::error!(kind = %error.kind, "{error}");
-    })?;
-    let online = Online {
-        port: args.port.unwrap_or(DEFAULT_PORT),
-        port_is_required: args.port.is_some_and(|port| port != 0),
-        discovery: !args.no_discovery,
-    };
+    let told = |error: &CommandError| tracing::error!(kind = %error.kind, "{error}");
+    let wished = follow::Wished::read(args.port, args.no_discovery).inspect_err(told)?;
+    let opened = open(state, &wished.settings).await.inspect_err(told)?;
+    let online = wished.online;
     let port = match opened.device.go_online(online).await {
         Ok(port) => port,
         Err(failure) => {
@@ -184,7 +182,9 @@ async fn foreground(screen: &Screen, args: &UpArgs, state: &Path) -> Result<(), 
         _ => Ok(()),
     };
     let Opened { device, lock } = opened;
+    let following = tokio::spawn(follow::follow(device.clone(), wished));
     let ended = hold(state, Arc::new(device.clone()), &lock, &mut stop_asked, tell).await;
+    following.abort();
     // It has stopped already, unless it was the socket that failed.
     device.stop().await;
     match &ended {
@@ -240,10 +240,10 @@ async fn hold(
 }
 
 /// Opens the device. Another command may be at the state just now.
-async fn open(state: &Path) -> Result<Opened, CommandError> {
+async fn open(state: &Path, settings: &Settings) -> Result<Opened, CommandError> {
     let patience = Instant::now() + Duration::from_secs(5);
     loop {
-        match device::open(state) {
+        match device::open_with(state, settings.clone()) {
             Err(error) if error.kind == "in_use" && Instant::now() < patience => {
                 if Device::running_at(state).await?.is_some() {
                     return Err(CommandError::failed("in_use", "the device runs already")

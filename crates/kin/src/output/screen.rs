@@ -108,6 +108,19 @@ impl Screen {
 
     /// Shows how far long work is, in bytes; `None` when it is over.
     pub(crate) fn bar(&self, done_of: Option<(u64, u64)>) {
+        self.show_bar(done_of, bar_style);
+    }
+
+    /// The same, in things that are counted.
+    pub(crate) fn counted(&self, done_of: Option<(u64, u64)>) {
+        self.show_bar(done_of, count_style);
+    }
+
+    fn show_bar(
+        &self,
+        done_of: Option<(u64, u64)>,
+        style: fn() -> Result<ProgressStyle, indicatif::style::TemplateError>,
+    ) {
         let Some(live) = &self.live else { return };
         let mut bar = lock(&live.bar);
         match (done_of, &*bar) {
@@ -122,7 +135,7 @@ impl Screen {
                 bar.set_position(done);
             }
             (Some((done, total)), None) => {
-                let style = bar_style().unwrap_or_else(|_| ProgressStyle::default_bar());
+                let style = style().unwrap_or_else(|_| ProgressStyle::default_bar());
                 let new = live
                     .multi
                     .insert_before(&live.status, ProgressBar::new(total).with_style(style));
@@ -152,6 +165,10 @@ fn bar_style() -> Result<ProgressStyle, indicatif::style::TemplateError> {
     let template =
         "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
     ProgressStyle::with_template(template)
+}
+
+fn count_style() -> Result<ProgressStyle, indicatif::style::TemplateError> {
+    ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta} left")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -185,6 +202,6 @@ mod tests {
 
     #[test]
     fn templates_parse() {
-        assert!(status_style().is_ok() && bar_style().is_ok());
+        assert!(status_style().is_ok() && bar_style().is_ok() && count_style().is_ok());
     }
 }

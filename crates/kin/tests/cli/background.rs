@@ -207,6 +207,40 @@ fn groups_are_listed_made_and_chosen() {
 }
 
 #[test]
+fn t6_going_along_into_a_new_group_is_a_persons_word() {
+    let home = Home::new();
+    let device = "kd1y24d65kme2uchn4akcc36aylj2uyrdw5ge8a88g70arczufmj6dqqk2vdg";
+    let asked =
+        json!({ "device": device, "name": "n\u{1b}as", "role": "admin", "folders": ["Documents"] });
+    let list = || Reply::Value(json!([asked]));
+    let run_with = |args: &[&str], stdin: &str, replies| {
+        let running = Device::run(&home, replies);
+        let run = home.kin().args(["group", "follow"]).args(args).stdin(stdin).assert();
+        let output = run.get_output().clone();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, running.asked())
+    };
+    let follow = || Request::FollowGroup { device: device.to_owned() };
+    let (code, said, requests) = run_with(&[&device[..9]], "n\n", vec![list()]);
+    assert_eq!((code, requests), (Some(1), vec![Request::Invitations]));
+    assert!(said.contains("n\\u{1b}as") && said.contains("along: Documents."), "{said}");
+    let (code, _, requests) =
+        run_with(&[&device[..9]], "y\n", vec![list(), Reply::Value(asked.clone())]);
+    assert_eq!((code, requests), (Some(0), vec![Request::Invitations, follow()]));
+    // --yes says nothing about whom to trust, unless it is said who that must be.
+    let (code, _, requests) = run_with(&[device, "--yes"], "", vec![list()]);
+    assert_eq!((code, requests), (Some(1), vec![Request::Invitations]));
+    let expected = [device, "--yes", "--expect-device", device];
+    let (code, _, requests) = run_with(&expected, "", vec![list(), Reply::Value(asked.clone())]);
+    assert_eq!((code, requests), (Some(0), vec![Request::Invitations, follow()]));
+    let other = [device, "--yes", "--expect-device", "kd1other"];
+    let (code, said, requests) = run_with(&other, "y\n", vec![list()]);
+    assert_eq!((code, requests), (Some(3), vec![Request::Invitations]), "{said}");
+    let (code, said, _) = run_with(&["tv"], "y\n", vec![list()]);
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
 fn the_last_admin_is_warned_before_it_leaves() {
     let home = Home::new();
     let leave = |last_admin| Request::LeaveGroup { group: None, last_admin };

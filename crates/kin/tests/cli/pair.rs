@@ -133,7 +133,7 @@ fn the_exit_code_says_how_it_ended() {
         assert_eq!((&last["event"], &last["kind"]), (&"error".into(), &kind.into()));
     }
     // A join that waits goes on without the command.
-    let pending = ApiEvent::Pending { device: DEVICE.into() };
+    let pending = ApiEvent::Pending { device: DEVICE.into(), reason: String::new() };
     let (run, asked) = pair(&["kin:pair/kt1qqq"], "", vec![pending], 9);
     assert_eq!(run.status.code(), Some(0));
     assert!(text(&run.stderr).contains("kin pair --abandon"));

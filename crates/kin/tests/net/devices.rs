@@ -12,25 +12,25 @@ use crate::common::{KIN, lan};
 const LONG: Duration = Duration::from_secs(60);
 
 /// A device that runs on a host, and whose person types commands there.
-struct Device<'a> {
-    host: &'a Host,
-    name: &'static str,
-    running: Option<Kin>,
+pub(crate) struct Device<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) name: &'static str,
+    pub(crate) running: Option<Kin>,
 }
 
 impl<'a> Device<'a> {
-    fn new(host: &'a Host, name: &'static str) -> Self {
+    pub(crate) fn new(host: &'a Host, name: &'static str) -> Self {
         let mut device = Self { host, name, running: None };
         device.run(&["devices", "rename", name, "--json"]);
         device.up();
         device
     }
 
-    fn command(&self, args: &[&str]) -> Kin {
+    pub(crate) fn command(&self, args: &[&str]) -> Kin {
         KinCommand::on(Path::new(KIN), self.host, args).start()
     }
 
-    fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         self.running = Some(self.command(&["up", "--foreground", "--json"]));
         eventually_within(SHORT, "the device answers", || {
             self.code(&["status", "--json"]) == 0 && self.status()["running"] == true
@@ -38,7 +38,7 @@ impl<'a> Device<'a> {
     }
 
     /// The device ends; its person may start it again.
-    fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         self.run(&["down", "--json"]);
         if let Some(mut kin) = self.running.take() {
             kin.wait(SHORT);
@@ -47,13 +47,13 @@ impl<'a> Device<'a> {
 
     /// Runs a command to its end; what it printed, line by line.
     #[track_caller]
-    fn run(&self, args: &[&str]) -> Vec<Value> {
+    pub(crate) fn run(&self, args: &[&str]) -> Vec<Value> {
         let (code, lines, said) = self.outcome(args);
         assert_eq!(code, 0, "{}: kin {args:?}: {said} {lines:?}", self.name);
         lines
     }
 
-    fn code(&self, args: &[&str]) -> i32 {
+    pub(crate) fn code(&self, args: &[&str]) -> i32 {
         self.outcome(args).0
     }
 
@@ -73,11 +73,11 @@ impl<'a> Device<'a> {
         (output.status.code().unwrap_or(-1), lines, said)
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.run(&["status", "--json"]).into_iter().next().unwrap_or_default()
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let devices = self.run(&["devices", "--json"]);
         let mut names: Vec<String> =
             devices.iter().filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect();
@@ -86,21 +86,21 @@ impl<'a> Device<'a> {
     }
 
     #[track_caller]
-    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         eventually_within(LONG, &format!("{}: {what}", self.name), &mut holds);
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.host.home().join(name)
     }
 
     #[track_caller]
-    fn holds(&self, path: &str, text: &str) {
+    pub(crate) fn holds(&self, path: &str, text: &str) {
         let at = self.path(path);
         self.until(&format!("{path} says {text:?}"), || lab::files::holds(&at, text));
     }
 
-    fn join(&self, folder: &str, dir: &str) {
+    pub(crate) fn join(&self, folder: &str, dir: &str) {
         self.until("the folder is known", || {
             self.run(&["folders", "--json"]).iter().any(|one| one["name"] == folder)
         });
@@ -119,7 +119,7 @@ impl Drop for Device<'_> {
 }
 
 /// Both people run `kin pair`, compare, say yes, and no to SSH.
-fn pair(a: &Device<'_>, b: &Device<'_>) {
+pub(crate) fn pair(a: &Device<'_>, b: &Device<'_>) {
     let mut at_a = a.command(&["pair", "--json"]);
     let mut at_b = b.command(&["pair", "--json"]);
     let asked_a = at_a.expect("confirm");
@@ -142,7 +142,7 @@ fn pair(a: &Device<'_>, b: &Device<'_>) {
     }
 }
 
-fn write(dir: &Path, name: &str, text: &str) {
+pub(crate) fn write(dir: &Path, name: &str, text: &str) {
     fs::create_dir_all(dir).expect("there is room");
     fs::write(dir.join(name), text).expect("there is room");
 }

@@ -18,6 +18,7 @@
 mod attacks;
 mod brake;
 mod bulk;
+mod ceremonies;
 mod common;
 mod crash;
 mod devices;
@@ -29,6 +30,8 @@ mod many;
 mod meet;
 mod memory;
 mod past;
+mod ssh;
+mod ssh_meet;
 mod stranger;
 mod trouble;
 
@@ -50,6 +53,8 @@ enum Needs {
     Setpriv,
     /// And a terminal to run it in (`script`).
     Terminal,
+    /// And OpenSSH's server, and accounts of their own on the hosts.
+    Sshd,
 }
 
 impl Needs {
@@ -65,6 +70,7 @@ impl Needs {
             }
             Self::Setpriv => program("setpriv"),
             Self::Terminal => program("script"),
+            Self::Sshd => lab::sshd::missing(),
         })
     }
 }
@@ -105,6 +111,28 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan t9_a_day_in_the_life_of_three_devices
             Lan t10_what_happened_while_a_device_was_away_reaches_it_by_any_member
             Lan pairing_with_an_address_needs_no_discovery_and_a_no_leaves_nothing
+        }
+        ceremonies {
+            Lan attack_07_a_man_in_the_middle_shows_other_strings_and_leaves_nothing
+            Lan t8_a_kill_at_any_step_of_a_pairing_leaves_both_or_neither
+            Lan t10_both_halves_of_a_partition_change_members_and_come_to_one_group
+            Lan a_device_heeds_its_config_file_while_it_runs
+        }
+        ssh {
+            Sshd what_is_installed_by_hand_opens_a_login_and_closes_it_again
+        }
+        ssh_meet {
+            Sshd t3_after_pair_one_logs_in_to_the_other_and_not_the_reverse
+            Sshd t9_after_sync_each_logs_in_to_the_other
+            Sshd t3_a_no_on_one_side_installs_nothing_and_both_exit_3
+            Sshd t6_end_of_input_is_no_and_yes_needs_an_expected_device
+            Sshd nobody_comes_and_it_exits_4
+            Sshd attack_07_somebody_in_between_shows_other_words
+            Sshd both_start_to_sync_at_once_and_both_are_done_each_time
+            Sshd a_scan_lists_who_listens_and_pair_takes_the_number
+            Sshd connecto_is_served_after_a_question_that_says_what_is_not_proven
+            Sshd a_listener_of_connecto_is_paired_with
+            Sshd connecto_syncs_whoever_begins_and_also_when_both_do
         }
         many {
             Lan three_hosts_become_one_union

@@ -102,8 +102,46 @@ pub enum ApiEvent {
     Timeout,
     /// A join waits, durably, until the other device admits it.
     Pending {
-        /// For whom.
+        /// For whom; empty while the issuer of a code is looked for.
         device: String,
+        /// By a code: looking, offline, asked or suspended.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// A question: what a sharing code is for. A yes joins.
+    Offer {
+        /// The question's number.
+        id: u32,
+        /// Folder id.
+        folder: String,
+        /// What the folder is called.
+        name: String,
+        /// What the device calls itself that issued the code.
+        from: String,
+        /// Its id.
+        device: String,
+        /// The role that this device gets.
+        role: String,
+        /// What the issuer calls the group.
+        group: String,
+        /// When the code ends, in seconds since 1970.
+        expires: i64,
+        /// What a yes gives, in words.
+        grants: String,
+    },
+    /// The folder of a sharing code is kept in step here.
+    Joined {
+        /// Folder id.
+        folder: String,
+        /// Where.
+        dir: std::path::PathBuf,
+        /// This device's role.
+        role: String,
+    },
+    /// Something about a sharing code changed: ask for `codes`.
+    CodeChanged {
+        /// The code's id.
+        id: String,
     },
     /// A device's link is up.
     DeviceOnline {

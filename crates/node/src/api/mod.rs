@@ -11,11 +11,13 @@ mod server;
 pub use at::socket_path;
 pub use client::Client;
 pub use event::ApiEvent;
+pub use reply::{CodeAsk, CodeLine, CodeRefusal, IssuedCode, RelayLine};
 pub use reply::{ConflictLine, LocalLine, UndoReply, VersionLine, WhyReply};
 pub use reply::{
-    DeviceLine, FolderLine, FolderState, GroupLine, JoinLine, Plan, StatusReply, Trouble,
+    DeviceLine, FolderLine, FolderState, GroupLine, InvitationLine, JoinLine, Plan, StatusReply,
+    Trouble,
 };
-pub use request::{FolderMode, PairLan, PairToken, Request, Which};
+pub use request::{FolderMode, JoinCode, PairLan, PairToken, Request, ShareCode, Which};
 pub use server::{MAX_BODY, MAX_CONNECTIONS, Server};
 
 use std::{future::Future, pin::Pin};

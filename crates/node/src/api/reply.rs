@@ -100,10 +100,23 @@ pub struct JoinLine {
     pub device: String,
     /// What it calls itself (unescaped).
     pub name: String,
-    /// lan or token.
+    /// lan, token, code or rescue.
     pub ceremony: String,
     /// When it began, in seconds since 1970.
     pub since: i64,
+}
+
+/// A device that asks this one to go along into the group that it made of an old one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InvitationLine {
+    /// Who asks.
+    pub device: String,
+    /// What it calls itself (unescaped).
+    pub name: String,
+    /// The role that this device had in the old group, and so has in the new one.
+    pub role: String,
+    /// Folders of this device that go along, if they are in the new group (unescaped).
+    pub folders: Vec<String>,
 }
 
 /// What joining a folder would do here.
@@ -215,4 +228,95 @@ pub struct StatusReply {
     pub groups: Vec<GroupLine>,
     /// What is wrong.
     pub errors: Vec<Trouble>,
+}
+
+/// A sharing code that was just issued. It is told this once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IssuedCode {
+    /// Always `code`: this is an event of `kin share --code`.
+    pub event: String,
+    /// Names it in `kin codes`.
+    pub id: String,
+    /// `kc1…`.
+    pub code: String,
+    /// `kin:join/kc1…`.
+    pub link: String,
+    /// The role that it gives.
+    pub role: String,
+    /// When it ends, in seconds since 1970.
+    pub expires: i64,
+    /// For how many devices.
+    pub uses: u32,
+    /// Folder id.
+    pub folder: String,
+    /// What the folder is called (unescaped).
+    pub name: String,
+    /// The group: what this device calls it.
+    pub group: String,
+    /// True if each use waits for a yes.
+    pub ask: bool,
+}
+
+/// A sharing code, as `kin codes --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CodeLine {
+    /// Its id, which is not the code.
+    pub id: String,
+    /// What the folder was called (unescaped).
+    pub folder: String,
+    /// The group: what this device calls it.
+    pub group: String,
+    /// The role that it gives.
+    pub role: String,
+    /// When it ends, in seconds since 1970.
+    pub expires: i64,
+    /// For how many more devices.
+    pub uses_left: u32,
+    /// Names of the devices that were let in by it (unescaped).
+    pub used_by: Vec<String>,
+    /// open, expired, used_up, revoked, folder_gone or suspended.
+    pub state: String,
+    /// True if each use waits for a yes.
+    pub ask: bool,
+    /// Devices that wait for it.
+    pub waiting: Vec<CodeAsk>,
+    /// Devices that were refused.
+    pub refused: Vec<CodeRefusal>,
+}
+
+/// A device that waits for a yes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CodeAsk {
+    /// Device id.
+    pub device: String,
+    /// What it calls itself (unescaped).
+    pub name: String,
+    /// Since when, in seconds since 1970.
+    pub at: i64,
+}
+
+/// A device that a code did not let in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CodeRefusal {
+    /// Device id.
+    pub device: String,
+    /// What it calls itself (unescaped).
+    pub name: String,
+    /// expired, used_up, revoked, folder_gone or declined.
+    pub reason: String,
+    /// When, in seconds since 1970.
+    pub at: i64,
+}
+
+/// A relay that this device uses, as `kin relay list --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayLine {
+    /// Its address, `kin:relay/…`.
+    pub relay: String,
+    /// True while this device receives its mailbox there.
+    pub connected: bool,
+    /// Why it is not reached; empty if it is, or was not tried.
+    pub trouble: String,
+    /// Letters of this device that wait to be left at any relay.
+    pub waiting: u64,
 }

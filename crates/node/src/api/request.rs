@@ -117,6 +117,13 @@ pub enum Request {
         #[serde(default)]
         devices: Vec<String>,
     },
+    /// Which devices ask this one to go along into a new group.
+    Invitations,
+    /// Goes along into the group that a device made of an old one; the folders here follow.
+    FollowGroup {
+        /// That device: its name or the beginning of its id.
+        device: String,
+    },
 
     /// Shares a directory with a group.
     Share {
@@ -227,13 +234,52 @@ pub enum Request {
         folder: String,
     },
 
+    /// Issues a sharing code for a folder.
+    ShareCode(ShareCode),
+    /// The sharing codes that this device issued.
+    Codes,
+    /// Takes a sharing code back.
+    RevokeCode {
+        /// The beginning of its id.
+        code: String,
+    },
+    /// Lets a sharing code go on that was suspended (rule T18).
+    ResumeCode {
+        /// The beginning of its id.
+        code: String,
+    },
+    /// Answers a device that waits to be let in by a code.
+    AnswerCode {
+        /// The beginning of the code's id.
+        code: String,
+        /// The device: its name or the beginning of its id.
+        device: String,
+        /// Yes or no.
+        yes: bool,
+    },
+    /// Joins by a sharing code; a stream that ends with `joined`, `refused`, `timeout` or `error`.
+    JoinCode(JoinCode),
+
+    /// The relays that this device uses.
+    Relays,
+    /// Uses a relay from now on.
+    UseRelay {
+        /// Its address, `kin:relay/…`.
+        relay: String,
+    },
+    /// Uses a relay no more.
+    ForgetRelay {
+        /// Its address, or its host.
+        relay: String,
+    },
+
     /// Stops the device.
     Down,
 }
 
 impl Request {
     /// The names of all requests, in the order of their declaration.
-    pub const NAMES: [&str; 37] = [
+    pub const NAMES: [&str; 48] = [
         "status",
         "devices",
         "folders",
@@ -255,6 +301,8 @@ impl Request {
         "use_group",
         "leave_group",
         "rescue_group",
+        "invitations",
+        "follow_group",
         "share",
         "join_plan",
         "join",
@@ -270,6 +318,15 @@ impl Request {
         "override",
         "undo",
         "locate",
+        "share_code",
+        "codes",
+        "revoke_code",
+        "resume_code",
+        "answer_code",
+        "join_code",
+        "relays",
+        "use_relay",
+        "forget_relay",
         "down",
     ];
 
@@ -314,13 +371,28 @@ impl Request {
     /// True if it only looks, at what GET may ask for.
     #[must_use]
     pub fn is_look(&self) -> bool {
-        matches!(self, Self::Status | Self::Devices { .. } | Self::Folders | Self::Groups)
+        matches!(
+            self,
+            Self::Status
+                | Self::Devices { .. }
+                | Self::Folders
+                | Self::Groups
+                | Self::Codes
+                | Self::Relays
+        )
     }
 
     /// True if it is answered by a stream of events.
     #[must_use]
     pub fn is_stream(&self) -> bool {
-        matches!(self, Self::Events | Self::Pair(_) | Self::PairToken(_) | Self::PairJoin { .. })
+        matches!(
+            self,
+            Self::Events
+                | Self::Pair(_)
+                | Self::PairToken(_)
+                | Self::PairJoin { .. }
+                | Self::JoinCode(_)
+        )
     }
 }
 
@@ -384,4 +456,54 @@ pub struct PairToken {
     pub port: Option<u16>,
     /// The only device to be accepted, which is not asked about (rule T6).
     pub expect_device: Option<String>,
+}
+
+/// For what a sharing code is issued.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShareCode {
+    /// The folder: name, id or directory.
+    pub folder: String,
+    /// Absolute path of a directory that is to be shared if there is no such folder.
+    pub dir: Option<PathBuf>,
+    /// The name of a folder that is made; that of the directory if absent.
+    pub name: Option<String>,
+    /// The group of a folder that is made; one of its own if absent (rule T14).
+    pub group: Option<String>,
+    /// reader (if absent), writer or keeper.
+    pub role: Option<String>,
+    /// For how many seconds; 86,400 if absent.
+    pub expires: Option<u64>,
+    /// For how many devices; 1 if absent.
+    pub uses: Option<u32>,
+    /// Each use waits for a person's yes.
+    pub ask: bool,
+}
+
+/// A sharing code that was given to this device, and what is to come of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinCode {
+    /// The code or link.
+    pub code: String,
+    /// Absolute path: where the folder is to be.
+    pub dir: PathBuf,
+    /// True if it is to be a directory of the folder's name in `dir`.
+    #[serde(default)]
+    pub under: bool,
+    /// What the folder does here.
+    #[serde(default)]
+    pub mode: FolderMode,
+    /// `HOST[:PORT]` of the device that issued the code, where nothing else finds it.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Look for so many seconds; 300 if absent.
+    #[serde(default)]
+    pub timeout: Option<u64>,
+    /// The only issuer to be accepted, which is not asked about (rule T6).
+    #[serde(default)]
+    pub expect_device: Option<String>,
+    /// Look on the local network; counts only where no device runs yet.
+    #[serde(default)]
+    pub discovery: bool,
 }

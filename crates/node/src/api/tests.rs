@@ -343,11 +343,11 @@ fn every_request() -> Vec<Request> {
     let text = |key: &str| match key {
         "dir" => json!("/a/b\n"),
         "id" | "number" => json!(7),
-        "yes" | "last_admin" | "accept_deletes" => json!(true),
+        "yes" | "last_admin" | "accept_deletes" | "ask" | "under" | "discovery" => json!(true),
         "devices" | "folders" | "paths" => json!(["x", "y"]),
         "mode" => json!("receive"),
         "into" => json!("theirs"),
-        "timeout" | "port" | "window" | "since" => json!(60),
+        "timeout" | "port" | "window" | "since" | "expires" | "uses" => json!(60),
         _ => json!("x\u{1b}\"ä"),
     };
     let request = |name: &&str| {

@@ -16,7 +16,7 @@ use super::{
     hub::{random, wall},
     pairing::{Broken, CeremonyLine, Task},
     questions::Asked,
-    store::StoredJoin,
+    store::{JoinKind, StoredJoin},
 };
 use crate::api::{ApiEvent, Failure, Which};
 
@@ -111,7 +111,7 @@ impl Task {
             let join = StoredJoin {
                 device: peer,
                 name: name.clone(),
-                token: false,
+                kind: JoinKind::Lan,
                 // That of the offer which entered the string; a group that is still to be made has no id.
                 group: theirs.group,
                 role: Role::Admin,
@@ -162,7 +162,7 @@ impl Task {
                 role: "admin".to_owned(),
             }),
             // Both have said yes, and both keep it: it is finished when they meet again (rule T8).
-            None => Ok(ApiEvent::Pending { device: peer.to_string() }),
+            None => Ok(ApiEvent::Pending { device: peer.to_string(), reason: String::new() }),
         }
     }
 

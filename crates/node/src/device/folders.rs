@@ -28,7 +28,7 @@ use crate::{
     Event, StartError,
     api::{ApiEvent, Failure, FolderMode},
     host::{FolderAuthority, Host},
-    start::{self, Wishes},
+    start,
 };
 
 /// Events of a folder that may wait for the hub.
@@ -187,6 +187,26 @@ impl Hub {
         }
     }
 
+    /// Takes other settings. What an engine was told it goes by until it ends, so folders begin anew.
+    pub(super) fn apply_settings(&mut self, settings: super::Settings) {
+        let settings = super::Settings { name: self.settings.name.clone(), ..settings };
+        if settings == self.settings {
+            return;
+        }
+        self.settings = settings;
+        self.restart_folders();
+    }
+
+    /// Stops what runs; it starts again by itself.
+    pub(super) fn restart_folders(&mut self) {
+        let stored: Vec<FolderId> = self.folders.stored.iter().map(|one| one.folder).collect();
+        for folder in stored {
+            if self.folders.is_busy(&folder) {
+                drop(self.stop_folder(folder));
+            }
+        }
+    }
+
     /// Starts a folder, unless it runs, is paused, or the device serves only its own commands.
     pub(super) fn start_folder(&mut self, folder: FolderId) {
         let Some(stored) = self.folders.get(&folder).cloned() else { return };
@@ -264,8 +284,7 @@ impl Hub {
             lasts: true,
             index: stored.index(),
         };
-        let (questions, wishes) =
-            (self.questions.ids().clone(), Wishes { mode, ..self.settings.wishes });
+        let (questions, wishes) = (self.questions.ids().clone(), self.settings.wishes(mode));
         let (events, told) = mpsc::channel(EVENTS);
         let handle = self.handle.clone();
         // Those that are done need no more of it.
@@ -385,7 +404,7 @@ impl Hub {
 
     /// Something that a folder tells.
     fn folder_event(&mut self, folder: FolderId, opening: u64, event: Event) {
-        let id = hex(&folder.0);
+        let (id, mut restored) = (hex(&folder.0), false);
         let Some(run) = self.folders.runs.get_mut(&folder).filter(|run| run.opening == opening)
         else {
             return;
@@ -437,6 +456,9 @@ impl Hub {
             }
             Event::Error { kind, message, hint } => {
                 run.skipped.retain(|(known, _)| *known != message);
+                if kind == "state_copied" {
+                    restored = true;
+                }
                 if kind == "io" || kind == "index" {
                     run.complaint = Some((message.clone(), hint.clone()));
                 }
@@ -454,6 +476,9 @@ impl Hub {
         };
         if let Some(told) = told {
             self.tell(told);
+        }
+        if restored {
+            self.suspend_codes("a folder's state was copied or restored");
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use group::log::{self, Former, Gone, Log, LogError, Manifest, WriteError};
+use group::log::{self, Gone, Log, LogError, Manifest, WriteError};
 use identity::{DeviceId, DeviceKey};
 use tokio::sync::watch;
 use wire::{
     device::Tag,
-    membership::{Action, FolderId, GroupId, OperationId, Role, SignedOperation},
+    membership::{Action, CodeId, FolderId, GroupId, OperationId, Role, SignedOperation},
     session::Name,
 };
 
@@ -43,15 +43,23 @@ impl Group {
         &self.log
     }
 
-    /// The operation that put a device out, as far as it may know of it.
+    /// The operation that put a device out, as far as it may know of it. Whom somebody let in who was out already
+    /// may know what that one may, so that it sees why it is no member.
     pub(super) fn end_of(&self, device: &DeviceId) -> Option<OperationId> {
-        match self.manifest.borrow().former.get(device) {
-            Some(Former {
-                why: Gone::Removed { operation, .. } | Gone::Left { operation },
-                ..
-            }) => Some(*operation),
-            _ => None,
+        let manifest = self.manifest.borrow();
+        let mut device = *device;
+        for _ in 0..=manifest.former.len() {
+            match manifest.former.get(&device)?.why {
+                Gone::Removed { operation, .. } | Gone::Left { operation } => {
+                    return Some(operation);
+                }
+                Gone::NeverAdmitted { operation } => {
+                    device = self.log.get(&operation)?.operation().author;
+                }
+                Gone::RotatedTwice | Gone::Rotated { .. } => return None,
+            }
         }
+        None
     }
 
     fn refresh(&mut self) {
@@ -215,6 +223,27 @@ impl Groups {
         let signed = held.log.draft(key.id(), action)?;
         let signed = signed.sign(key).map_err(WriteError::from)?;
         store.add_operations(*group, std::iter::once(&signed))?;
+        self.insert(group, signed.clone())?;
+        Ok(signed)
+    }
+
+    /// Writes an admission by a code; the operation and the use that it costs are durable together, or neither
+    /// is (rule T18).
+    pub(super) fn spend(
+        &mut self,
+        store: &mut Store,
+        key: &DeviceKey,
+        group: &GroupId,
+        action: Action,
+        (code, device, now): (CodeId, DeviceId, i64),
+    ) -> Result<SignedOperation, GroupError> {
+        let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
+        if held.log.len() >= log::MAX_OPERATIONS {
+            return Err(LogError::Full.into());
+        }
+        let signed = held.log.draft(key.id(), action)?;
+        let signed = signed.sign(key).map_err(WriteError::from)?;
+        store.spend(*group, &signed, (&code, &device, now))?;
         self.insert(group, signed.clone())?;
         Ok(signed)
     }

@@ -19,9 +19,11 @@ use wire::session::Name;
 
 use super::{
     Settings,
+    codes::Codes,
     folders::Folders,
     groups::Groups,
     links::Conn,
+    mail::Mail,
     pairing::Window,
     questions::Questions,
     store::{Place, Store, StoredJoin},
@@ -56,6 +58,7 @@ pub(super) struct Hub {
     pub(super) groups: Groups,
     pub(super) places: HashMap<DeviceId, Place>,
     pub(super) joins: Vec<StoredJoin>,
+    pub(super) invitations: super::rescue::Invitations,
     pub(super) folders: Folders,
     pub(super) conns: BTreeMap<ConnId, Conn>,
     next_conn: u64,
@@ -63,12 +66,17 @@ pub(super) struct Hub {
     pub(super) net: Option<Net>,
     pub(super) pairing: Option<Window>,
     pub(super) tokens: Tokens,
+    pub(super) codes: Codes,
+    pub(super) mail: Mail,
     pub(super) questions: Questions,
     pub(super) events: broadcast::Sender<ApiEvent>,
     pub(super) internal: mpsc::Sender<Internal>,
     pub(super) handle: HubHandle,
     /// Who is told when a device and this one hold each other.
     pub(super) awaited: Vec<(DeviceId, oneshot::Sender<String>)>,
+    /// As a device behind a NAT whose peers are behind others: for tests.
+    #[cfg(test)]
+    pub(super) dials_nobody: bool,
     /// Set when the device is to end.
     pub(super) stopping: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -161,20 +169,27 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         groups,
         places,
         joins,
+        invitations: BTreeMap::new(),
         folders,
         conns: BTreeMap::new(),
         next_conn: 0,
         net: None,
         pairing: None,
         tokens: Tokens::default(),
+        codes: Codes::default(),
+        mail: Mail::default(),
         questions: Questions::default(),
         events: broadcast::Sender::new(EVENTS),
         internal,
         handle: handle.clone(),
         awaited: Vec::new(),
+        #[cfg(test)]
+        dials_nobody: false,
         stopping: None,
     };
+    hub.load_relays();
     hub.restore_token_joins();
+    hub.review_code_joins();
     tokio::spawn(hub.run(heard, errands_in, ears_in));
     Ok(handle)
 }
@@ -310,10 +325,13 @@ impl Hub {
     fn next_time(&self) -> Option<Instant> {
         let deadlines = self.conns.values().filter_map(|conn| conn.deadline);
         let targets = self.net.as_ref().and_then(|net| net.targets.next(self.is_linked()));
+        #[cfg(test)]
+        let targets = targets.filter(|_| !self.dials_nobody);
         // Nobody waits to the second for a key that is kept a month to go.
         let daily =
             (!self.old_inboxes.is_empty()).then(|| Instant::now() + Duration::from_secs(86_400));
-        deadlines.chain(targets).chain(self.token_time()).chain(daily).min()
+        let due = deadlines.chain(targets).chain(self.token_time());
+        due.chain(self.mail_time()).chain(daily).min()
     }
 }
 

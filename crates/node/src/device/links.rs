@@ -106,13 +106,18 @@ impl Hub {
     // Dialling
 
     pub(super) fn is_linked(&self) -> impl Fn(&DeviceId) -> bool + use<> {
-        let member = |conn: &&Conn| conn.purpose != Some(Purpose::Pair);
+        // A link through a relay is no reason not to look for a better one.
+        let member = |conn: &&Conn| conn.purpose != Some(Purpose::Pair) && !conn.line.is_carried();
         let linked: BTreeSet<DeviceId> =
             self.conns.values().filter(member).map(|conn| conn.line.peer).collect();
         move |device| linked.contains(device)
     }
 
     pub(super) fn dial_due(&mut self) {
+        #[cfg(test)]
+        if self.dials_nobody {
+            return;
+        }
         let linked = self.is_linked();
         let Some(net) = &mut self.net else { return };
         for (key, addrs) in net.targets.due(Instant::now(), linked) {
@@ -127,6 +132,7 @@ impl Hub {
             wanted.extend(group.manifest().members.keys());
         }
         wanted.remove(&self.me);
+        self.want_links(&wanted);
         let Some(net) = &mut self.net else { return };
         net.targets.retain(|device| wanted.contains(device));
         for device in &wanted {
@@ -142,6 +148,7 @@ impl Hub {
                 net.targets.add(key, advert.addrs.clone(), Some(*device), Instant::now());
             }
         }
+        self.dial_for_code();
     }
 
     /// An advert was seen, changed or withdrawn. It is a hint: trust does not change by it.
@@ -172,10 +179,12 @@ impl Hub {
                 }
                 // A device with a new key, of which nothing has been heard here yet, tells of it itself.
                 let moved = matches!(key, Key::Member(meant) if *meant != link.peer());
-                let purpose = match self.joins.iter().any(|join| join.device == link.peer()) {
+                let joins = self.joins.iter().any(|join| join.device == link.peer());
+                let purpose = match joins || self.looks_for(&link.peer()) {
                     true => Purpose::Join,
                     false => Purpose::Member,
                 };
+                self.tried_for_code(key, &link.peer());
                 // Who answers may be somebody else; nothing is said to strangers.
                 if purpose == Purpose::Join
                     || moved
@@ -291,6 +300,9 @@ impl Hub {
             Message::Device(Say::Shut { slot }) => self.heard_shut(id, slot),
             Message::Device(Say::Admitted { group }) => self.heard_admitted(id, group),
             Message::Device(Say::Envelope(bytes)) => self.heard_envelope(id, &bytes),
+            Message::Device(Say::Lookup { lookup }) => self.heard_lookup(id, &lookup),
+            Message::Device(Say::Invitation(sealed)) => self.heard_invitation(id, &sealed),
+            Message::Device(Say::Card(card)) => self.heard_card(Some(id), card),
             _ => self.cut(id, "it sent what has no place here"),
         }
     }
@@ -325,18 +337,19 @@ impl Hub {
                     self.say_have(id, group);
                 }
                 self.say_join(&peer);
+                self.say_codes(id, &peer);
             }
         }
     }
 
-    /// Rule T1: of two links between the same devices the one dialled by the lower device id stays; of two
-    /// that one end dialled, the later, since whoever dials again has lost the earlier.
+    /// Rule T1: of two links between the same devices a direct one stays, then the one dialled by the lower
+    /// device id; of two that one end dialled, the later, since whoever dials again has lost the earlier.
     fn is_the_one(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get(&id) else { return false };
         let peer = conn.line.peer;
-        let rank = |conn: &Conn| conn.line.dialled == (self.me < peer);
+        let rank = |conn: &Conn| (!conn.line.is_carried(), conn.line.dialled == (self.me < peer));
         let new = rank(conn);
-        let others: Vec<(ConnId, bool)> = self
+        let others: Vec<(ConnId, (bool, bool))> = self
             .conns
             .iter()
             .filter(|(other, conn)| {
@@ -347,11 +360,9 @@ impl Hub {
             })
             .map(|(other, conn)| (*other, rank(conn)))
             .collect();
-        let better = others.iter().any(|(_, rank)| *rank && !new);
-        for (other, rank) in others {
-            if !better && (new || !rank) {
-                self.close(other, Farewell::Duplicate, "another link to it took its place");
-            }
+        let better = others.iter().any(|(_, rank)| *rank > new);
+        for (other, _) in others.into_iter().filter(|_| !better) {
+            self.close(other, Farewell::Duplicate, "another link to it took its place");
         }
         if better {
             self.close(id, Farewell::Duplicate, "another link to it stays");
@@ -371,6 +382,7 @@ impl Hub {
             self.cut(id, "it did not come far enough in time");
         }
         self.tick_token();
+        self.tick_mail();
     }
 
     /// Ends a link without a word.
@@ -407,6 +419,7 @@ impl Hub {
         if let Some(net) = &mut self.net {
             net.targets.lost(&peer, Instant::now());
         }
+        self.meet_again(&peer);
         self.saw(&peer, None);
         let name = self.name_of(&peer);
         self.tell(ApiEvent::DeviceOffline { device: peer.to_string(), name });

@@ -9,14 +9,14 @@ use identity::DeviceId;
 use wire::{
     device::{MAX_HEADS, MAX_OPERATIONS_SENT, Message as Say, Purpose, Tag},
     frame::MAX_STRANGER_FRAME,
-    membership::{GroupId, OperationId, SignedOperation},
+    membership::{Action, GroupId, OperationId, SignedOperation},
     session::{Message, Refusal},
 };
 
 use super::{
     hub::Hub,
     links::{Conn, STEP},
-    store::StoredJoin,
+    store::{JoinKind, StoredJoin},
 };
 use crate::{
     api::ApiEvent,
@@ -131,6 +131,9 @@ impl Hub {
     fn take_operations(&mut self, id: ConnId, group: GroupId, operations: Vec<SignedOperation>) {
         match self.groups.take(&mut self.store, &group, operations) {
             Ok((new, refused)) => {
+                if new.iter().any(|signed| signed.operation().author == self.me) {
+                    self.suspend_codes("operations of this device came back that it did not have: its state looks restored");
+                }
                 if let Some(refused) = refused {
                     tracing::info!(%refused, "an operation of a membership log was refused");
                 }
@@ -179,7 +182,9 @@ impl Hub {
             return;
         }
         // A device that comes back to a group which it still knows needs no more than the log says.
-        let back = |join: &StoredJoin| join.device == peer && join.group == Some(group);
+        let back = |join: &StoredJoin| {
+            join.device == peer && join.group == Some(group) && join.kind != JoinKind::Code
+        };
         if self.joins.iter().any(back) {
             self.forget_join(&peer);
         }
@@ -191,6 +196,8 @@ impl Hub {
             let dialled = conn.line.dialled;
             let addr = conn.line.addr;
             let at = match (dialled, port) {
+                // Whoever carries it is not where the device is.
+                _ if conn.line.is_carried() => None,
                 (true, _) => Some(addr),
                 (false, Some(port)) => Some(SocketAddr::new(addr.ip(), port)),
                 (false, None) => None,
@@ -202,6 +209,8 @@ impl Hub {
             let name = self.name_of(&peer);
             self.tell(ApiEvent::DeviceOnline { device: peer.to_string(), name });
         }
+        self.say_cards(id, group);
+        self.unsend_operations(&peer, &group);
         self.open_slots(id, group);
         self.shared_with_peer(peer, group);
     }
@@ -244,6 +253,12 @@ impl Hub {
             let operations = new.iter().filter(may).map(|signed| signed.bytes().clone()).collect();
             say_operations(conn, conn.tag(&group), operations);
         }
+        let put_out = |signed: &SignedOperation| {
+            matches!(signed.operation().action, Action::Remove { .. } | Action::Leave)
+        };
+        if new.iter().any(put_out) {
+            self.rotate_mail();
+        }
         self.review(group);
     }
 
@@ -272,6 +287,7 @@ impl Hub {
             }
         }
         self.review_folders(group);
+        self.review_code_joins();
         self.look_for_members();
         self.tell(ApiEvent::GroupChanged { group: label });
     }
@@ -305,7 +321,7 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
         let Some(join) = self.joins.iter().find(|join| join.device == peer).cloned() else {
-            return;
+            return self.invited(peer, group);
         };
         // Nothing is trusted before this side's person said yes; it may be said twice, by letter and on
         // the link.
@@ -333,6 +349,7 @@ impl Hub {
         if !self.is_agreed(&join) {
             return;
         }
+        let Some(ceremony) = join.ceremony() else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.fetching = None;
         let operations = std::mem::take(&mut conn.joining);
@@ -340,15 +357,12 @@ impl Hub {
             device: self.me,
             inbox: self.inbox.id(),
             group: Some(group),
-            ceremony: match join.token {
-                true => wire::membership::Ceremony::Token,
-                false => wire::membership::Ceremony::Lan,
-            },
+            ceremony,
             role: join.role,
             folders: join.folders.clone(),
         };
         // Its person was told of no group there: then it is one that was made for the two.
-        let made_for_us = join.token || join.group.is_some() || operations.len() == 2;
+        let made_for_us = join.group.is_some() || operations.len() == 2;
         let judged = match made_for_us {
             true => group::log::join(&operations, &peer, &pending),
             false => Err(JoinError::OtherTerms("the group")),
@@ -358,7 +372,8 @@ impl Hub {
             Err(error) => {
                 let message = format!("{}'s group was not joined: {error}", join.name);
                 self.complain("join", &message, "pair again: kin pair");
-                if join.token && matches!(error, JoinError::OtherGroup | JoinError::OtherTerms(_)) {
+                let otherwise = matches!(error, JoinError::OtherGroup | JoinError::OtherTerms(_));
+                if join.kind == JoinKind::Token && otherwise {
                     // Its person was told otherwise, and that does not change.
                     self.drop_join(&peer, &message);
                 }
@@ -367,13 +382,16 @@ impl Hub {
         };
         // A token says no name; the log does.
         let named = log.manifest().members.get(&peer).map(|member| member.name.as_str().to_owned());
-        let called = named.filter(|_| join.token).unwrap_or(join.name);
+        let called = named.filter(|_| join.kind != JoinKind::Lan).unwrap_or(join.name);
         let label = self.settings.label_for(&called);
         match self.groups.add(&mut self.store, log, &label, Some(&peer)) {
             Ok(group) => {
                 self.joins.retain(|other| other.device != peer);
                 self.end_token_join(&peer);
                 self.use_if_better(group);
+                if join.kind == JoinKind::Rescue {
+                    self.followed(&peer, group);
+                }
                 let held = self.groups.get(&group);
                 let heads = held.map(|held| held.log().heads()).unwrap_or_default();
                 if let Some(conn) = self.conns.get_mut(&id) {

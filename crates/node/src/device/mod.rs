@@ -6,15 +6,24 @@
 
 mod asks;
 mod ceremony;
+#[cfg(test)]
+mod code_tests;
+mod codes;
 mod folders;
 mod glance;
 mod groups;
 mod hub;
 mod links;
+mod mail;
+#[cfg(test)]
+mod mail_tests;
 mod membership;
 mod pairing;
 mod questions;
 mod requests;
+mod rescue;
+#[cfg(test)]
+mod rescue_tests;
 mod rotation;
 #[cfg(test)]
 mod rotation_tests;
@@ -58,7 +67,7 @@ const NO_NAME: &str = "kin";
 pub const DEFAULT_PORT: u16 = 9001;
 
 /// What a person wishes of a device.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// What the device calls itself until it is renamed.
     pub name: String,
@@ -68,20 +77,25 @@ pub struct Settings {
     pub max_deletes: DeleteLimit,
     /// How much of what was replaced and deleted is kept.
     pub history: HistoryLimits,
-    pub(crate) wishes: Wishes,
 }
 
 impl Settings {
     /// The usual wishes.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let (max_concurrent_transfers, max_deletes, history) =
-            (4, DeleteLimit::default(), HistoryLimits::default());
-        let accept_deletes = false;
-        let mode = Mode::Both;
-        let wishes =
-            Wishes { max_concurrent_transfers, max_deletes, accept_deletes, history, mode };
-        Self { name: name.to_owned(), max_concurrent_transfers, max_deletes, history, wishes }
+        let (max_deletes, history) = (DeleteLimit::default(), HistoryLimits::default());
+        Self { name: name.to_owned(), max_concurrent_transfers: 4, max_deletes, history }
+    }
+
+    /// What a folder's engine is told.
+    fn wishes(&self, mode: Mode) -> Wishes {
+        Wishes {
+            max_concurrent_transfers: self.max_concurrent_transfers,
+            max_deletes: self.max_deletes,
+            accept_deletes: false,
+            history: self.history,
+            mode,
+        }
     }
 
     /// What a group is called that was joined by way of a device.
@@ -191,6 +205,45 @@ impl Device {
         Ok(port)
     }
 
+    /// Does from now on what other settings say; the name is none of them. Folders begin anew where they change.
+    ///
+    /// # Errors
+    /// If it cannot listen at another port; all else is done then, and it goes on listening where it was.
+    pub async fn configure(&self, settings: Settings, online: Online) -> Result<(), Failure> {
+        let found = self.hub.with(move |hub| {
+            hub.apply_settings(settings);
+            hub.net.as_ref().map(|net| (net.port, net.discovery))
+        });
+        let Some((port, discovery)) = found.await.ok_or_else(gone)? else { return Ok(()) };
+        if online.port_is_required && online.port != port {
+            return self.go_online(online).await.map(drop);
+        }
+        if online.discovery != discovery {
+            self.advertise(port, online.discovery).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins to advertise and search anew, or stops it.
+    async fn advertise(&self, port: u16, on: bool) -> Result<(), Failure> {
+        let me = self.hub.with(move |hub| {
+            if let Some(net) = &mut hub.net {
+                (net.discovery, net.adverts) = (on, std::collections::HashMap::new());
+            }
+            hub.me
+        });
+        let me = me.await.ok_or_else(gone)?;
+        let discovery = if on { self.discover(me, port, MEMBERS_TOPIC).await? } else { None };
+        self.hub.listen(Ears { listener: None, discovery });
+        Ok(())
+    }
+
+    /// Tells of something that is wrong with how the device was set up; it goes on.
+    pub fn complain(&self, failure: &Failure) {
+        let Failure { kind, message, hint, .. } = failure.clone();
+        self.hub.send(move |hub| hub.complain(&kind, &message, &hint));
+    }
+
     async fn listen(&self, online: Online, topic: &str) -> Result<u16, Failure> {
         let (key, me) =
             self.hub.with(|hub| (Arc::clone(&hub.key), hub.me)).await.ok_or_else(gone)?;
@@ -218,6 +271,7 @@ impl Device {
                 let (targets, adverts) = (Targets::default(), std::collections::HashMap::new());
                 let discovery = online.discovery;
                 hub.net = Some(Net { endpoint, port, discovery, targets, adverts });
+                hub.start_mail();
             })
             .await
             .ok_or_else(gone)?;
@@ -324,6 +378,7 @@ impl Service for Device {
                 Request::PairJoin { token, expect_device } => {
                     self.pair_join(&token, expect_device.as_deref()).await
                 }
+                Request::JoinCode(wish) => self.join_code(wish).await,
                 Request::Events => {
                     let events = self.hub.with(|hub| hub.events.subscribe()).await;
                     Ok(forward(events.ok_or_else(gone)?))

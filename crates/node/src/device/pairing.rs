@@ -25,7 +25,7 @@ use wire::{
 use super::{
     hub::{Hub, HubHandle, random},
     questions::Questions,
-    store::StoredJoin,
+    store::{JoinKind, StoredJoin},
 };
 use crate::{
     api::{ApiEvent, Failure, PairLan},
@@ -447,9 +447,9 @@ impl Hub {
     /// Gives up a join on the LAN with a device that was begun before. False if one by a token is under way.
     pub(super) fn begin_lan_join(&mut self, device: &DeviceId) -> bool {
         let known = self.joins.iter().find(|join| join.device == *device);
-        match known.map(|join| join.token) {
-            Some(true) => return false,
-            Some(false) => self.forget_join(device),
+        match known.map(|join| join.kind) {
+            Some(JoinKind::Token | JoinKind::Code) => return false,
+            Some(JoinKind::Lan | JoinKind::Rescue) => self.forget_join(device),
             None => {}
         }
         true

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use group::log;
 use identity::DeviceId;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -29,7 +28,7 @@ use crate::{
 /// The setting that names the group commands mean.
 const USED: &str = "used group";
 
-fn answer(value: impl Serialize) -> Result<Value, Failure> {
+pub(super) fn answer(value: impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(value).map_err(|error| Failure::failed("internal", error))
 }
 
@@ -98,6 +97,8 @@ impl Hub {
             Request::RescueGroup { group, devices } => {
                 self.rescue_group(group.as_deref(), &devices)
             }
+            Request::Invitations => answer(self.invitation_lines()),
+            Request::FollowGroup { device } => answer(self.follow_group(&device)?),
             Request::Share { dir, name, group, mode } => {
                 self.share(dir, name.as_deref(), group.as_deref(), mode)
             }
@@ -147,6 +148,14 @@ impl Hub {
                 self.joined(&folder)?;
                 answer(self.line_of(&group, &folder))
             }
+            Request::ShareCode(wish) => self.share_code(&wish),
+            Request::Codes => self.code_lines(),
+            Request::Relays => self.relay_lines(),
+            Request::UseRelay { relay } => self.use_relay(&relay),
+            Request::ForgetRelay { relay } => self.forget_relay(&relay),
+            Request::RevokeCode { code } => self.revoke_code(&code),
+            Request::ResumeCode { code } => self.resume_code(&code),
+            Request::AnswerCode { code, device, yes } => self.answer_code(&code, &device, yes),
             Request::Down => {
                 self.stopping.get_or_insert_default();
                 Ok(json!({}))
@@ -181,7 +190,7 @@ impl Hub {
         }
     }
 
-    fn use_group(&self, group: &GroupId) -> Result<(), Failure> {
+    pub(super) fn use_group(&self, group: &GroupId) -> Result<(), Failure> {
         self.store.set(USED, &group.0).map_err(lost)
     }
 
@@ -216,7 +225,12 @@ impl Hub {
 
     /// Writes an operation, and tells everybody.
     pub(super) fn write(&mut self, group: GroupId, action: Action) -> Result<(), Failure> {
-        match self.groups.write(&mut self.store, &self.key, &group, action) {
+        let written = self.at_once(|hub| {
+            let signed = hub.groups.write(&mut hub.store, &hub.key, &group, action)?;
+            hub.mail_operation(group, &signed);
+            Ok(signed)
+        });
+        match written {
             Ok(signed) => self.spread(group, &[signed], None),
             Err(error) => {
                 if let GroupError::Store(_) = &error {
@@ -282,55 +296,6 @@ impl Hub {
         answer(line)
     }
 
-    fn rescue_group(&mut self, group: Option<&str>, names: &[String]) -> Result<Value, Failure> {
-        let group = self.group_or_used(group)?;
-        let Some(held) = self.groups.get(&group) else {
-            return Err(Failure::usage("no_group", "there is no such group here"));
-        };
-        let old = held.manifest();
-        let label = held.label.clone();
-        let mut picked = Vec::new();
-        for text in names {
-            let known = old
-                .members
-                .iter()
-                .map(|(id, member)| (id, member.role, member.name.as_str()))
-                .chain(old.former.iter().map(|(id, f)| (id, f.was.role, f.was.name.as_str())));
-            let found: Vec<(DeviceId, Role)> = known
-                .filter(|(id, _, name)| {
-                    *name == text || (text.len() >= 7 && id.to_string().starts_with(text.as_str()))
-                })
-                .map(|(id, role, _)| (*id, role))
-                .collect();
-            match found[..] {
-                [one] => picked.push(one),
-                _ => {
-                    let message = format!("{text} names no single device of the group");
-                    return Err(Failure::usage("no_device", message)
-                        .hint("give the beginning of its id: kin devices"));
-                }
-            }
-        }
-        if names.is_empty() {
-            picked = old.members.iter().map(|(id, member)| (*id, member.role)).collect();
-        }
-        let me = (self.inbox.id(), self.name.clone());
-        let made = log::rescue(&self.key, me, random()?, &old, &picked)
-            .map_err(|error| Failure::failed("group", error))?;
-        let new = self.groups.add(&mut self.store, made, &label, None)?;
-        // The same directories, in the new group's folders of the same ids.
-        let moved: Vec<StoredFolder> =
-            self.folders.stored().iter().filter(|stored| stored.group == group).cloned().collect();
-        for stored in moved {
-            drop(self.stop_folder(stored.folder));
-            self.store.remove_folder(group, stored.folder).map_err(lost)?;
-            self.keep(StoredFolder { group: new, joined: random()?, ..stored })?;
-        }
-        self.use_group(&new)?;
-        self.review(new);
-        answer(self.group_line(&new))
-    }
-
     fn rename_device(&mut self, device: Option<&str>, text: &str) -> Result<Value, Failure> {
         let new = name(text)?;
         let device = match device {
@@ -393,7 +358,7 @@ impl Hub {
         }
     }
 
-    fn keep(&mut self, folder: StoredFolder) -> Result<(), Failure> {
+    pub(super) fn keep(&mut self, folder: StoredFolder) -> Result<(), Failure> {
         self.store.put_folder(&folder).map_err(lost)?;
         self.folders.put(folder);
         Ok(())
@@ -464,6 +429,7 @@ impl Hub {
 
     fn status(&self) -> StatusReply {
         let mut errors = self.folder_troubles();
+        errors.extend(self.invitation_troubles());
         for line in self.group_lines() {
             for warning in line.warnings {
                 errors.push(Trouble {
@@ -523,7 +489,7 @@ impl Hub {
         self.groups.iter().filter_map(|(id, _)| self.group_line(id)).collect()
     }
 
-    fn group_line(&self, id: &GroupId) -> Option<GroupLine> {
+    pub(super) fn group_line(&self, id: &GroupId) -> Option<GroupLine> {
         let held = self.groups.get(id)?;
         let manifest = held.manifest();
         let mut warnings = Vec::new();
@@ -556,13 +522,13 @@ impl Hub {
         let lines = self.joins.iter().map(|join| JoinLine {
             device: join.device.to_string(),
             name: join.name.clone(),
-            ceremony: if join.token { "token" } else { "lan" }.to_owned(),
+            ceremony: join.kind.word().to_owned(),
             since: join.since,
         });
         lines.collect()
     }
 }
 
-fn lost(error: super::store::StoreError) -> Failure {
+pub(super) fn lost(error: super::store::StoreError) -> Failure {
     Failure::failed("state", error)
 }

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use group::log::Gone;
-use identity::DeviceId;
 use serde_json::Value;
 use tree::StateDir;
 use wire::{
@@ -16,10 +15,10 @@ use wire::{
 };
 
 use super::{
-    Device, MEMBERS_TOPIC, gone,
+    Device, gone,
     groups::GroupError,
     home_failure,
-    hub::{Ears, Hub, wall},
+    hub::{Hub, wall},
     store::{Store, rotation::Turn},
 };
 use crate::{
@@ -47,9 +46,8 @@ impl Device {
     pub(super) async fn rotate(&self) -> Result<Value, Failure> {
         let turned = self.hub.with(Hub::rotate).await.ok_or_else(gone)?;
         let (line, advertised) = turned?;
-        if let Some((device, port)) = advertised {
-            let discovery = self.discover(device, port, MEMBERS_TOPIC).await?;
-            self.hub.listen(Ears { listener: None, discovery });
+        if let Some(port) = advertised {
+            self.advertise(port, true).await?;
         }
         serde_json::to_value(line).map_err(|error| Failure::failed("internal", error))
     }
@@ -57,9 +55,9 @@ impl Device {
 
 impl Hub {
     /// Writes the rotation in all groups, takes the new keys, and begins all links and folders anew. The answer
-    /// says, too, what is to be advertised from now on.
-    fn rotate(&mut self) -> Result<(DeviceLine, Option<(DeviceId, u16)>), Failure> {
-        // What others were shown speaks of the old key.
+    /// says, too, at which port that is to be advertised.
+    fn rotate(&mut self) -> Result<(DeviceLine, Option<u16>), Failure> {
+        // What others were shown speaks of the old key; so do codes, which end with it.
         self.close_token_window("this device gets a new key");
         self.free_to_pair()?;
         if let Some(join) = self.joins.first() {
@@ -71,7 +69,15 @@ impl Hub {
         let next = Home::next(&self.state).map_err(home_failed)?;
         let turn = Turn { to: next.device(), until: wall().saturating_add(KEEP_INBOX) };
         let (key, inbox) = next.into_keys();
-        let written = self.groups.rotate(&mut self.store, &self.key, (&key, inbox.id()), &turn);
+        let written = self.at_once(|hub| {
+            let pair = (&key, inbox.id());
+            let operations = hub.groups.rotate(&mut hub.store, &hub.key, pair, &turn)?;
+            hub.store.revoke_codes()?;
+            for (group, signed) in &operations {
+                hub.mail_operation(*group, signed);
+            }
+            Ok(operations)
+        });
         let operations = match written {
             Ok(operations) => operations,
             Err(error) => {
@@ -102,16 +108,11 @@ impl Hub {
         for id in links {
             self.close(id, Farewell::Stopping, "this device has a new key");
         }
-        let running: Vec<_> = self.folders.stored().iter().map(|stored| stored.folder).collect();
-        for folder in running {
-            if self.folders.is_busy(&folder) {
-                // It starts again by itself, with the new key.
-                drop(self.stop_folder(folder));
-            }
-        }
+        self.restart_folders();
         self.look_for_members();
+        self.new_card();
         let advertised = self.net.as_ref().filter(|net| net.discovery);
-        Ok((self.own_line(), advertised.map(|net| (self.me, net.port))))
+        Ok((self.own_line(), advertised.map(|net| net.port)))
     }
 
     fn take_keys(&mut self, turn: &Turn) -> Result<(), Failure> {

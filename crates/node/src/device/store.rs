@@ -16,10 +16,15 @@ use wire::membership::{FolderId, GroupId, Role, Scope, SignedOperation};
 
 use crate::api::FolderMode;
 
+mod codes;
+mod mail;
 pub(super) mod rotation;
 
+pub(super) use codes::{StoredAsk, StoredCode, WantedFolder};
+pub(super) use mail::{Outgoing, Post, StoredRelay};
+
 /// Version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -114,6 +119,26 @@ impl StoredFolder {
     }
 }
 
+/// By which ceremony a join was begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum JoinKind {
+    Lan,
+    Token,
+    Code,
+    Rescue,
+}
+
+impl JoinKind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Lan => "lan",
+            Self::Token => "token",
+            Self::Code => "code",
+            Self::Rescue => "rescue",
+        }
+    }
+}
+
 /// A join that this device's person agreed to and that is not done: what it will accept, and of whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct StoredJoin {
@@ -121,8 +146,7 @@ pub(super) struct StoredJoin {
     pub(super) device: DeviceId,
     /// What it calls itself.
     pub(super) name: String,
-    /// True for a token, false for a ceremony on the LAN.
-    pub(super) token: bool,
+    pub(super) kind: JoinKind,
     /// The group, if the ceremony named it.
     pub(super) group: Option<GroupId>,
     pub(super) role: Role,
@@ -162,9 +186,11 @@ impl Store {
             return Err(StoreError::Newer { path: path.to_owned(), found });
         }
         if found == 0 {
-            db.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))
-                .map_err(fail)?;
+            db.execute_batch(&format!("BEGIN; {TABLES} COMMIT;")).map_err(fail)?;
         }
+        let tables = [codes::TABLES, mail::TABLES].concat();
+        db.execute_batch(&format!("BEGIN; {tables} PRAGMA user_version = {VERSION}; COMMIT;"))
+            .map_err(fail)?;
         Ok(Self { db, path: path.to_owned() })
     }
 
@@ -247,7 +273,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
-        let change = self.db.transaction().map_err(&fail)?;
+        let change = self.db.savepoint().map_err(&fail)?;
         change
             .execute("INSERT INTO groups VALUES (?1, ?2)", params![&group.0[..], label])
             .map_err(&fail)?;
@@ -275,7 +301,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
-        let change = self.db.transaction().map_err(&fail)?;
+        let change = self.db.savepoint().map_err(&fail)?;
         for signed in operations {
             change
                 .execute(
@@ -388,7 +414,13 @@ impl Store {
             Ok(Some(StoredJoin {
                 device: DeviceId(device),
                 name: row.get(1)?,
-                token: row.get(2)?,
+                kind: match row.get::<_, i64>(2)? {
+                    0 => JoinKind::Lan,
+                    1 => JoinKind::Token,
+                    2 => JoinKind::Code,
+                    3 => JoinKind::Rescue,
+                    _ => return Ok(None),
+                },
                 group,
                 role,
                 folders,
@@ -408,7 +440,7 @@ impl Store {
             params![
                 &join.device.0[..],
                 join.name,
-                join.token,
+                join.kind as i64,
                 join.group.map(|group| group.0.to_vec()),
                 role_number(join.role),
                 folders,
@@ -502,84 +534,4 @@ fn role_of(number: i64) -> Option<Role> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tempfile::tempdir;
-
-    use super::*;
-
-    #[test]
-    fn what_was_put_is_there_after_opening_again() {
-        let top = tempdir().unwrap();
-        let path = top.path().join("state.db");
-        let mut store = Store::open(&path).unwrap();
-        let group = GroupId([1; 32]);
-        store.add_group(group, "home", std::iter::empty(), None).unwrap();
-        let folder = StoredFolder {
-            group,
-            folder: FolderId([2; 32]),
-            dir: PathBuf::from(OsString::from_vec(b"/tmp/\xff name".to_vec())),
-            mode: FolderMode::Receive,
-            paused: true,
-            joined: [9; 16],
-        };
-        store.put_folder(&folder).unwrap();
-        let join = StoredJoin {
-            device: DeviceId([3; 32]),
-            name: "nas".into(),
-            token: false,
-            group: Some(group),
-            role: Role::Reader,
-            folders: Scope::List(vec![FolderId([4; 32]), FolderId([5; 32])]),
-            since: 7,
-            state: vec![1, 2, 3],
-        };
-        store.put_join(&join).unwrap();
-        let place = Place { last_seen: Some(9), addresses: vec!["[fe80::1]:9".parse().unwrap()] };
-        store.put_place(&DeviceId([3; 32]), &place).unwrap();
-        store.set("name", b"x").unwrap();
-        drop(store);
-
-        let mut store = Store::open(&path).unwrap();
-        assert_eq!(store.groups().unwrap(), [(group, "home".to_owned())]);
-        assert_eq!(store.folders().unwrap(), std::slice::from_ref(&folder));
-        assert_eq!(store.joins().unwrap(), std::slice::from_ref(&join));
-        assert_eq!(store.places().unwrap(), [(DeviceId([3; 32]), place)]);
-        assert_eq!(store.setting("name").unwrap().unwrap(), b"x");
-        // A group that came by a join ends it, and takes its folders with it when it goes.
-        let other = GroupId([6; 32]);
-        store.add_group(other, "work", std::iter::empty(), Some(&join.device)).unwrap();
-        assert!(store.joins().unwrap().is_empty());
-        store.remove_group(group).unwrap();
-        assert!(store.folders().unwrap().is_empty());
-    }
-
-    #[test]
-    fn t21_numbers_of_letters_go_up_over_restarts() {
-        let top = tempdir().unwrap();
-        let path = top.path().join("state.db");
-        let (a, b) = (DeviceId([1; 32]), DeviceId([2; 32]));
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.next_letter(&a, 0).unwrap(), 1);
-        assert_eq!(store.next_letter(&a, 0).unwrap(), 2);
-        store.took_letter(&a, 9).unwrap();
-        store.took_letter(&a, 5).unwrap();
-        drop(store);
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.heard_letter(&a).unwrap(), 9);
-        assert_eq!(store.next_letter(&a, 0).unwrap(), 3, "what was heard is no number of ours");
-        assert_eq!(store.next_letter(&a, 50).unwrap(), 50);
-        assert_eq!(store.next_letter(&a, 20).unwrap(), 51, "the clock went back");
-        assert_eq!((store.next_letter(&b, 0).unwrap(), store.heard_letter(&b).unwrap()), (1, 0));
-    }
-
-    #[test]
-    fn a_newer_file_is_left_alone() {
-        let top = tempdir().unwrap();
-        let path = top.path().join("state.db");
-        drop(Store::open(&path).unwrap());
-        let db = Connection::open(&path).unwrap();
-        db.execute_batch("PRAGMA user_version = 99").unwrap();
-        drop(db);
-        assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, .. })));
-    }
-}
+mod tests;

@@ -8,17 +8,20 @@ mod window;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use identity::DeviceId;
+use identity::{DeviceId, InboxId};
 use pairing::token::{Outgoing, TokenJoin};
 use tokio::sync::mpsc;
 use wire::{
-    device::{Message as Say, Purpose},
+    code,
+    device::Purpose,
     envelope::{Letter, Recipient},
     pair::Token,
 };
 
 use super::{
-    DEFAULT_PORT, Device, MEMBERS_TOPIC, Online, gone,
+    DEFAULT_PORT, Device, MEMBERS_TOPIC, Online,
+    codes::Via,
+    gone,
     hub::{Hub, HubHandle, random, wall},
     questions::Questions,
 };
@@ -28,7 +31,7 @@ use crate::{
 };
 
 /// Letters that somebody who is no member may send over one link; a ceremony has five.
-const MAX_LETTERS: usize = 64;
+pub(super) const MAX_LETTERS: usize = 64;
 
 /// What is under way by token.
 #[derive(Default)]
@@ -41,6 +44,13 @@ pub(super) struct Tokens {
     asking: Option<joining::Asking>,
     /// Tells one stream from the next.
     streams: u64,
+}
+
+impl Tokens {
+    /// The inbox key of a device that is to admit this one.
+    pub(super) fn inbox_of(&self, device: &DeviceId) -> Option<InboxId> {
+        self.joins.get(device).map(|join| join.terms().inbox)
+    }
 }
 
 /// The device that a person expects.
@@ -120,7 +130,7 @@ impl Hub {
     }
 
     /// The link over which letters to a device go.
-    fn link_to(&self, device: &DeviceId) -> Option<ConnId> {
+    pub(super) fn link_to(&self, device: &DeviceId) -> Option<ConnId> {
         let usable = |conn: &super::links::Conn| {
             conn.line.peer == *device
                 && conn.port.is_some()
@@ -130,24 +140,10 @@ impl Hub {
         self.conns.iter().rev().find(|(_, conn)| usable(conn)).map(|(id, _)| *id)
     }
 
-    /// Signs, seals and sends a message. Without a link it is lost; what matters is said again over the next.
+    /// Signs, seals and sends a message. Where it cannot be sent it is lost; what matters is said again.
     fn post(&mut self, outgoing: &Outgoing) {
-        let device = outgoing.to.device;
-        let Some(id) = self.link_to(&device) else { return };
-        // A device whose numbers were lost goes on above them by its clock.
-        let floor = u64::try_from(wall()).unwrap_or(0).saturating_mul(1000);
-        let number = match self.store.next_letter(&device, floor) {
-            Ok(number) => number,
-            Err(error) => return self.fail(&error.to_string()),
-        };
-        match outgoing.seal(&self.key, number) {
-            Ok(bytes) => {
-                if let Some(conn) = self.conns.get(&id) {
-                    conn.say(Say::Envelope(bytes));
-                }
-            }
-            Err(error) => tracing::warn!(%error, "a letter was not sent"),
-        }
+        let Outgoing { to, group, message } = outgoing;
+        self.send_letter(to, Some(*group), message.kind(), message.encode());
     }
 
     /// Opens a letter to this device, or to the key that it had when the letter was written (rule T13).
@@ -171,7 +167,8 @@ impl Hub {
         if conn.letters > MAX_LETTERS && !conn.is_accepted() {
             return self.cut(id, "it sent too many letters");
         }
-        if self.tokens.window.is_none() && !self.tokens.joins.contains_key(&peer) {
+        let joins = self.joins.iter().any(|join| join.device == peer);
+        if self.tokens.window.is_none() && !joins && !self.has_codes() {
             return;
         }
         // Written by the device at the other end, or by nobody that counts (attacks.md 13).
@@ -185,9 +182,11 @@ impl Hub {
             Err(error) => return self.fail(&error.to_string()),
         }
         // Strangers who come no further leave no trace in the store.
-        if (self.window_heard(&letter) || self.join_heard(&letter))
-            && let Err(error) = self.store.took_letter(&peer, letter.sequence)
-        {
+        let taken = match code::Message::has_kind(letter.kind) {
+            true => self.code_letter(&letter, Via::Link(id)),
+            false => self.window_heard(&letter) || self.join_heard(&letter),
+        };
+        if taken && let Err(error) = self.store.took_letter(&peer, letter.sequence) {
             self.fail(&error.to_string());
         }
     }

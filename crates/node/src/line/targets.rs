@@ -88,6 +88,11 @@ impl Targets {
         self.targets.retain(|_, target| target.device.as_ref().is_none_or(&wanted));
     }
 
+    /// Keeps only targets of which is known to whom they lead.
+    pub(crate) fn retain_known(&mut self) {
+        self.targets.retain(|_, target| target.device.is_some());
+    }
+
     /// Takes out what is to be dialled now: targets that are due, except those that lead to a device
     /// that is linked.
     pub(crate) fn due(

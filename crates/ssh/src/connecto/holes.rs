@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     Broken, Command, End, Json, Message, Spoken, Step, Talk, Text,
-    replay::{Played, alice, bob},
+    replay::{Played, alice, bob, json_listener, text_listener},
 };
 
 const KEY: &str =
@@ -27,14 +27,14 @@ fn sync_hello(name: &str, key: &str, user: &str) -> String {
 #[test]
 fn hole_1_nothing_is_installed_with_nobody_asked() {
     // Up to the question, no role of ours installs anything, whatever comes.
-    let mut listener = Json::listen(alice());
+    let mut listener = json_listener();
     let mut steps = listener.line(r#"{"type":"Hello","version":1,"device_name":"x"}"#);
     steps.extend(
         listener.line(&format!(r#"{{"type":"KeyExchange","public_key":"{KEY} x","comment":"x"}}"#)),
     );
     let mut sync = Json::sync_respond(alice());
     steps.extend(sync.line(&sync_hello("x", KEY, "x")));
-    let mut text = Text::listen(alice());
+    let mut text = text_listener();
     steps.extend(text.line("HELLO 1"));
     steps.extend(text.line(&format!("PUBKEY {KEY} x")));
     assert_eq!(steps.iter().filter(|step| matches!(step, Step::Ask(_))).count(), 3);
@@ -74,7 +74,7 @@ fn hole_2_attack_16_a_key_that_is_more_than_a_key_is_refused() {
         );
         assert!(played.asked.is_empty() && played.installed.is_empty());
         if !key.contains(['\n', '\r']) {
-            let mut played = Played::new(Text::listen(alice()));
+            let mut played = Played::new(text_listener());
             played.line("HELLO 1");
             let said = played.line(&format!("PUBKEY {key}"));
             assert!(said.len() == 1 && said[0].starts_with("ERR "), "{key:?}: {said:?}");
@@ -120,7 +120,7 @@ fn hole_9_a_name_with_terminal_escapes_is_refused() {
         let mut played = Played::new(Json::sync_respond(alice()));
         played.line(&sync_hello(name, KEY, "x"));
         assert!(matches!(&played.end, Some(End::Broken(Broken::Name(_)))), "{name:?}");
-        let mut played = Played::new(Json::listen(alice()));
+        let mut played = Played::new(json_listener());
         played.line(&Message::Hello { version: 1, device_name: name.to_owned() }.encode());
         assert!(matches!(&played.end, Some(End::Broken(Broken::Name(_)))), "{name:?}");
     }
@@ -128,10 +128,10 @@ fn hole_9_a_name_with_terminal_escapes_is_refused() {
 
 #[test]
 fn another_version_is_refused_by_its_number() {
-    let mut played = Played::new(Json::listen(alice()));
+    let mut played = Played::new(json_listener());
     let said = played.line(r#"{"type":"Hello","version":2,"device_name":"x"}"#);
     assert!(said[0].starts_with(r#"{"type":"Error","code":1,"#), "{said:?}");
-    let mut played = Played::new(Text::listen(alice()));
+    let mut played = Played::new(text_listener());
     assert!(played.line("HELLO 2")[0].starts_with("ERR "));
     let mut played = Played::new(Text::pair(bob()));
     played.begin();
@@ -140,10 +140,10 @@ fn another_version_is_refused_by_its_number() {
 
 #[test]
 fn attack_10_messages_of_another_role_end_it() {
-    let mut played = Played::new(Json::listen(alice()));
+    let mut played = Played::new(json_listener());
     let said = played.line(&sync_hello("x", KEY, "x"));
     assert!(said[0].starts_with(r#"{"type":"Error","code":2,"#), "{said:?}");
-    let mut played = Played::new(Json::listen(alice()));
+    let mut played = Played::new(json_listener());
     played.line(r#"{"type":"Hello","version":1,"device_name":"x"}"#);
     let said = played.line(r#"{"type":"Hello","version":1,"device_name":"x"}"#);
     assert!(said[0].starts_with(r#"{"type":"Error","code":3,"#), "{said:?}");
@@ -182,11 +182,11 @@ proptest! {
         role in 0..6,
     ) {
         let mut talk: Box<dyn Talk> = match role {
-            0 => Box::new(Json::listen(alice())),
+            0 => Box::new(json_listener()),
             1 => Box::new(Json::pair(bob())),
             2 => Box::new(Json::sync_respond(alice())),
             3 => Box::new(Json::sync_initiate(bob(), 1)),
-            4 => Box::new(Text::listen(alice())),
+            4 => Box::new(text_listener()),
             _ => Box::new(Text::pair(bob())),
         };
         let mut steps = talk.begin();

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Broken, Claim, End, Myself, Step, Talk, VERSION, key, name, user, words};
+use wire::session::Name;
+
+use super::{Broken, Claim, End, Me, Myself, Step, Talk, VERSION, key, name, user, words};
+use crate::UserName;
 
 /// The version differs.
 const CODE_VERSION: u32 = 1;
@@ -70,7 +73,7 @@ impl Message {
 /// One side of a conversation in JSON.
 #[derive(Debug)]
 pub struct Json {
-    me: Myself,
+    me: Me,
     state: State,
 }
 
@@ -78,7 +81,7 @@ pub struct Json {
 enum State {
     // A listener.
     Listen,
-    Greeted { name: wire::session::Name },
+    Greeted { name: Name },
     Asked { claim: Claim },
     Installing,
     // A pairing device.
@@ -106,26 +109,26 @@ enum State {
 impl Json {
     /// A listener, to whom a pairing device has connected.
     #[must_use]
-    pub fn listen(me: Myself) -> Self {
-        Self { me, state: State::Listen }
+    pub fn listen(name: Name, user: UserName) -> Self {
+        Self { me: Me::listener(name, user), state: State::Listen }
     }
 
     /// A pairing device, which has connected to a listener.
     #[must_use]
     pub fn pair(me: Myself) -> Self {
-        Self { me, state: State::Pair }
+        Self { me: me.into(), state: State::Pair }
     }
 
     /// A device that syncs, to which another one has connected.
     #[must_use]
     pub fn sync_respond(me: Myself) -> Self {
-        Self { me, state: State::SyncWait }
+        Self { me: me.into(), state: State::SyncWait }
     }
 
     /// A device that syncs and has connected to another one. `priority` is a random number.
     #[must_use]
     pub fn sync_initiate(me: Myself, priority: u64) -> Self {
-        Self { me, state: State::Sync { priority } }
+        Self { me: me.into(), state: State::Sync { priority } }
     }
 
     /// The number in the other side's `SyncHello`, and the key in it: for [`super::tie`].
@@ -135,6 +138,18 @@ impl Json {
             Ok(Message::SyncHello { initiator_priority, public_key, .. }) => {
                 Some((initiator_priority, key(&public_key).ok()?.to_string()))
             }
+            _ => None,
+        }
+    }
+
+    /// What somebody calls itself who answers a greeting so: empty if it would be greeted as one that syncs.
+    #[must_use]
+    pub fn greeting(line: &str) -> Option<String> {
+        match Message::decode(line) {
+            Ok(Message::HelloAck { device_name, .. }) => {
+                name(&device_name).ok().map(|name| name.as_str().to_owned())
+            }
+            Ok(Message::Error { code: CODE_EXPECTED_HELLO, .. }) => Some(String::new()),
             _ => None,
         }
     }
@@ -175,7 +190,7 @@ impl Json {
             version: VERSION,
             device_name: self.me.name.as_str().to_owned(),
             initiator_priority: priority,
-            public_key: self.me.key_line(),
+            public_key: self.me.key_line.clone(),
             key_comment: self.me.comment.clone(),
             ssh_user: self.me.user.to_string(),
         }
@@ -185,7 +200,7 @@ impl Json {
         Message::SyncHelloAck {
             version: VERSION,
             device_name: self.me.name.as_str().to_owned(),
-            public_key: self.me.key_line(),
+            public_key: self.me.key_line.clone(),
             key_comment: self.me.comment.clone(),
             ssh_user: self.me.user.to_string(),
             accept_sync,
@@ -322,7 +337,7 @@ impl Talk for Json {
             (State::Offering { claim }, true) => {
                 self.state = State::KeySent { claim };
                 vec![send(&Message::KeyExchange {
-                    public_key: self.me.key_line(),
+                    public_key: self.me.key_line.clone(),
                     comment: self.me.comment.clone(),
                 })]
             }

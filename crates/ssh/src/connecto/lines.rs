@@ -15,7 +15,7 @@ pub struct Lines {
 
 impl Lines {
     /// Takes bytes as they come. What is more than one line's length beyond the last line's end is
-    /// refused by [`Lines::next`]; whoever reads takes lines out before more bytes are put in.
+    /// refused by [`Lines::take`]; whoever reads takes lines out before more bytes are put in.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -24,7 +24,7 @@ impl Lines {
     ///
     /// # Errors
     /// If it is too long, or no UTF-8.
-    pub fn next(&mut self) -> Result<Option<String>, Broken> {
+    pub fn take(&mut self) -> Result<Option<String>, Broken> {
         let rest = self.bytes.get(self.seen..).unwrap_or_default();
         let Some(at) = rest.iter().position(|byte| *byte == b'\n') else {
             self.seen = self.bytes.len();
@@ -54,9 +54,9 @@ mod tests {
     fn lines_come_out_whole_and_without_their_ends() {
         let mut lines = Lines::default();
         lines.push(b"HEL");
-        assert_eq!(lines.next(), Ok(None));
+        assert_eq!(lines.take(), Ok(None));
         lines.push(b"LO 1\r\n\nBYE\nrest");
-        let next = |lines: &mut Lines| lines.next().unwrap();
+        let next = |lines: &mut Lines| lines.take().unwrap();
         assert_eq!(next(&mut lines).as_deref(), Some("HELLO 1"));
         assert_eq!(next(&mut lines).as_deref(), Some(""));
         assert_eq!(next(&mut lines).as_deref(), Some("BYE"));
@@ -67,15 +67,15 @@ mod tests {
     fn hole_4_a_line_without_end_is_refused_at_its_bound() {
         let mut lines = Lines::default();
         lines.push(&vec![b'x'; MAX_LINE]);
-        assert_eq!(lines.next(), Ok(None));
+        assert_eq!(lines.take(), Ok(None));
         lines.push(b"x");
-        assert_eq!(lines.next(), Err(Broken::TooLong));
+        assert_eq!(lines.take(), Err(Broken::TooLong));
         let mut lines = Lines::default();
         lines.push(&[&vec![b'x'; MAX_LINE + 1][..], b"\n"].concat());
-        assert_eq!(lines.next(), Err(Broken::TooLong));
+        assert_eq!(lines.take(), Err(Broken::TooLong));
         let mut lines = Lines::default();
         lines.push(b"\xff\n");
-        assert_eq!(lines.next(), Err(Broken::NotText));
+        assert_eq!(lines.take(), Err(Broken::NotText));
     }
 
     proptest! {
@@ -88,7 +88,7 @@ mod tests {
                 let (mut lines, mut all) = (Lines::default(), Vec::new());
                 for piece in pieces {
                     lines.push(piece);
-                    while let Ok(Some(line)) = lines.next() {
+                    while let Ok(Some(line)) = lines.take() {
                         all.push(line);
                     }
                 }

@@ -66,13 +66,26 @@ pub struct Myself {
     pub comment: String,
 }
 
-impl Myself {
-    fn key_line(&self) -> String {
-        if self.comment.is_empty() {
-            self.key.to_string()
-        } else {
-            format!("{} {}", self.key, self.comment)
-        }
+/// What a role needs of it: a listener has no key to offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Me {
+    name: Name,
+    user: UserName,
+    key_line: String,
+    comment: String,
+}
+
+impl Me {
+    fn listener(name: Name, user: UserName) -> Self {
+        Self { name, user, key_line: String::new(), comment: String::new() }
+    }
+}
+
+impl From<Myself> for Me {
+    fn from(Myself { name, user, key, comment }: Myself) -> Self {
+        let key_line =
+            if comment.is_empty() { key.to_string() } else { format!("{key} {comment}") };
+        Self { name, user, key_line, comment }
     }
 }
 
@@ -143,6 +156,9 @@ pub enum Broken {
     /// What is no user's name.
     #[error("the user it names is refused")]
     User,
+    /// Nothing came for too long.
+    #[error("it did not answer in time")]
+    Silent,
     /// The connection ended in the middle.
     #[error("it ended the connection before the end")]
     Ended,

@@ -17,6 +17,14 @@ pub(super) fn bob() -> Myself {
     myself("hostb", "bob", BOB, "bob@hostb")
 }
 
+pub(super) fn json_listener() -> Json {
+    Json::listen(alice().name, alice().user)
+}
+
+pub(super) fn text_listener() -> Text {
+    Text::listen(alice().name, alice().user)
+}
+
 fn myself(name: &str, user: &str, key: &str, comment: &str) -> Myself {
     Myself {
         name: Name::new(name).unwrap(),
@@ -162,7 +170,7 @@ fn claim(name: Option<&str>, user: Option<&str>, key: Option<&str>) -> Claim {
 
 #[test]
 fn the_recorded_pairing_is_played_to_a_listener() {
-    let played = replay(&PAIRING, 'S', Json::listen(alice()));
+    let played = replay(&PAIRING, 'S', json_listener());
     let bob = claim(Some("hostb"), None, Some(BOB));
     assert_eq!((&played.asked, &played.installed), (&vec![bob.clone()], &vec![bob]));
     assert_eq!(played.end, Some(End::Done));
@@ -191,7 +199,7 @@ fn the_recorded_sync_is_played_to_both_roles() {
 
 #[test]
 fn the_documented_text_is_played_to_both_roles() {
-    let played = replay(&TEXT, 'S', Text::listen(alice()));
+    let played = replay(&TEXT, 'S', text_listener());
     assert_eq!(played.installed, [claim(None, None, Some(BOB))]);
     assert_eq!(played.end, Some(End::Done));
     let played = replay(&TEXT, 'C', Text::pair(bob()));
@@ -201,7 +209,7 @@ fn the_documented_text_is_played_to_both_roles() {
 
 #[test]
 fn fields_that_are_not_known_are_ignored_and_kinds_that_are_not_known_end_it() {
-    let mut played = Played::new(Json::listen(alice()));
+    let mut played = Played::new(json_listener());
     let said = played.line(
         r#"{"device_name":"x","new":{"a":[1]},"version":1,"type":"Hello","verification":"y"}"#,
     );
@@ -213,7 +221,7 @@ fn fields_that_are_not_known_are_ignored_and_kinds_that_are_not_known_end_it() {
 
 #[test]
 fn a_scanner_is_no_error() {
-    let mut played = Played::new(Json::listen(alice()));
+    let mut played = Played::new(json_listener());
     let said = played.line(r#"{"type":"Hello","version":1,"device_name":"scanner-4711"}"#);
     assert_eq!(said.len(), 1);
     assert_eq!(played.line(""), Vec::<String>::new(), "its blank line");
@@ -225,15 +233,15 @@ fn a_scanner_is_no_error() {
     assert!(said[0].starts_with(r#"{"type":"Error","code":2,"#), "{said:?}");
     assert_eq!(played.end, Some(End::Probe));
 
-    assert_eq!(Played::new(Json::listen(alice())).hang_up(), End::Probe);
-    let mut played = Played::new(Text::listen(alice()));
+    assert_eq!(Played::new(json_listener()).hang_up(), End::Probe);
+    let mut played = Played::new(text_listener());
     played.line("HELLO 1");
     assert_eq!(played.hang_up(), End::Probe);
 }
 
 #[test]
 fn a_no_on_either_side_installs_nothing_and_is_said() {
-    let mut played = Played::saying_no(Json::listen(alice()));
+    let mut played = Played::saying_no(json_listener());
     played.line(PAIRING[0].1);
     let said = played.line(PAIRING[2].1);
     assert!(said[0].starts_with(r#"{"type":"Error","#), "{said:?}");
@@ -249,7 +257,7 @@ fn a_no_on_either_side_installs_nothing_and_is_said() {
     assert!(said[0].starts_with(r#"{"type":"SyncComplete","success":false,"#), "{said:?}");
     assert!(played.installed.is_empty());
 
-    let mut played = Played::saying_no(Text::listen(alice()));
+    let mut played = Played::saying_no(text_listener());
     played.line("HELLO 1");
     let said = played.line(TEXT[2].1);
     assert!(said[0].starts_with("ERR "), "{said:?}");
@@ -272,7 +280,7 @@ fn a_no_on_either_side_installs_nothing_and_is_said() {
 
 #[test]
 fn what_could_not_be_installed_is_not_said_to_be() {
-    let mut played = Played::with_full_disk(Json::listen(alice()));
+    let mut played = Played::with_full_disk(json_listener());
     played.line(PAIRING[0].1);
     let said = played.line(PAIRING[2].1);
     assert!(said.len() == 1 && said[0].starts_with(r#"{"type":"Error","#), "{said:?}");
@@ -280,7 +288,7 @@ fn what_could_not_be_installed_is_not_said_to_be() {
     played.line(SYNC[0].1);
     let said = played.line(SYNC[2].1);
     assert!(said[0].contains(r#""success":false"#), "{said:?}");
-    let mut played = Played::with_full_disk(Text::listen(alice()));
+    let mut played = Played::with_full_disk(text_listener());
     played.line("HELLO 1");
     assert!(played.line(TEXT[2].1)[0].starts_with("ERR "));
 }
@@ -295,9 +303,9 @@ fn meet<A: Talk, B: Talk>(a: A, b: B) -> (Played<A>, Played<B>) {
     put(&mut to_b, a.begin());
     put(&mut to_a, b.begin());
     loop {
-        if let Some(line) = to_b.next().unwrap().filter(|_| b.end.is_none()) {
+        if let Some(line) = to_b.take().unwrap().filter(|_| b.end.is_none()) {
             put(&mut to_a, b.line(&line));
-        } else if let Some(line) = to_a.next().unwrap().filter(|_| a.end.is_none()) {
+        } else if let Some(line) = to_a.take().unwrap().filter(|_| a.end.is_none()) {
             put(&mut to_b, a.line(&line));
         } else {
             return (a, b);
@@ -307,11 +315,11 @@ fn meet<A: Talk, B: Talk>(a: A, b: B) -> (Played<A>, Played<B>) {
 
 #[test]
 fn two_of_ours_understand_each_other() {
-    let (a, b) = meet(Json::pair(bob()), Json::listen(alice()));
+    let (a, b) = meet(Json::pair(bob()), json_listener());
     assert_eq!((a.end, b.end), (Some(End::Done), Some(End::Done)));
     let (a, b) = meet(Json::sync_initiate(bob(), 7), Json::sync_respond(alice()));
     assert_eq!((a.end, b.end), (Some(End::Done), Some(End::Done)));
     assert_eq!((a.installed.len(), b.installed.len()), (1, 1));
-    let (a, b) = meet(Text::pair(bob()), Text::listen(alice()));
+    let (a, b) = meet(Text::pair(bob()), text_listener());
     assert_eq!((a.end, b.end), (Some(End::Done), Some(End::Done)));
 }

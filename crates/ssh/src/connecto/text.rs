@@ -2,7 +2,7 @@
 
 use wire::session::Name;
 
-use super::{Broken, Claim, End, Myself, Step, Talk, VERSION, key, name, user, words};
+use super::{Broken, Claim, End, Me, Myself, Step, Talk, VERSION, key, name, user, words};
 use crate::{PublicKey, UserName};
 
 /// One line.
@@ -56,7 +56,7 @@ impl Command {
 /// One side of a conversation in text.
 #[derive(Debug)]
 pub struct Text {
-    me: Myself,
+    me: Me,
     state: State,
 }
 
@@ -80,14 +80,14 @@ enum State {
 impl Text {
     /// A listener.
     #[must_use]
-    pub fn listen(me: Myself) -> Self {
-        Self { me, state: State::Listen }
+    pub fn listen(name: Name, user: UserName) -> Self {
+        Self { me: Me::listener(name, user), state: State::Listen }
     }
 
     /// A pairing device.
     #[must_use]
     pub fn pair(me: Myself) -> Self {
-        Self { me, state: State::Pair }
+        Self { me: me.into(), state: State::Pair }
     }
 
     fn over(&mut self, end: End) -> Step {
@@ -177,7 +177,7 @@ impl Talk for Text {
             (State::Asked { .. }, false) => self.refuse("the person here said no", End::Declined),
             (State::Offering, true) => {
                 self.state = State::KeySent;
-                vec![Step::Send(format!("PUBKEY {}", self.me.key_line()))]
+                vec![Step::Send(format!("PUBKEY {}", self.me.key_line))]
             }
             (State::Offering, false) => {
                 vec![Step::Send("BYE".to_owned()), self.over(End::Declined)]

@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// The sizes a sealed invitation may have, in bytes.
-const SIZES: [usize; 3] = [1 << 10, 4 << 10, 16 << 10];
+const SIZES: [usize; 2] = [1 << 10, 4 << 10];
 /// The largest of them.
-pub const MAX_INVITATION: usize = SIZES[2];
+pub const MAX_INVITATION: usize = SIZES[1];
 /// Most mailboxes in one.
 const MAX_MAIL: usize = 4;
 /// Version, nonce, the length of what is signed, its signature, and the cipher's tag.

@@ -6,14 +6,16 @@ use identity::InboxId;
 use super::{Into, MAX_HEADS, MAX_OPERATIONS_SENT, Message, Offer, Purpose, Tag};
 use crate::{
     WireError,
+    code::{LookupId, MAX_INVITATION},
     frame::MAX_SLOT,
+    mail::MAX_CARD,
     membership::{FolderId, GroupId, MAX_OPERATION, OperationId},
     session::Name,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PbDevice {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     body: Option<PbBody>,
 }
 
@@ -37,6 +39,12 @@ enum PbBody {
     Admitted(Bytes),
     #[prost(bytes = "bytes", tag = "9")]
     Envelope(Bytes),
+    #[prost(bytes = "bytes", tag = "10")]
+    Lookup(Bytes),
+    #[prost(bytes = "bytes", tag = "11")]
+    Invitation(Bytes),
+    #[prost(bytes = "bytes", tag = "12")]
+    Card(Bytes),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -154,6 +162,9 @@ pub(crate) fn out(message: &Message) -> PbDevice {
         }),
         Message::Admitted { group } => PbBody::Admitted(copied(&group.0)),
         Message::Envelope(bytes) => PbBody::Envelope(bytes.clone()),
+        Message::Lookup { lookup } => PbBody::Lookup(copied(&lookup.0)),
+        Message::Invitation(bytes) => PbBody::Invitation(bytes.clone()),
+        Message::Card(bytes) => PbBody::Card(bytes.clone()),
     };
     PbDevice { body: Some(body) }
 }
@@ -190,6 +201,15 @@ pub(crate) fn decode(message: PbDevice) -> Result<Message, WireError> {
         PbBody::Offer(offer) => Message::Offer(offer_in(&offer)?),
         PbBody::Admitted(group) => Message::Admitted { group: GroupId(exactly(&group, "group")?) },
         PbBody::Envelope(bytes) => Message::Envelope(bytes),
+        PbBody::Lookup(lookup) => Message::Lookup { lookup: LookupId(exactly(&lookup, "lookup")?) },
+        PbBody::Invitation(bytes) if bytes.len() > MAX_INVITATION => {
+            return Err(WireError::field("invitation", "too long"));
+        }
+        PbBody::Invitation(bytes) => Message::Invitation(bytes),
+        PbBody::Card(bytes) if bytes.len() > MAX_CARD => {
+            return Err(WireError::field("card", "too long"));
+        }
+        PbBody::Card(bytes) => Message::Card(bytes),
     })
 }
 
@@ -276,6 +296,9 @@ mod tests {
             }),
             id.prop_map(|group| Message::Admitted { group: GroupId(group) }),
             vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Envelope(bytes.into())),
+            id.prop_map(|lookup| Message::Lookup { lookup: LookupId(lookup) }),
+            vec(any::<u8>(), 0..=MAX_INVITATION)
+                .prop_map(|bytes| Message::Invitation(bytes.into())),
         ]
     }
 

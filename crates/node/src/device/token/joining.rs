@@ -22,7 +22,7 @@ use crate::{
         hub::{Hub, HubHandle, random, wall},
         links::{MAX_ADDRESSES, STEP},
         questions::Questions,
-        store::StoredJoin,
+        store::{JoinKind, StoredJoin},
     },
     line::{ConnId, targets::Key},
 };
@@ -115,7 +115,8 @@ impl Hub {
             return Err(Failure::usage("waits", message)
                 .hint("kin pair --status shows it; kin pair --abandon gives it up"));
         }
-        if token.addresses.is_empty() && self.link_to(&terms.device).is_none() {
+        let nowhere = token.addresses.is_empty() && token.mail.is_none();
+        if nowhere && self.link_to(&terms.device).is_none() {
             return Err(Failure::usage(
                 "no_address",
                 "the token says of no place to reach its device",
@@ -135,6 +136,13 @@ impl Hub {
         let join = TokenJoin::start(token, &card, Secret::new(random()?))
             .map_err(|error| Failure::usage("own_token", error))?;
         let device = token.terms.device;
+        if let Some(place) = &token.mail {
+            // The admitter's answers need a place, too.
+            if self.own_mail().is_empty() {
+                self.use_relay(&place.relay)?;
+            }
+            self.remember_place(&device, place);
+        }
         self.tokens.joins.insert(device, join);
         if let Err(error) = self.keep_join(&device) {
             self.tokens.joins.remove(&device);
@@ -178,7 +186,7 @@ impl Hub {
             device: *device,
             // A token says no name.
             name: device.short(),
-            token: true,
+            kind: JoinKind::Token,
             group: Some(group),
             role,
             folders,
@@ -206,7 +214,8 @@ impl Hub {
     /// compare the string.
     pub(in crate::device) fn restore_token_joins(&mut self) {
         let me = Recipient { device: self.me, inbox: self.inbox.id() };
-        let kept: Vec<StoredJoin> = self.joins.iter().filter(|join| join.token).cloned().collect();
+        let kept: Vec<StoredJoin> =
+            self.joins.iter().filter(|join| join.kind == JoinKind::Token).cloned().collect();
         for stored in kept {
             let join =
                 SavedJoin::decode(&stored.state).map_err(|error| error.to_string()).and_then(
@@ -228,7 +237,8 @@ impl Hub {
 
     /// True once a log may be accepted: this side's person has said yes.
     pub(in crate::device) fn is_agreed(&self, join: &StoredJoin) -> bool {
-        !join.token || self.tokens.joins.get(&join.device).is_some_and(TokenJoin::agreed)
+        join.kind != JoinKind::Token
+            || self.tokens.joins.get(&join.device).is_some_and(TokenJoin::agreed)
     }
 
     /// The group has come, or nothing comes any more.
@@ -250,7 +260,7 @@ impl Hub {
     }
 
     /// True if the letter comes from the device that is to admit this one.
-    pub(super) fn join_heard(&mut self, letter: &Letter) -> bool {
+    pub(in crate::device) fn join_heard(&mut self, letter: &Letter) -> bool {
         let Some(join) = self.tokens.joins.get_mut(&letter.author) else { return false };
         let steps = join.handle(letter);
         self.join_steps(&letter.author, steps);
@@ -274,8 +284,9 @@ impl Hub {
                 },
                 JoinStep::Admitted(_) => {
                     let group = self.tokens.joins.get(device).map(|join| join.terms().group);
-                    if let (Some(id), Some(group)) = (self.link_to(device), group) {
-                        self.heard_admitted(id, group);
+                    match (self.link_to(device), group) {
+                        (Some(id), Some(group)) => self.heard_admitted(id, group),
+                        _ => self.want_link(device),
                     }
                 }
                 JoinStep::Over(over) => self.drop_join(device, &words(over)),
@@ -318,6 +329,7 @@ impl Hub {
     /// Gives a join up, and tells the other side if it is linked.
     pub(in crate::device) fn abandon_join(&mut self, device: &DeviceId) {
         self.answer_join_token(device, false);
+        self.give_up_code(device);
         self.forget_join(device);
     }
 
@@ -403,7 +415,8 @@ impl Task {
         }
         // From here on it goes on without anybody who looks.
         if news.is_empty() {
-            self.tell(ApiEvent::Pending { device: device.to_string() }).await;
+            self.tell(ApiEvent::Pending { device: device.to_string(), reason: String::new() })
+                .await;
         }
         loop {
             // The stream of a device that stops ends without another word: the join is not over.

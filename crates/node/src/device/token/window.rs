@@ -114,7 +114,8 @@ impl Hub {
         let (device, inbox) = (self.me, self.inbox.id());
         let window = WindowId(random()?);
         let terms = Terms { device, inbox, window, group, role, folders };
-        let token = Token::new(terms, Secret::new(random()?), link::own_addresses(port));
+        let token = Token::new(terms, Secret::new(random()?), link::own_addresses(port))
+            .with_mail(self.own_mail().first());
         let broken = |error: wire::pair::TokenError| Failure::failed("internal", error);
         let (text, link) = (token.to_text().map_err(broken)?, token.to_link().map_err(broken)?);
         let (events, told) = mpsc::channel(64);
@@ -209,7 +210,7 @@ impl Hub {
     }
 
     /// True if the letter belongs to a request that is not over.
-    pub(super) fn window_heard(&mut self, letter: &Letter) -> bool {
+    pub(in crate::device) fn window_heard(&mut self, letter: &Letter) -> bool {
         let Some(fresh) = self.fresh_nonce() else { return false };
         self.with_window(|admitting| {
             let now = admitting.now();
@@ -492,7 +493,7 @@ impl Task {
                 () = self.events.closed() => return None,
                 () = sleep_until(until.into()) => {
                     // It is a member, and hears of it when it comes back (rule T8).
-                    return Some(ApiEvent::Pending { device: device.to_string() });
+                    return Some(ApiEvent::Pending { device: device.to_string(), reason: String::new() });
                 }
             };
             match next {
@@ -506,7 +507,12 @@ impl Task {
                     self.tell(ApiEvent::Error { kind: "too_late".to_owned(), message, hint }).await;
                 }
                 Some(_) => {}
-                None => return Some(ApiEvent::Pending { device: device.to_string() }),
+                None => {
+                    return Some(ApiEvent::Pending {
+                        device: device.to_string(),
+                        reason: String::new(),
+                    });
+                }
             }
         }
     }

@@ -1,0 +1,273 @@
+//! What a person asks of codes: to issue one, to list them, to take one back, to let one go on, and to answer
+//! a device that waits.
+
+use std::path::{Path, PathBuf};
+
+use identity::{DeviceId, Secret};
+use pairing::code::{EXPIRES, MAX_EXPIRES, MAX_USES, TOLD_FOR, issue};
+use serde_json::Value;
+use wire::{
+    code::{Code, Hello},
+    envelope::Recipient,
+    membership::{Action, FolderId, GroupId, Role},
+    session::Name,
+};
+
+use super::Via;
+use crate::{
+    api::{CodeAsk, CodeLine, CodeRefusal, Failure, FolderMode, IssuedCode, ShareCode},
+    device::{
+        groups::{hex, role, role_name},
+        hub::{Hub, random},
+        store::{StoreError, StoredCode, StoredFolder},
+    },
+};
+
+fn lost(error: StoreError) -> Failure {
+    Failure::failed("state", error)
+}
+
+fn answer(value: impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::failed("internal", error))
+}
+
+impl Hub {
+    /// Issues a code for a folder, which is shared first if it is not.
+    pub(in crate::device) fn share_code(&mut self, wish: &ShareCode) -> Result<Value, Failure> {
+        let role = match wish.role.as_deref() {
+            None => Role::Reader,
+            Some(text) => role(text)?,
+        };
+        if role == Role::Admin {
+            let message = "a code makes nobody an admin: whoever finds it could let others in";
+            return Err(Failure::usage("bad_role", message)
+                .hint("pair that device: kin pair --token; or give writer or reader"));
+        }
+        let seconds = wish.expires.unwrap_or_else(|| u64::try_from(EXPIRES).unwrap_or(0));
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        if !(1..=MAX_EXPIRES).contains(&seconds) {
+            return Err(Failure::usage("bad_time", "a code is good for 1 s to 366 days")
+                .hint("for example --expires 7d"));
+        }
+        let uses = wish.uses.unwrap_or(1);
+        if !(1..=MAX_USES).contains(&uses) {
+            let message = format!("a code is for 1 to {MAX_USES} devices");
+            return Err(Failure::usage("bad_uses", message).hint("for example --uses 3"));
+        }
+        let now = self.code_time();
+        let before = now.saturating_sub(TOLD_FOR);
+        self.store.drop_codes(before).map_err(lost)?;
+        let (group, folder) = self.folder_for_code(wish)?;
+        let Some(held) = self.groups.get(&group) else {
+            return Err(Failure::usage("no_group", "there is no such group here"));
+        };
+        let manifest = held.manifest();
+        if !manifest.is_admin(&self.me) {
+            return Err(Failure::failed("not_admin", "only an admin of the group lets others in")
+                .hint("issue the code on an admin's device: kin devices lists them"));
+        }
+        let Some(about) = manifest.folders.get(&folder) else {
+            return Err(
+                Failure::usage("no_folder", "the group has no such folder").hint("kin folders")
+            );
+        };
+        let folder_name = about.name.as_str().to_owned();
+        let (label, log_length) = (held.label.clone(), held.log().operations().count() as u64);
+        let code = Code::new(&Secret::new(random()?), &self.me);
+        let mut terms = issue(&code, group, folder, now);
+        terms.role = role;
+        terms.expires = now.saturating_add(seconds);
+        (terms.uses, terms.ask) = (uses, wish.ask);
+        let owner = Secret::new(random()?);
+        let stored = StoredCode { terms, folder_name: folder_name.clone(), log_length, owner };
+        self.store.put_code(&stored).map_err(lost)?;
+        self.post_invitation(&stored);
+        self.code_changed(&stored.terms.id);
+        let relay = self.own_mail().first().map(|mail| mail.relay.clone());
+        answer(IssuedCode {
+            event: "code".to_owned(),
+            id: hex(&stored.terms.id.0),
+            code: code.to_text().expose().clone(),
+            link: code.to_link(relay.as_deref()).expose().clone(),
+            role: role_name(role).to_owned(),
+            expires: stored.terms.expires,
+            uses,
+            folder: hex(&folder.0),
+            name: folder_name,
+            group: label,
+            ask: wish.ask,
+        })
+    }
+
+    /// The folder that a code is to be for: one that is known, or the directory, which becomes a folder of a
+    /// group of its own unless one is named (rule T14): a guest sees the names of the group's devices.
+    fn folder_for_code(&mut self, wish: &ShareCode) -> Result<(GroupId, FolderId), Failure> {
+        let missing = match self.find_folder(&wish.folder) {
+            Ok(found) => return Ok(found),
+            Err(failure) => failure,
+        };
+        let kept = |dir: &Path| {
+            let stored = self.folders.stored().iter().find(|stored| stored.dir == dir);
+            stored.map(|stored| (stored.group, stored.folder))
+        };
+        let Some(dir) = wish.dir.clone() else { return Err(missing) };
+        if let Some(found) = kept(&dir) {
+            return Ok(found);
+        }
+        self.check_dir(&dir)?;
+        let called = match &wish.name {
+            Some(name) => name.clone(),
+            None => dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let called = Name::new(&called).map_err(|error| Failure::usage("bad_name", error))?;
+        let group = match &wish.group {
+            Some(text) => self.groups.find(text)?,
+            None => self.make_group(Some(called.as_str()))?,
+        };
+        self.share_dir(group, dir, called)
+    }
+
+    fn share_dir(
+        &mut self,
+        group: GroupId,
+        dir: PathBuf,
+        name: Name,
+    ) -> Result<(GroupId, FolderId), Failure> {
+        let folder = FolderId(random()?);
+        self.write(group, Action::FolderAdded { folder, name })?;
+        let (mode, joined) = (FolderMode::Both, random()?);
+        self.keep(StoredFolder { group, folder, dir, mode, paused: false, joined })?;
+        self.start_folder(folder);
+        Ok((group, folder))
+    }
+
+    /// All codes whose end this device still explains.
+    pub(in crate::device) fn code_lines(&mut self) -> Result<Value, Failure> {
+        let now = self.code_time();
+        let mut lines = Vec::new();
+        for code in self.store.codes().map_err(lost)? {
+            if now < code.terms.expires.saturating_add(TOLD_FOR) {
+                lines.push(self.code_line(&code, now)?);
+            }
+        }
+        answer(lines)
+    }
+
+    fn code_line(&self, code: &StoredCode, now: i64) -> Result<CodeLine, Failure> {
+        let terms = &code.terms;
+        // Nobody has this id: what counts is the code alone.
+        let present = self.present(code, &DeviceId([0; 32]), now).map_err(lost)?;
+        let spent = u32::try_from(present.spent.len()).unwrap_or(u32::MAX);
+        let state = match () {
+            () if terms.revoked || !present.is_admin => "revoked",
+            () if now >= terms.expires => "expired",
+            () if !present.has_folder => "folder_gone",
+            () if spent >= terms.uses => "used_up",
+            () if terms.suspended => "suspended",
+            () => "open",
+        };
+        let asks = self.store.code_asks(&terms.id).map_err(lost)?;
+        let open = state == "open" && terms.ask;
+        let asks = asks.into_iter().filter(|ask| open && ask.consent.is_none());
+        let refused = self.store.code_refusals(&terms.id).map_err(lost)?;
+        let held = self.groups.get(&terms.group);
+        Ok(CodeLine {
+            id: hex(&terms.id.0),
+            folder: code.folder_name.clone(),
+            group: held.map(|held| held.label.clone()).unwrap_or_default(),
+            role: role_name(terms.role).to_owned(),
+            expires: terms.expires,
+            uses_left: terms.uses.saturating_sub(spent),
+            used_by: present.spent.iter().map(|device| self.name_of(device)).collect(),
+            state: state.to_owned(),
+            ask: terms.ask,
+            waiting: asks
+                .map(|ask| CodeAsk { device: ask.device.to_string(), name: ask.name, at: ask.at })
+                .collect(),
+            refused: refused
+                .into_iter()
+                .map(|one| CodeRefusal {
+                    device: one.device.to_string(),
+                    name: one.name,
+                    reason: one.why,
+                    at: one.at,
+                })
+                .collect(),
+        })
+    }
+
+    /// A code by the beginning of its id.
+    fn find_code(&self, text: &str) -> Result<StoredCode, Failure> {
+        let codes = self.store.codes().map_err(lost)?;
+        let begins = |code: &StoredCode| text.len() >= 4 && hex(&code.terms.id.0).starts_with(text);
+        let mut found: Vec<StoredCode> = codes.into_iter().filter(begins).collect();
+        match (found.pop(), found.is_empty()) {
+            (Some(one), true) => Ok(one),
+            (None, _) => Err(Failure::usage("no_code", "no code of this device has that id")
+                .hint("kin codes lists them with their ids; the first four characters are enough")),
+            _ => Err(Failure::usage("ambiguous", "several codes begin so").hint("kin codes")),
+        }
+    }
+
+    pub(in crate::device) fn revoke_code(&mut self, text: &str) -> Result<Value, Failure> {
+        let mut code = self.find_code(text)?;
+        self.store.revoke_code(&code.terms.id).map_err(lost)?;
+        code.terms.revoked = true;
+        self.code_changed(&code.terms.id);
+        let now = self.code_time();
+        self.answer_waiting(&code, now);
+        answer(self.code_line(&code, now)?)
+    }
+
+    pub(in crate::device) fn resume_code(&mut self, text: &str) -> Result<Value, Failure> {
+        let mut code = self.find_code(text)?;
+        self.store.resume_code(&code.terms.id).map_err(lost)?;
+        code.terms.suspended = false;
+        self.code_changed(&code.terms.id);
+        let now = self.code_time();
+        self.answer_waiting(&code, now);
+        answer(self.code_line(&code, now)?)
+    }
+
+    /// A person's word about a device that waits.
+    pub(in crate::device) fn answer_code(
+        &mut self,
+        text: &str,
+        device: &str,
+        yes: bool,
+    ) -> Result<Value, Failure> {
+        let code = self.find_code(text)?;
+        let asks = self.store.code_asks(&code.terms.id).map_err(lost)?;
+        let meant = |device: &str, ask: &crate::device::store::StoredAsk| {
+            ask.name == device || (device.len() >= 7 && ask.device.to_string().starts_with(device))
+        };
+        let found: Vec<DeviceId> =
+            asks.iter().filter(|ask| meant(device, ask)).map(|ask| ask.device).collect();
+        let [one] = found[..] else {
+            let message = "that names no single device which waits for an answer";
+            return Err(Failure::usage("no_device", message)
+                .hint("kin codes lists them; give the beginning of the device's id"));
+        };
+        self.store.consent_to_code(&code.terms.id, &one, yes).map_err(lost)?;
+        let now = self.code_time();
+        self.answer_waiting(&code, now);
+        answer(self.code_line(&code, now)?)
+    }
+
+    /// Judges again those who wait for a person's word, since something has changed.
+    fn answer_waiting(&mut self, code: &StoredCode, now: i64) {
+        let Ok(asks) = self.store.code_asks(&code.terms.id) else { return };
+        for ask in asks {
+            let Ok(name) = Name::new(&ask.name) else { continue };
+            let joiner = Recipient { device: ask.device, inbox: ask.inbox };
+            // What it proved when it came holds still.
+            let hello = Hello { lookup: code.terms.lookup, inbox: ask.inbox, name, mac: [0; 32] };
+            self.judge_hello(code, &joiner, &hello, now, Via::Mail);
+        }
+    }
+
+    /// True if any code might still let somebody in, so that strangers' letters are worth opening.
+    pub(in crate::device) fn has_codes(&self) -> bool {
+        self.store.has_codes().unwrap_or(false)
+    }
+}

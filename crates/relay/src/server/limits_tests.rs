@@ -1,0 +1,67 @@
+use super::*;
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn attack_38_connections_are_counted_by_source_and_ipv6_by_its_network() {
+    let limits = Limits { connections: 4, connections_per_source: 2, ..Limits::default() };
+    let gate = Gate::new(limits);
+    let first = gate.enter(addr("[2001:db8::1]:1")).unwrap();
+    let _second = gate.enter(addr("[2001:db8::ffff:1]:1")).unwrap();
+    let third = gate.enter(addr("[2001:db8::7]:1"));
+    assert_eq!(third.err(), Some(Refusal::Limited { after: 60 }), "the same network");
+    let _other = gate.enter(addr("[2001:db8:0:1::1]:1")).unwrap();
+    let _v4 = gate.enter(addr("192.0.2.1:1")).unwrap();
+    assert_eq!(gate.enter(addr("192.0.2.2:1")).err(), Some(Refusal::Full));
+    drop(first);
+    assert!(gate.enter(addr("[2001:db8::1]:1")).is_ok());
+}
+
+#[test]
+fn attack_38_ends_of_splices_are_counted() {
+    let gate = Gate::new(Limits { splices: 1, splices_per_source: 1, ..Limits::default() });
+    let mut passes: Vec<_> =
+        (1..=4).map(|it| gate.enter(addr(&format!("192.0.2.{}:1", it / 2))).unwrap()).collect();
+    assert_eq!(passes[1].splice(), Ok(()));
+    assert_eq!(passes[2].splice(), Err(Refusal::Limited { after: 60 }), "the same source");
+    assert_eq!(passes[0].splice(), Ok(()));
+    assert_eq!(passes[3].splice(), Err(Refusal::Full));
+    passes.clear();
+    assert!(gate.open().of_source.is_empty() && gate.open().splices == 0);
+}
+
+#[test]
+fn attack_05_a_source_that_asks_too_often_waits_and_others_do_not() {
+    let gate = Gate::new(Limits { gets: Rate::new(10, 1), ..Limits::default() });
+    let (greedy, other) = (Source::of(addr("192.0.2.1:1")), Source::of(addr("192.0.2.2:1")));
+    let answered = (0..1000).filter(|_| gate.check(greedy, Cost::Get).is_ok()).count();
+    assert_eq!(answered, 10);
+    let refused = gate.check(greedy, Cost::Get).unwrap_err();
+    assert!(matches!(refused, Refusal::Limited { after: 50..=61 }), "{refused:?}");
+    assert_eq!(gate.check(other, Cost::Get), Ok(()));
+}
+
+#[test]
+fn attack_05_many_addresses_take_no_more_memory_and_shut_nobody_out() {
+    let rates = Rates::new(Rate::new(3, 1), 1000);
+    let known = Source::of(addr("192.0.2.1:1"));
+    assert_eq!(rates.check(known, 1), Ok(()));
+    for number in 0..10_000_u32 {
+        let source = Source::of((IpAddr::from(number.to_be_bytes()), 1).into());
+        let _ = rates.check(source, 1);
+    }
+    assert!(rates.own.len() <= 1000 && rates.shared.len() <= 1 << 12);
+    assert_eq!(rates.check(known, 1), Ok(()), "who was there before");
+}
+
+#[test]
+fn a_deposit_costs_its_bytes_and_one_over_the_burst_is_never_let_through() {
+    let gate = Gate::new(Limits { deposits: Rate::new(8, 1), ..Limits::default() });
+    let source = Source::of(addr("192.0.2.1:1"));
+    assert_eq!(gate.check(source, Cost::Deposit(4 << 10)), Ok(()));
+    assert_eq!(gate.check(source, Cost::Deposit(4 << 10)), Ok(()));
+    assert!(matches!(gate.check(source, Cost::Deposit(1 << 10)), Err(Refusal::Limited { .. })));
+    assert_eq!(gate.check(source, Cost::Deposit(16 << 10)), Err(Refusal::TooLarge));
+}

@@ -1,0 +1,592 @@
+//! The one task that decides: who is found, who is dialled, who comes in, and when it is over.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use link::{
+    Advert, Discovery, Door, Endpoint, Found, Limits, LinkError, Listener, Plain, PlainFound,
+    Protocol, Visitor, own_addresses,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use wire::ssh::Purpose;
+
+use super::{
+    Connecto, Event, Kind, Outcome, Place, SSH_TOPIC, Setup, Target,
+    ceremony::{self, Ended},
+    desk::{Desk, plain, random},
+    find,
+    install::Problem,
+    visit,
+};
+use crate::{connecto::Spoken, scan};
+
+/// How long more candidates are waited for once there is one.
+const SETTLE: Duration = Duration::from_millis(600);
+/// How long a name is looked for before it is taken for a host's.
+const SEARCH: Duration = Duration::from_secs(2);
+/// Pause before somebody who was lost is dialled again.
+const REDIAL: Duration = Duration::from_millis(500);
+/// The same for somebody with whom another link is used, or who wanted nothing.
+const LATER: Duration = Duration::from_secs(3);
+/// Others that are told of and dialled (attacks.md 12).
+const MAX_FOUND: usize = 32;
+/// Tasks at once: links, dialling and connections of Connecto's.
+const MAX_TASKS: usize = 64;
+/// How long a device that syncs waits before it begins with a Connecto, which looks for it, too.
+const HEAD_START: Duration = Duration::from_secs(2);
+/// How long an address is waited for that holds beyond one cable and one start: ssh is to be given it.
+pub(crate) const BETTER: Duration = Duration::from_millis(250);
+/// Services of Connecto's.
+const LISTENING: &str = "_connecto._tcp.local.";
+const SYNCING: &str = "_connecto-sync._tcp.local.";
+
+/// What the caller wants.
+pub(super) enum Order {
+    Answer { id: u32, yes: bool },
+    Choose(u32),
+    Stop,
+}
+
+/// Somebody who may be the other side.
+struct Candidate {
+    index: u32,
+    name: String,
+    addrs: Vec<SocketAddr>,
+    kind: Kind,
+    /// A link with it is tried or used.
+    busy: bool,
+    /// It was told of.
+    told: bool,
+    /// When it is dialled next, if it is.
+    at: Option<Instant>,
+    gone: bool,
+}
+
+/// What a task was for, and how it ended.
+enum Task {
+    /// A link or connection that came in.
+    Came(Ended),
+    /// A candidate, by its key.
+    Dialled(String, Ended),
+    /// Connecto listens at some places.
+    Swept(Vec<(SocketAddr, Kind, String)>),
+}
+
+pub(super) struct Run {
+    desk: Arc<Desk>,
+    listener: Option<Listener>,
+    visitors: Option<mpsc::Receiver<Visitor>>,
+    candidates: HashMap<String, Candidate>,
+    tasks: JoinSet<Task>,
+    /// When somebody is dialled without being chosen.
+    settled: Option<Instant>,
+    /// When a name that was not found is taken for a host's.
+    otherwise: Option<Instant>,
+    /// The last thing that went wrong.
+    trouble: String,
+    told: HashSet<String>,
+    installed: bool,
+}
+
+impl Run {
+    pub(super) async fn prepare(
+        setup: Setup,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, LinkError> {
+        let endpoint = Endpoint::speaking(Protocol::Ssh, &setup.device, Limits::default())?;
+        let endpoint = Arc::new(endpoint);
+        let (mut listener, mut visitors) = (None, None);
+        if setup.purpose.lets_in() {
+            let mut door = Door::default();
+            if !setup.allow_from.is_empty() {
+                let nets = setup.allow_from.clone();
+                door.from = Some(Arc::new(move |ip| nets.iter().any(|net| net.contains(ip))));
+            }
+            if setup.connecto.is_some() {
+                let (send, taken) = mpsc::channel(8);
+                (door.visitors, visitors) = (Some(send), Some(taken));
+            }
+            listener = Some(Listener::open(Arc::clone(&endpoint), setup.port, door).await?);
+        }
+        Ok(Self {
+            desk: Desk::new(setup, endpoint, events),
+            listener,
+            visitors,
+            candidates: HashMap::new(),
+            tasks: JoinSet::new(),
+            settled: None,
+            otherwise: None,
+            trouble: String::new(),
+            told: HashSet::new(),
+            installed: false,
+        })
+    }
+
+    pub(super) async fn go(mut self, mut orders: mpsc::Receiver<Order>) {
+        let desk = Arc::clone(&self.desk);
+        let setup = &desk.setup;
+        let end = setup.timeout.map(|timeout| Instant::now() + timeout);
+        let port = self.listener.as_ref().map(Listener::port);
+        let name = setup.name.as_str().to_owned();
+        desk.tell(Event::Listening { name, port, addrs: own_addresses(port.unwrap_or(0)) }).await;
+        let (mut search, mut news) = (None, None);
+        if !matches!(setup.target, Target::At(..)) || setup.connecto.is_some() {
+            match self.search(port) {
+                Ok((discovery, found)) => (search, news) = (Some(discovery), Some(found)),
+                Err(error) => {
+                    desk.note(format!("{error}; name the other device by its address")).await;
+                }
+            }
+        }
+        let (mut _plain, mut heard) = (None, None);
+        if setup.connecto.is_some() {
+            match self.connecto(port) {
+                Ok((service, found)) => (_plain, heard) = (Some(service), Some(found)),
+                Err(error) => desk.note(error.to_string()).await,
+            }
+        }
+        match &setup.target {
+            Target::At(place, kind) => self.aim(place, *kind),
+            Target::Named(_, Some(_)) => self.otherwise = Some(Instant::now() + SEARCH),
+            Target::Named(_, None) | Target::Any => {}
+        }
+        let outcome = loop {
+            let wake =
+                self.candidates.values().filter_map(|one| one.at).chain(self.settled).chain(end);
+            let wake = wake.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                () = desk.unheard() => break Outcome::Stopped,
+                order = orders.recv() => match order {
+                    Some(Order::Answer { id, yes }) => desk.answered(id, yes),
+                    Some(Order::Choose(index)) => self.choose(index),
+                    Some(Order::Stop) | None => break Outcome::Stopped,
+                },
+                link = accept(self.listener.as_mut()) => {
+                    if self.tasks.len() < MAX_TASKS {
+                        let desk = Arc::clone(&desk);
+                        self.tasks.spawn(async move { Task::Came(ceremony::play(desk, link).await) });
+                    }
+                }
+                visitor = next(self.visitors.as_mut()) => self.visit(visitor),
+                found = next(news.as_mut()) => self.found(found).await,
+                found = next(heard.as_mut()) => self.advertised(&found).await,
+                Some(ended) = self.tasks.join_next() => {
+                    if let Ok(task) = ended
+                        && let Some(outcome) = self.ended(task).await
+                    {
+                        break outcome;
+                    }
+                }
+                () = sleep_until(wake) => {
+                    if end.is_some_and(|end| end <= Instant::now()) {
+                        break self.expired();
+                    }
+                    self.due().await;
+                }
+            }
+        };
+        // The name is not told any longer than a person looks (rule T2); who waits for the end is told first.
+        self.tasks.shutdown().await;
+        drop(self.listener.take());
+        desk.tell(Event::Over(outcome)).await;
+        if let Some(search) = search {
+            search.stop().await;
+        }
+    }
+
+    fn search(&self, port: Option<u16>) -> Result<(Discovery, mpsc::Receiver<Found>), LinkError> {
+        let Some(port) = port else { return Discovery::look(SSH_TOPIC) };
+        let run = random().map_err(LinkError::Discovery)?;
+        Discovery::start(&Advert {
+            device: self.desk.endpoint.device(),
+            name: self.desk.setup.name.as_str().to_owned(),
+            topic: SSH_TOPIC.to_owned(),
+            port,
+            run,
+        })
+    }
+
+    /// Tells the network in Connecto's way, and looks for its listeners in every way there is: its program
+    /// answers no question for its own kind.
+    fn connecto(
+        &mut self,
+        port: Option<u16>,
+    ) -> Result<(Plain, mpsc::Receiver<PlainFound>), LinkError> {
+        let setup = &self.desk.setup;
+        let service = if setup.purpose == Purpose::Sync { SYNCING } else { LISTENING };
+        let sweeps = match setup.purpose {
+            Purpose::Listen | Purpose::Look => false,
+            Purpose::Sync => true,
+            Purpose::Pair => !matches!(setup.target, Target::At(..)),
+        };
+        if sweeps {
+            let which = setup.connecto.unwrap_or(Connecto::Any);
+            self.tasks.spawn(async move {
+                sleep(SETTLE).await;
+                Task::Swept(scan::near(which).await)
+            });
+        }
+        // Its program passes over adverts that have its own name in theirs: digits are in no name.
+        let label = u32::from_be_bytes(random().map_err(LinkError::Discovery)?);
+        Plain::start(service, &format!("{label:010}"), port)
+    }
+
+    // Candidates
+
+    /// One place was given: it is dialled until somebody answers.
+    fn aim(&mut self, place: &Place, kind: Option<Kind>) {
+        let kind = match (kind, self.desk.setup.connecto) {
+            (Some(kind), _) => kind,
+            (None, Some(Connecto::Text)) => Kind::ConnectoText,
+            (None, Some(_)) => Kind::Connecto,
+            (None, None) => Kind::Kinfold,
+        };
+        let name = place.to_string();
+        // An advert of the same place says that Kinfold is there, which is better.
+        let wait = if kind == Kind::Kinfold { Duration::ZERO } else { SETTLE };
+        let at = Some(Instant::now() + wait);
+        let one = Candidate {
+            index: 1,
+            name,
+            addrs: Vec::new(),
+            kind,
+            busy: false,
+            told: true,
+            at,
+            gone: false,
+        };
+        self.candidates.insert(AIMED.to_owned(), one);
+    }
+
+    async fn found(&mut self, found: Found) {
+        if found.gone {
+            if let Some(one) = self.candidates.get_mut(&found.instance) {
+                one.gone = true;
+                one.at = None;
+            }
+            return;
+        }
+        if found.claims_to_be(self.desk.endpoint.device()) {
+            return;
+        }
+        if let Some(known) = self.candidates.get_mut(&found.instance) {
+            known.addrs = found.addrs;
+            known.gone = false;
+            let waits = known.at.is_some() && !known.told;
+            if !known.told && known.addrs.iter().any(lasts) {
+                self.tell_found(&found.instance).await;
+                if waits && let Some(known) = self.candidates.get_mut(&found.instance) {
+                    known.at = Some(Instant::now());
+                }
+            }
+            return;
+        }
+        if let Some(aimed) = self.candidates.get_mut(AIMED) {
+            // The place that was given is one of Kinfold.
+            let place: Option<Place> = aimed.name.parse().ok();
+            if found.addrs.iter().any(|addr| place == Some((*addr).into())) {
+                aimed.kind = Kind::Kinfold;
+            }
+            return;
+        }
+        self.add(found.instance, found.name, found.addrs, Kind::Kinfold).await;
+    }
+
+    /// A service of Connecto's. Those of this program are found better otherwise.
+    async fn advertised(&mut self, found: &PlainFound) {
+        if !found.ours {
+            self.connecto_at(found.addr, Kind::Connecto, String::new()).await;
+        }
+    }
+
+    async fn connecto_at(&mut self, addr: SocketAddr, kind: Kind, name: String) {
+        let known =
+            self.candidates.values().any(|one| one.addrs.iter().any(|it| it.ip() == addr.ip()));
+        if !known && self.desk.setup.purpose != Purpose::Listen {
+            self.add(format!("connecto {addr}"), name, vec![addr], kind).await;
+        }
+    }
+
+    async fn add(&mut self, key: String, name: String, addrs: Vec<SocketAddr>, kind: Kind) {
+        if self.candidates.len() >= MAX_FOUND || self.desk.setup.purpose == Purpose::Listen {
+            return;
+        }
+        if addrs.is_empty() {
+            return;
+        }
+        let better = addrs.iter().any(lasts);
+        let index = u32::try_from(self.candidates.len() + 1).unwrap_or(u32::MAX);
+        let mut one = Candidate {
+            index,
+            name: name.clone(),
+            addrs,
+            kind,
+            busy: false,
+            told: false,
+            at: None,
+            gone: false,
+        };
+        let now = Instant::now();
+        match &self.desk.setup.target {
+            Target::Named(wanted, _) => {
+                if !wanted.eq_ignore_ascii_case(&name) {
+                    return;
+                }
+                self.settled.get_or_insert(now + SETTLE / 2);
+            }
+            _ if self.desk.setup.purpose == Purpose::Sync => {
+                one.at = Some(match (kind, better) {
+                    (Kind::Kinfold, true) => now,
+                    (Kind::Kinfold, false) => now + BETTER,
+                    _ => now + HEAD_START,
+                });
+            }
+            Target::Any | Target::At(..) => {
+                self.settled.get_or_insert(now + SETTLE);
+            }
+        }
+        self.candidates.insert(key.clone(), one);
+        if better {
+            self.tell_found(&key).await;
+        }
+    }
+
+    async fn tell_found(&mut self, key: &str) {
+        let Some(one) = self.candidates.get_mut(key).filter(|one| !one.told) else { return };
+        one.told = true;
+        let Some(addr) = one.addrs.first().copied() else { return };
+        let (index, name, kind) = (one.index, one.name.clone(), one.kind);
+        self.desk.tell(Event::Found { index, name, addr, kind }).await;
+    }
+
+    fn choose(&mut self, index: u32) {
+        let now = Instant::now();
+        if let Some(one) = self.candidates.values_mut().find(|one| one.index == index) {
+            one.at = (!one.busy).then_some(now);
+        }
+    }
+
+    async fn due(&mut self) {
+        let now = Instant::now();
+        if self.otherwise.is_some_and(|at| at <= now) {
+            self.otherwise = None;
+            if let (Target::Named(_, Some((place, kind))), true) =
+                (&self.desk.setup.target, self.candidates.is_empty())
+            {
+                let (place, kind) = (place.clone(), *kind);
+                self.aim(&place, kind);
+            }
+        }
+        if self.settled.is_some_and(|at| at <= now) {
+            self.settled = None;
+            let keys: Vec<String> = self.candidates.keys().cloned().collect();
+            for key in keys {
+                self.tell_found(&key).await;
+            }
+            let several = self.candidates.len() > 1;
+            if several {
+                let count = u32::try_from(self.candidates.len()).unwrap_or(u32::MAX);
+                self.desk.tell(Event::Choose(count)).await;
+            } else if let Some(one) = self.candidates.values_mut().next() {
+                one.at = Some(now);
+            }
+        }
+        let due: Vec<String> = self
+            .candidates
+            .iter()
+            .filter(|(_, one)| !one.busy && one.at.is_some_and(|at| at <= now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            self.tell_found(&key).await;
+            self.dial(key);
+        }
+    }
+
+    fn dial(&mut self, key: String) {
+        let Some(one) = self.candidates.get_mut(&key) else { return };
+        one.at = None;
+        if one.gone || self.tasks.len() >= MAX_TASKS {
+            return;
+        }
+        one.busy = true;
+        let (desk, addrs, kind) = (Arc::clone(&self.desk), one.addrs.clone(), one.kind);
+        let place = (key == AIMED).then(|| one.name.clone());
+        self.tasks.spawn(async move {
+            let addrs = match place.and_then(|place| place.parse::<Place>().ok()) {
+                None => Ok(addrs),
+                Some(place) => place.resolve().await,
+            };
+            let ended = match addrs {
+                Ok(addrs) => talk(desk, addrs, kind).await,
+                Err(error) => Ended::Lost(error),
+            };
+            Task::Dialled(key, ended)
+        });
+    }
+
+    fn visit(&mut self, visitor: Visitor) {
+        let known = matches!(Spoken::by(visitor.first), Some(Spoken::Json | Spoken::Text));
+        if !known || self.tasks.len() >= MAX_TASKS {
+            return;
+        }
+        let desk = Arc::clone(&self.desk);
+        self.tasks.spawn(async move { Task::Came(visit::serve(desk, visitor).await) });
+    }
+
+    // Ends
+
+    async fn ended(&mut self, task: Task) -> Option<Outcome> {
+        let (key, ended) = match task {
+            Task::Came(ended) => (None, ended),
+            Task::Dialled(key, ended) => (Some(key), ended),
+            Task::Swept(found) => {
+                for (addr, kind, name) in found {
+                    self.connecto_at(addr, kind, name).await;
+                }
+                return None;
+            }
+        };
+        let (desk, continuous) = (Arc::clone(&self.desk), self.desk.setup.continuous);
+        let aimed = key.as_deref() == Some(AIMED);
+        let again = match &ended {
+            Ended::Lost(_) => Some(REDIAL),
+            Ended::Looked => Some(LATER),
+            // Who syncs may come to something else in a while; a person said where else.
+            _ => None,
+        };
+        if let Some(one) = key.and_then(|key| self.candidates.get_mut(&key)) {
+            one.busy = false;
+            one.at = again.filter(|_| !one.gone).map(|pause| Instant::now() + pause);
+        }
+        if desk.closed() {
+            return Some(Outcome::Refused(
+                "three attempts broke off after the words were known: somebody may be guessing; nothing was installed"
+                    .to_owned(),
+            ));
+        }
+        match ended {
+            Ended::Done => {
+                self.installed = true;
+                return (!continuous).then_some(Outcome::Done);
+            }
+            Ended::Looked => {}
+            Ended::Lost(words) => {
+                self.say_once(&words).await;
+                self.trouble = words;
+            }
+            Ended::Refused(words) if !continuous => {
+                let words =
+                    if words.is_empty() { "the other side said no".to_owned() } else { words };
+                return Some(Outcome::Refused(words));
+            }
+            Ended::Declined if !continuous => {
+                return Some(Outcome::Refused("you said no".to_owned()));
+            }
+            // Others may come that fit.
+            Ended::Never(words) if aimed || matches!(desk.setup.target, Target::Named(..)) => {
+                return Some(Outcome::Refused(words));
+            }
+            Ended::Failed(Problem { kind, message, hint }) if !continuous => {
+                return Some(Outcome::Failed { kind, message, hint });
+            }
+            Ended::Failed(Problem { message: words, .. })
+            | Ended::Refused(words)
+            | Ended::Never(words) => {
+                self.say_once(&words).await;
+                self.trouble = words;
+            }
+            Ended::Declined => {}
+        }
+        None
+    }
+
+    async fn say_once(&mut self, words: &str) {
+        if self.told.len() < MAX_FOUND && self.told.insert(words.to_owned()) {
+            self.desk.note(words.to_owned()).await;
+        }
+    }
+
+    fn expired(&mut self) -> Outcome {
+        if self.installed {
+            return Outcome::Done;
+        }
+        Outcome::TimedOut(std::mem::take(&mut self.trouble))
+    }
+}
+
+/// True for an address that ssh can be given for later.
+pub(crate) fn lasts(addr: &SocketAddr) -> bool {
+    !matches!(addr.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// The key of the place that was given.
+const AIMED: &str = "";
+
+/// Talks with whoever is there.
+async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
+    if kind == Kind::Kinfold {
+        return match find::first(&desk.endpoint, addrs).await {
+            Ok(link) => ceremony::play(desk, link).await,
+            Err(LinkError::Own) => {
+                Ended::Never("that address leads back to this device".to_owned())
+            }
+            Err(error @ LinkError::NotKinfold(_)) => Ended::Never(format!(
+                "{error}; if it is Connecto, say --connecto, which proves nothing about who that is"
+            )),
+            // Somebody took the connection and knows nothing of it.
+            Err(error @ (LinkError::Cut | LinkError::Timeout { .. })) => Ended::Lost(format!(
+                "{error}: does kin ssh run there? Connecto needs --connecto, and proves nothing"
+            )),
+            Err(error) => Ended::Lost(error.to_string()),
+        };
+    }
+    let v4 = addrs.iter().copied().map(plain).find(SocketAddr::is_ipv4);
+    let Some(addr) = v4.or_else(|| addrs.first().copied()) else {
+        return Ended::Lost("it has no address".to_owned());
+    };
+    let ended = if desk.setup.purpose == Purpose::Sync {
+        visit::sync(desk, addr).await
+    } else if desk.setup.connecto == Some(Connecto::Any) && kind == Kind::Connecto {
+        match visit::speaks(addr, Kind::Connecto).await {
+            Some(_) => visit::pair(desk, addr, Kind::Connecto).await,
+            None => visit::pair(desk, addr, Kind::ConnectoText).await,
+        }
+    } else {
+        visit::pair(desk, addr, kind).await
+    };
+    ended.unwrap_or_else(Ended::Lost)
+}
+
+async fn accept(listener: Option<&mut Listener>) -> link::Link {
+    match listener {
+        Some(listener) => match listener.accept().await {
+            Some(link) => link,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn next<T>(receiver: Option<&mut mpsc::Receiver<T>>) -> T {
+    match receiver {
+        Some(receiver) => match receiver.recv().await {
+            Some(value) => value,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Addresses of this machine are not looked at.
+pub(crate) fn is_own(ip: IpAddr, own: &[SocketAddr]) -> bool {
+    own.iter().any(|addr| addr.ip() == ip) || ip == IpAddr::V4(Ipv4Addr::LOCALHOST)
+}

@@ -1,0 +1,446 @@
+//! A conversation in one of Connecto's protocols, on a plain connection. It proves nothing about anybody, and
+//! every question about it says so.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use link::Visitor;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use wire::ssh::Purpose;
+
+use super::{
+    Kind, Made, Question,
+    ceremony::Ended,
+    desk::Desk,
+    install::{self, Problem, There},
+    line::STEP,
+};
+use crate::{
+    Alias, PublicKey,
+    connecto::{Broken, Claim, End, Json, Lines, Myself, Spoken, Step, Talk, Text, Tie, tie},
+};
+
+/// The port of an SSH server that nobody has told of.
+const SSH_PORT: u16 = 22;
+/// How long this side's own exchange may wait for its answer before the other side's is served after all.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a listener may take to greet before it is thought to speak something else.
+const GREETING: Duration = Duration::from_secs(2);
+/// How long a person on the other side may think; this run may end before.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// Bytes read at once.
+const READ: usize = 4096;
+
+/// How this device presents itself.
+fn myself(desk: &Desk) -> Option<Myself> {
+    let own = desk.setup.own.clone()?;
+    Some(Myself {
+        name: desk.setup.name.clone(),
+        user: desk.setup.home.user().clone(),
+        key: own.public,
+        comment: desk.setup.comment.clone(),
+    })
+}
+
+/// Serves a connection that came in and begins with this byte.
+pub(super) async fn serve(desk: Arc<Desk>, visitor: Visitor) -> Ended {
+    let first = visitor.first;
+    let name = desk.setup.name.clone();
+    let user = desk.setup.home.user().clone();
+    let talk: Box<dyn Talk> = match (Spoken::by(first), desk.setup.purpose) {
+        (Some(Spoken::Json), Purpose::Listen) => Box::new(Json::listen(name, user)),
+        (Some(Spoken::Text), Purpose::Listen) => Box::new(Text::listen(name, user)),
+        (Some(Spoken::Json), Purpose::Sync) => match myself(&desk) {
+            Some(me) => Box::new(Json::sync_respond(me)),
+            None => return Ended::Looked,
+        },
+        _ => return Ended::Looked,
+    };
+    let half = first == b'H';
+    // Whole until the end: it counts among the connections that strangers may have.
+    let Visitor { stream, addr, .. } = visitor;
+    Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None, alias: None }
+        .play()
+        .await
+}
+
+/// Begins a conversation with a listener.
+pub(super) async fn pair(desk: Arc<Desk>, addr: SocketAddr, kind: Kind) -> Result<Ended, String> {
+    let Some(me) = myself(&desk) else { return Err("there is no key".to_owned()) };
+    let stream = connect(addr).await?;
+    let (talk, half): (Box<dyn Talk>, _) = match kind {
+        Kind::ConnectoText => (Box::new(Text::pair(me)), true),
+        Kind::Connecto | Kind::Kinfold => (Box::new(Json::pair(me)), false),
+    };
+    Ok(Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None, alias: None }
+        .play()
+        .await)
+}
+
+/// What of Connecto's protocols is understood there: a look that ends at once.
+pub(crate) async fn speaks(addr: SocketAddr, which: Kind) -> Option<Option<String>> {
+    let mut stream = connect(addr).await.ok()?;
+    let hello = match which {
+        Kind::ConnectoText => "HELLO 1\n".to_owned(),
+        _ => format!(
+            "{{\"type\":\"Hello\",\"version\":1,\"device_name\":\"scanner-{}\"}}\n\n",
+            std::process::id()
+        ),
+    };
+    stream.write_all(hello.as_bytes()).await.ok()?;
+    let mut lines = Lines::default();
+    let mut buffer = [0; 512];
+    let line = timeout(GREETING, async {
+        loop {
+            if let Some(line) = lines.take().ok()? {
+                return Some(line);
+            }
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return None,
+                Ok(more) => lines.push(buffer.get(..more).unwrap_or_default()),
+            }
+        }
+    });
+    let line = line.await.ok()??;
+    match which {
+        Kind::ConnectoText => line.starts_with("HELLO ").then_some(None),
+        _ => Json::greeting(&line).map(Some),
+    }
+}
+
+/// Begins a sync with a device that may be about to begin one with this one.
+pub(super) async fn sync(desk: Arc<Desk>, addr: SocketAddr) -> Result<Ended, String> {
+    let Some(me) = myself(&desk) else { return Err("there is no key".to_owned()) };
+    let priority = u64::from_be_bytes(super::desk::random()?);
+    let stream = connect(addr).await?;
+    let ip = addr.ip();
+    desk.initiate(ip, priority);
+    let talk: Box<dyn Talk> = Box::new(Json::sync_initiate(me, priority));
+    let own = Some(priority);
+    let visit = Visit {
+        desk: Arc::clone(&desk),
+        stream,
+        addr,
+        talk,
+        lines: Lines::default(),
+        half: false,
+        own,
+        alias: None,
+    };
+    let ended = visit.play().await;
+    desk.settle(ip);
+    Ok(ended)
+}
+
+async fn connect(addr: SocketAddr) -> Result<TcpStream, String> {
+    match timeout(Duration::from_secs(5), TcpStream::connect(addr)).await {
+        Ok(Ok(stream)) => {
+            // Answers are short, and each waits for the one before it.
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(format!("{addr}: {error}")),
+        Err(_) => Err(format!("{addr}: no answer")),
+    }
+}
+
+struct Visit {
+    desk: Arc<Desk>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    talk: Box<dyn Talk>,
+    lines: Lines,
+    /// The other side may end its half of the connection and still listen.
+    half: bool,
+    /// The number that this side drew, if it began a sync.
+    own: Option<u64>,
+    /// The alias that the person was shown (rule T24).
+    alias: Option<Alias>,
+}
+
+/// What came next.
+enum Heard {
+    Line(String),
+    End,
+    Bad(Broken),
+    Late,
+}
+
+impl Visit {
+    async fn play(mut self) -> Ended {
+        let desk = Arc::clone(&self.desk);
+        let mut slot = None;
+        let mut made = None;
+        let mut pending: VecDeque<Step> = self.talk.begin().into();
+        loop {
+            let Some(step) = pending.pop_front() else {
+                match self.hear().await {
+                    Heard::Line(line) => {
+                        if let Some(ended) = self.tied(&line).await {
+                            return ended;
+                        }
+                        if self.own.is_some() && line.contains("SyncHelloAck") {
+                            // It is answered: what comes in from there now is another exchange.
+                            desk.settle(self.addr.ip());
+                        }
+                        pending.extend(self.talk.line(&line));
+                    }
+                    Heard::End => pending.push_back(Step::Over(self.talk.ended(None))),
+                    Heard::Bad(broken) => {
+                        pending.push_back(Step::Over(self.talk.ended(Some(broken))));
+                    }
+                    Heard::Late => {
+                        let silent = Some(Broken::Silent);
+                        pending.push_back(Step::Over(self.talk.ended(silent)));
+                    }
+                }
+                continue;
+            };
+            match step {
+                Step::Send(line) => {
+                    if let Err(error) = self.send(&line).await {
+                        if made.is_none() {
+                            return Ended::Lost(error);
+                        }
+                        pending.clear();
+                        pending.push_back(Step::Over(self.talk.ended(None)));
+                    }
+                }
+                Step::Ask(claim) => {
+                    if slot.is_none() {
+                        slot = Some(desk.slot.lock().await);
+                    }
+                    match self.ask(&claim).await {
+                        Ok(yes) => pending.extend(self.talk.answer(yes)),
+                        Err(ended) => return ended,
+                    }
+                }
+                Step::Install(claim) => {
+                    let result = self.install(&claim).await;
+                    let told = match &result {
+                        Ok(_) => Ok(()),
+                        Err(problem) => Err(problem.message.clone()),
+                    };
+                    let steps = self.talk.installed(told);
+                    match result {
+                        Ok(it) => {
+                            made = Some(it);
+                            pending.extend(steps);
+                        }
+                        Err(problem) => {
+                            for step in steps {
+                                if let Step::Send(line) = step {
+                                    // It ends either way.
+                                    let _ = self.send(&line).await;
+                                }
+                            }
+                            return Ended::Failed(problem);
+                        }
+                    }
+                }
+                Step::Over(end) => {
+                    let _ = self.stream.shutdown().await;
+                    if let Some(made) = made {
+                        desk.tell(super::Event::Installed(made)).await;
+                        return match end {
+                            End::Done => Ended::Done,
+                            End::Refused(words) => Ended::Failed(
+                                format!(
+                                    "the key was installed here, but not on the other device: {words}"
+                                )
+                                .into(),
+                            ),
+                            other => over(other),
+                        };
+                    }
+                    return over(end);
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, line: &str) -> Result<(), String> {
+        let line = format!("{line}\n");
+        match timeout(STEP, self.stream.write_all(line.as_bytes())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("it does not read".to_owned()),
+        }
+    }
+
+    /// The next line. A side that may be asking its person is waited for as long as this run lasts.
+    async fn hear(&mut self) -> Heard {
+        let wait = if self.talk.patient() { PATIENCE } else { STEP };
+        match timeout(wait, self.line()).await {
+            Ok(heard) => heard,
+            Err(_) => Heard::Late,
+        }
+    }
+
+    /// Can be dropped without losing anything.
+    async fn line(&mut self) -> Heard {
+        loop {
+            match self.lines.take() {
+                Ok(Some(line)) => return Heard::Line(line),
+                Ok(None) => {}
+                Err(broken) => return Heard::Bad(broken),
+            }
+            let mut buffer = [0; READ];
+            match self.stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return Heard::End,
+                Ok(more) => self.lines.push(buffer.get(..more).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Both sides have begun at once: which exchange goes on?
+    async fn tied(&mut self, line: &str) -> Option<Ended> {
+        let (theirs, their_key) = Json::priority_of(line)?;
+        if self.own.is_some() {
+            return None;
+        }
+        let mine = self.desk.initiated(self.addr.ip())?;
+        let key = self.desk.setup.own.as_ref()?.public.to_string();
+        if tie((mine, &key), (theirs, &their_key)) == Tie::Serve {
+            return None;
+        }
+        // Ours counts. One that does not know the rule may be unable to answer it.
+        let answered = self.desk.settled(self.addr.ip());
+        timeout(GRACE, answered).await.is_ok().then_some(Ended::Looked)
+    }
+
+    async fn ask(&mut self, claim: &Claim) -> Result<bool, Ended> {
+        let desk = Arc::clone(&self.desk);
+        if desk.setup.expect.is_some() {
+            desk.note("Connecto proves no device, and another one is expected".to_owned()).await;
+            return Ok(false);
+        }
+        let logs_in = desk.setup.purpose.logs_in();
+        let name = install::connecto_name(claim, self.addr);
+        let (mut alias, mut host_key) = (None, None);
+        if logs_in {
+            let tag = install::connecto_tag(claim, self.addr).map_err(Ended::Failed)?;
+            alias = Some(install::propose(&desk, tag, &name).await.map_err(Ended::Failed)?);
+            self.alias.clone_from(&alias);
+            let keys = host_keys(self.addr).await;
+            host_key = keys.first().map(|key| key.fingerprint().to_owned());
+        }
+        let own = desk.setup.own.as_ref().map(|own| own.public.fingerprint());
+        let theirs = claim.key.as_ref().map(PublicKey::fingerprint);
+        let question = Question {
+            id: 0,
+            device: None,
+            name,
+            addr: self.addr,
+            fingerprint: theirs.or(own).unwrap_or_default().to_owned(),
+            sas: String::new(),
+            alias: alias.map(|alias| alias.to_string()),
+            host_key,
+            lets_in: claim.key.is_some(),
+        };
+        let mut asked = desk.ask(question).await;
+        let mut ended = false;
+        loop {
+            tokio::select! {
+                yes = &mut asked.answer => return Ok(yes.unwrap_or(false)),
+                heard = self.line(), if !ended => match heard {
+                    Heard::End if self.half => ended = true,
+                    Heard::Line(line) if line.trim().is_empty() => {}
+                    // The last word of the text protocol may come early.
+                    Heard::Line(line) if self.half && line.trim() == "BYE" => ended = true,
+                    _ => {
+                        desk.withdraw(asked.id, "the other side is gone").await;
+                        return Err(Ended::Lost("the other side is gone".to_owned()));
+                    }
+                },
+            }
+        }
+    }
+
+    async fn install(&mut self, claim: &Claim) -> Result<Made, Problem> {
+        let desk = Arc::clone(&self.desk);
+        let name = install::connecto_name(claim, self.addr);
+        let tag = install::connecto_tag(claim, self.addr)?;
+        let mut made = Made {
+            device: None,
+            name: name.clone(),
+            user: desk.setup.home.user().to_string(),
+            addr: self.addr,
+            port: desk.setup.sshd.port,
+            fingerprint: String::new(),
+            alias: None,
+            lets_in: false,
+            verified: false,
+        };
+        if let Some(own) = &desk.setup.own {
+            own.public.fingerprint().clone_into(&mut made.fingerprint);
+        }
+        if let Some(key) = claim.key.clone() {
+            key.fingerprint().clone_into(&mut made.fingerprint);
+            install::allow(&desk, tag.clone(), &name, key).await?;
+            made.lets_in = true;
+        }
+        if let (Some(user), true) = (claim.user.clone(), desk.setup.purpose.logs_in()) {
+            let Some(alias) = self.alias.clone() else {
+                return Err("nobody was asked".to_owned().into());
+            };
+            let host_keys = host_keys(self.addr).await;
+            if host_keys.is_empty() {
+                desk.note(format!(
+                    "no SSH server answers at {}: its host key is not pinned, and ssh will ask about it",
+                    self.addr.ip()
+                ))
+                .await;
+            }
+            (made.user, made.port) = (user.to_string(), SSH_PORT);
+            made.alias = Some(alias.to_string());
+            let addr = self.addr;
+            let there = There { tag, name, alias, addr, port: SSH_PORT, user, host_keys };
+            install::reach(&desk, there).await?;
+        }
+        Ok(made)
+    }
+}
+
+fn over(end: End) -> Ended {
+    match end {
+        End::Probe => Ended::Looked,
+        End::Done => Ended::Done,
+        End::Refused(words) if words.is_empty() => {
+            Ended::Refused("the other side said no".to_owned())
+        }
+        End::Refused(words) => Ended::Refused(words),
+        End::Declined => Ended::Declined,
+        End::Broken(broken) => Ended::Lost(broken.to_string()),
+    }
+}
+
+/// The host keys that answer there now. Nothing vouches for them; a person is shown what they are.
+async fn host_keys(addr: SocketAddr) -> Vec<PublicKey> {
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut command = Command::new("ssh-keyscan");
+        command.args(["-T", "3", "-p", "22", "--", &addr.ip().to_string()]);
+        command.stdin(Stdio::null()).stderr(Stdio::null()).output()
+    });
+    let Ok(Ok(output)) = asked.await else { return Vec::new() };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')).take(8) {
+        if let Some((_, key)) = line.split_once(' ')
+            && let Ok(key) = PublicKey::parse(key)
+            && !keys.contains(&key)
+        {
+            keys.push(key);
+        }
+    }
+    keys
+}
