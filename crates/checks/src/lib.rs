@@ -6,6 +6,7 @@
 
 mod ceremonies;
 mod contents;
+mod keys;
 mod members;
 mod messages;
 mod settings;
@@ -40,7 +41,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// All checks.
-pub const CHECKS: [Check; 16] = [
+pub const CHECKS: [Check; 18] = [
     Check { name: "frame", run: messages::frame, factor: 100, constant: 64 * KIB },
     Check { name: "session", run: messages::session, factor: 100, constant: 64 * KIB },
     Check { name: "sync", run: messages::sync, factor: 100, constant: 64 * KIB },
@@ -57,6 +58,8 @@ pub const CHECKS: [Check; 16] = [
     Check { name: "envelope", run: tokens::envelope, factor: 100, constant: 512 * KIB },
     Check { name: "token", run: tokens::token, factor: 100, constant: 64 * KIB },
     Check { name: "window", run: tokens::window, factor: 100, constant: 256 * KIB },
+    Check { name: "ssh", run: keys::message, factor: 100, constant: 64 * KIB },
+    Check { name: "connecto", run: keys::connecto, factor: 200, constant: 256 * KIB },
 ];
 
 /// The check of that name.

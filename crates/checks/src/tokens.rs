@@ -41,6 +41,7 @@ pub(crate) fn envelope(data: &[u8]) {
     }
     let Some((head, body)) = data.split_first_chunk::<6>() else { return };
     let letter = Letter {
+        reply: None,
         author: KEYS[0].0.id(),
         group: (head[0] != 0).then_some(GroupId([head[0]; 32])),
         kind: u32::from(head[1]),
@@ -132,7 +133,7 @@ pub(crate) fn window(data: &[u8]) {
 
 fn letter(by: usize, kind: u32, body: Vec<u8>) -> Letter {
     let (author, group) = (KEYS[by].0.id(), Some(GroupId([6; 32])));
-    Letter { author, group, kind, sequence: 1, body: body.into() }
+    Letter { author, group, kind, sequence: 1, body: body.into(), reply: None }
 }
 
 /// The letters that some bytes stand for: `honest` are a join's own, the others as they are.

@@ -14,7 +14,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use crate::{
     Limits, Link, LinkError,
     buffered::ReadAhead,
+    carrier::{Carrier, Through},
     error::same_place,
+    link::NOWHERE,
     socket,
     tls::{self, Protocol},
 };
@@ -111,9 +113,34 @@ impl Endpoint {
         socket::tune(&stream).map_err(LinkError::io)?;
         let name = ServerName::from(addr.ip());
         let keyed = self.keyed();
-        let handshake = keyed.connector.connect(name, ReadAhead::new(stream));
+        let stream = ReadAhead::new(Carrier::Tcp(stream));
+        let handshake = keyed.connector.connect(name, stream);
         let stream = within(self.limits.handshake_timeout, handshake).await?;
         self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, true)
+    }
+
+    /// Makes a link over a stream that somebody else carries, as its TLS client or its server. Nobody but the two
+    /// ends reads it; who carries it can delay it and break it off.
+    ///
+    /// # Errors
+    /// As [`Endpoint::dial`].
+    pub async fn through(
+        &self,
+        stream: Box<dyn Through>,
+        as_client: bool,
+    ) -> Result<Link, LinkError> {
+        let keyed = self.keyed();
+        let stream = ReadAhead::new(Carrier::Through(stream));
+        let limit = self.limits.handshake_timeout;
+        let stream: TlsStream<_> = match as_client {
+            true => {
+                let name = ServerName::from(NOWHERE.ip());
+                within(limit, keyed.connector.connect(name, stream)).await?.map(Into::into)
+            }
+            false => within(limit, keyed.acceptor.accept(stream)).await?.map(Into::into),
+        }
+        .map_err(LinkError::handshake)?;
+        self.finish(keyed.own, stream, NOWHERE, as_client)
     }
 
     /// Does the handshake on a connection that came in.
@@ -124,7 +151,7 @@ impl Endpoint {
     ) -> Result<Link, LinkError> {
         socket::tune(&stream).map_err(LinkError::io)?;
         let keyed = self.keyed();
-        let handshake = keyed.acceptor.accept(ReadAhead::new(stream));
+        let handshake = keyed.acceptor.accept(ReadAhead::new(Carrier::Tcp(stream)));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
         self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, false)
     }
@@ -132,7 +159,7 @@ impl Endpoint {
     fn finish(
         &self,
         own: DeviceId,
-        stream: TlsStream<ReadAhead<TcpStream>>,
+        stream: TlsStream<ReadAhead<Carrier>>,
         addr: SocketAddr,
         dialled: bool,
     ) -> Result<Link, LinkError> {

@@ -8,6 +8,7 @@
 //! and connections, handshakes and time are bounded by [`Limits`].
 
 mod buffered;
+mod carrier;
 mod discovery;
 mod endpoint;
 mod error;
@@ -17,6 +18,7 @@ mod listener;
 mod socket;
 mod tls;
 
+pub use carrier::Through;
 #[doc(hidden)]
 pub use discovery::reread_advert;
 pub use discovery::{Advert, Discovery, Found, Plain, PlainFound, own_addresses};

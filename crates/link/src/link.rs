@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -11,13 +11,12 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use identity::DeviceId;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsStream;
 use wire::frame::{Channel, HEADER_LEN, MAX_STRANGER_FRAME, decode_header, encode_header};
 
-use crate::{LinkError, buffered::ReadAhead, tls::EXPORTER};
+use crate::{LinkError, buffered::ReadAhead, carrier::Carrier, tls::EXPORTER};
 
 /// Frames are collected up to this many bytes before they are encrypted and sent together.
 const COLLECT: usize = 256 * 1024;
@@ -30,7 +29,7 @@ const TLS_BUFFER: usize = 256 * 1024;
 /// How long saying goodbye may take if the other end does not read.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-type Stream = TlsStream<ReadAhead<TcpStream>>;
+type Stream = TlsStream<ReadAhead<Carrier>>;
 
 /// A mutually authenticated, encrypted connection to a peer.
 ///
@@ -91,6 +90,12 @@ impl Link {
         self.addr
     }
 
+    /// True if somebody else carries it, such as a relay: then the address is 0.0.0.0:0.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        is_nowhere(&self.addr)
+    }
+
     /// The name of the key exchange, as TLS registers it: `X25519MLKEM768` between two of us.
     #[must_use]
     pub fn key_exchange(&self) -> &str {
@@ -123,6 +128,13 @@ impl Link {
             LinkWriter { stream: write, collected: BytesMut::new(), torn: false },
         )
     }
+}
+
+/// The address of a link that somebody else carries.
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+fn is_nowhere(addr: &SocketAddr) -> bool {
+    *addr == NOWHERE
 }
 
 impl fmt::Debug for Link {

@@ -13,7 +13,7 @@ use folder::{
     index::{IndexError, SqliteIndex, set_aside},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
-use tree::{OpenError, Root};
+use tree::{Disk as _, OpenError, Root};
 use wire::{Hash, record::BatchScope};
 
 use crate::{
@@ -67,7 +67,7 @@ impl StartError {
                 OpenError::Denied(_) | OpenError::ReadOnly(_) => "permission",
                 OpenError::Nested { .. } => "nested",
                 OpenError::Locked { .. } => "in_use",
-                OpenError::FoldsNames(_) => "folds_names",
+                OpenError::ChangesNames(_) => "changes_names",
                 _ => "io",
             },
             Self::Ignore(_) => "bad_exclude",
@@ -94,8 +94,8 @@ impl StartError {
             "in_use" => "another kin runs on this folder: stop it first",
             "port_in_use" => "give another port with --port, or none to have one chosen",
             "bad_exclude" => "mend the pattern",
-            "folds_names" => {
-                "give a folder on a file system that tells them apart, such as ext4, XFS or Btrfs"
+            "changes_names" => {
+                "give a folder on a file system that keeps them, such as ext4, XFS, Btrfs or APFS"
             }
             "index" => {
                 "the files are untouched; if it stays, move the index away (.kin/*.db) and start again"
@@ -250,6 +250,7 @@ pub(crate) fn open(
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,
         mode: wishes.mode,
+        folds_names: root.folds_names(),
     };
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }

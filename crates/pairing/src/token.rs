@@ -82,6 +82,7 @@ impl Outgoing {
     /// If nothing can be sealed to the recipient.
     pub fn seal(&self, key: &DeviceKey, sequence: u64) -> Result<Bytes, WireError> {
         let letter = Letter {
+            reply: None,
             author: key.id(),
             group: Some(self.group),
             kind: self.message.kind(),

@@ -77,6 +77,7 @@ fn letter(by: u8, outgoing: &Outgoing) -> Letter {
 /// A letter as if it had been sealed and opened.
 fn plain(by: u8, message: &Message) -> Letter {
     Letter {
+        reply: None,
         author: card(by).device,
         group: Some(token().terms.group),
         kind: message.kind(),
@@ -269,9 +270,9 @@ fn t4_a_window_of_before_a_restart_is_gone() {
     talk(&mut before, &mut join, 1, 77);
     join.answer(true).expect("a string is shown");
     // A new one has other numbers, and the old token is a wrong one for it.
-    let Token { mut terms, addresses, .. } = token();
+    let Token { mut terms, addresses, mail, .. } = token();
     terms.window = WindowId([8; 8]);
-    let new = Token { terms, secret: Secret::new([3; 16]), addresses };
+    let new = Token { terms, secret: Secret::new([3; 16]), addresses, mail };
     let mut after = TokenWindow::open(&new, 0, WINDOW_MS);
     assert_eq!(talk(&mut after, &mut join, 1, 77), []);
     assert_eq!(after.requests(), []);

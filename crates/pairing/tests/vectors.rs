@@ -83,6 +83,7 @@ fn t4_the_token_vectors_in_the_document_are_what_the_code_makes() {
     let token = token(&admitter);
     let mut join = TokenJoin::start(&token, &joiner, Secret::new([0x51; 32])).unwrap();
     let letter = |message: &Message, author| Letter {
+        reply: None,
         author,
         group: Some(GroupId([0x32; 32])),
         kind: message.kind(),
@@ -138,6 +139,7 @@ fn t21_the_envelope_in_the_document_is_read() {
     let join = TokenJoin::start(&token, &joiner, Secret::new([0x51; 32])).unwrap();
     let said = join.say().unwrap();
     let expected = Letter {
+        reply: None,
         author: joiner.device,
         group: Some(GroupId([0x32; 32])),
         kind: 1,

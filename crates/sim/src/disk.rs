@@ -310,6 +310,10 @@ impl VirtualDisk {
 }
 
 impl Disk for VirtualDisk {
+    fn folds_names(&self) -> bool {
+        self.fold != Fold::None
+    }
+
     fn stat(&self, at: &Place) -> io::Result<Option<Stat>> {
         let top = self.look(Call::Look)?;
         match find(&top, &self.real(&top, full_path(at)?)) {

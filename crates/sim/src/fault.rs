@@ -18,7 +18,7 @@ pub enum Fault {
     Watch,
     /// Wall clocks are up to 48 hours apart, and jump.
     Clock,
-    /// A disk folds case, or keeps names decomposed.
+    /// A disk folds case, or takes letters with marks for the same however they are put together.
     Fold,
     /// An index is set back, copied to another device, or deleted.
     Index,
@@ -69,10 +69,10 @@ impl Faults {
     /// No faults.
     pub const NONE: Self = Self(0);
 
-    /// The kinds that `all` stands for.
+    /// Every kind.
     #[must_use]
     pub fn all() -> Self {
-        ALL.iter().copied().collect()
+        Fault::EVERY.iter().copied().collect()
     }
 
     /// True if it has this kind.
@@ -92,18 +92,6 @@ impl Faults {
         Fault::EVERY.into_iter().filter(move |fault| self.has(*fault))
     }
 }
-
-/// What `all` stands for: everything but `fold`, which the engine does not know yet.
-const ALL: [Fault; 8] = [
-    Fault::Links,
-    Fault::Crash,
-    Fault::Power,
-    Fault::Disk,
-    Fault::Watch,
-    Fault::Clock,
-    Fault::Index,
-    Fault::Races,
-];
 
 impl FromIterator<Fault> for Faults {
     fn from_iter<T: IntoIterator<Item = Fault>>(faults: T) -> Self {

@@ -149,10 +149,10 @@ impl Maker {
         let mut folds = vec![Fold::None; self.devices];
         if self.faults.has(Fault::Fold) {
             for fold in &mut folds {
-                *fold = *self.rng.pick(&[Fold::None, Fold::Case, Fold::Decomposed]);
+                *fold = *self.rng.pick(&[Fold::None, Fold::Case, Fold::Forms]);
             }
             let one = self.device();
-            folds[one] = *self.rng.pick(&[Fold::Case, Fold::Decomposed]);
+            folds[one] = *self.rng.pick(&[Fold::Case, Fold::Forms]);
         }
         folds
     }

@@ -10,7 +10,7 @@ use folder::brake::Limit;
 use wire::RelPath;
 
 use crate::{
-    disk::{Node, VirtualDisk},
+    disk::{Fold, Node, VirtualDisk},
     fault::Fault,
     mutant::Mutation,
     plan::{Action, Plan, Step},
@@ -97,10 +97,10 @@ impl Edit {
                 with_parents(&path(at)?)
             }
             Self::Remove(at) => {
-                let below = format!("{at}/");
+                let removed = disk.fold().key(at);
                 for (name, node) in disk.snapshot() {
                     if let Node::File { contents, .. } = node
-                        && (name == *at || name.starts_with(&below))
+                        && is_within(&disk.fold().key(&name), &removed)
                     {
                         note_replaced(written, Some(contents));
                     }
@@ -109,7 +109,8 @@ impl Edit {
                 with_parents(&path(at)?)
             }
             Self::Rename(from, to) => {
-                let before = disk.contents(to);
+                let is_same = disk.fold().key(from) == disk.fold().key(to);
+                let before = disk.contents(to).filter(|_| !is_same);
                 disk.rename(from, to).ok()?;
                 note_replaced(written, before);
                 let mut paths = with_parents(&path(to)?)?;
@@ -264,14 +265,35 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
         return Err(format!("not told: device {device} never said that it is in sync"));
     }
     removes_only_what_users_did(world)?;
+    says_why_twins_lack(world)?;
     keeps_everything(world, plan)
 }
 
 /// Whatever an engine removed must have been removed or renamed by a user, or lie above or below that.
 fn removes_only_what_users_did(world: &World) -> Result<(), String> {
+    let folds = world.devices.iter().any(|device| device.disk.fold() != Fold::None);
     for removed in &world.removed {
-        if !world.asked.iter().any(|it| is_within(it, removed) || is_within(removed, it)) {
+        // What a user calls by one name may be there by another.
+        let same = |path: &str| {
+            if folds { Fold::Case.key(&Fold::Forms.key(path)) } else { path.to_owned() }
+        };
+        let removed = same(removed);
+        let mut asked = world.asked.iter().map(|it| same(it));
+        if !asked.any(|it| is_within(&it, &removed) || is_within(&removed, &it)) {
             return Err(format!("unasked: {removed} was removed, which no user did"));
+        }
+    }
+    Ok(())
+}
+
+/// What is said not to be here for the sake of a twin is not, and has one.
+fn says_why_twins_lack(world: &World) -> Result<(), String> {
+    for (device, path) in &world.twins {
+        let disk = &world.devices[*device].disk;
+        let (fold, tree) = (disk.fold(), disk.snapshot());
+        let key = fold.key(path);
+        if tree.contains_key(path) || !tree.keys().any(|other| fold.key(other) == key) {
+            return Err(format!("no twin: {path} is said to have one on device {device}"));
         }
     }
     Ok(())
@@ -343,7 +365,11 @@ fn unlike(world: &World, plan: &Plan) -> String {
     for (number, device) in devices {
         let tree = device.disk.snapshot();
         let paths: std::collections::BTreeSet<_> = first.keys().chain(tree.keys()).collect();
-        for path in paths.into_iter().filter(|path| !is_skipped(world, path)) {
+        let lacks = |path: &str| {
+            let told = world.twins.iter().filter(|(it, _)| *it == number || *it == first_number);
+            told.map(|(_, twin)| twin).any(|twin| is_within(path, twin))
+        };
+        for path in paths.into_iter().filter(|path| !is_skipped(world, path) && !lacks(path)) {
             let (ours, theirs) = (first.get(path), tree.get(path));
             if ours != theirs {
                 // Writing to a String cannot fail.

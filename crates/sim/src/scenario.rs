@@ -17,7 +17,8 @@ use wire::{RelPath, sync::Message, version::ReplicaId};
 pub use crate::world::Sent;
 use crate::{
     authority::device_id,
-    disk::{Node, VirtualDisk},
+    disk::{Fold, Node, VirtualDisk},
+    fault::Faults,
     history::Edit,
     world::World,
 };
@@ -41,8 +42,7 @@ impl Scenario {
     /// Devices that are neither started nor linked. The seed decides delays and random ids.
     #[must_use]
     pub fn new(seed: u64, devices: usize) -> Self {
-        let verbose = std::env::var_os("KIN_SIM_VERBOSE").is_some();
-        let mut world = World::new(seed, devices, verbose);
+        let mut world = World::new(seed, devices, is_verbose());
         world.sent = Some(Vec::new());
         Self { world }
     }
@@ -51,14 +51,24 @@ impl Scenario {
     #[must_use]
     pub fn linked(seed: u64, devices: usize) -> Self {
         let mut scenario = Self::new(seed, devices);
-        for device in 0..devices {
-            scenario.start(device);
-        }
-        for device in 1..devices {
-            scenario.link(device - 1, device);
-        }
-        scenario.settle();
+        scenario.start_linked();
         scenario
+    }
+
+    /// As [`Self::linked`], on disks that take these names for the same.
+    #[must_use]
+    pub fn folding(seed: u64, folds: &[Fold]) -> Self {
+        let mut world = World::with_faults(seed, folds, Faults::NONE, None, is_verbose());
+        world.sent = Some(Vec::new());
+        let mut scenario = Self { world };
+        scenario.start_linked();
+        scenario
+    }
+
+    fn start_linked(&mut self) {
+        (0..self.devices()).for_each(|device| self.start(device));
+        (1..self.devices()).for_each(|device| self.link(device - 1, device));
+        self.settle();
     }
 
     /// As [`Self::linked`], in a group that lasts: the devices with these numbers may write.
@@ -466,6 +476,10 @@ impl Scenario {
         let row = engine.and_then(|engine| engine.index().row(&path).ok().flatten());
         row.unwrap_or_default()
     }
+}
+
+fn is_verbose() -> bool {
+    std::env::var_os("KIN_SIM_VERBOSE").is_some()
 }
 
 /// Bytes of contents in a message.

@@ -15,6 +15,7 @@ use folder::{
     index::{MemIndex, MemStore},
     jobs::{self, Done, Job},
 };
+use tree::Disk as _;
 use wire::{RelPath, sync::Message};
 
 use crate::{
@@ -165,6 +166,8 @@ pub(crate) struct World {
     pub(crate) removed: BTreeSet<String>,
     /// Paths whose contents an engine has said nobody has.
     pub(crate) skipped: BTreeSet<String>,
+    /// What cannot be on a device beside what is there, as its engine says now.
+    pub(crate) twins: BTreeSet<(usize, String)>,
     pub(crate) wanted_links: BTreeSet<(usize, usize)>,
 }
 
@@ -214,6 +217,7 @@ impl World {
             asked: BTreeSet::new(),
             removed: BTreeSet::new(),
             skipped: BTreeSet::new(),
+            twins: BTreeSet::new(),
             agreeable: false,
             wanted_links: BTreeSet::new(),
         };
@@ -392,6 +396,7 @@ impl World {
             return Ok(());
         }
         self.note(&format!("{number} starts"));
+        self.twins.retain(|(device, _)| *device != number);
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
         let options = Options {
@@ -403,6 +408,7 @@ impl World {
             accept_deletes: self.devices[number].accept_deletes,
             history: Limits::default(),
             mode: self.devices[number].mode,
+            folds_names: self.devices[number].disk.folds_names(),
         };
         self.devices[number].disk.restore_power();
         let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);
@@ -502,6 +508,12 @@ impl World {
                     Event::Conflict { .. } => self.devices[number].conflicts += 1,
                     Event::Skipped { path, reason } if reason.contains("no connected device") => {
                         self.skipped.insert(path);
+                    }
+                    Event::Skipped { path, reason } if reason.contains("takes its name for") => {
+                        self.twins.insert((number, path));
+                    }
+                    Event::Mended { path } => {
+                        self.twins.remove(&(number, path));
                     }
                     Event::Applied { path, kind: AppliedKind::Deleted, .. } => {
                         self.removed.insert(path.to_string());

@@ -1,17 +1,17 @@
 //! Who listens: by multicast DNS, and where that does not reach, by asking every address of a network.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use identity::{DeviceKey, InboxId, Secret};
+use identity::{DeviceId, DeviceKey, InboxId, Secret};
 use link::{Discovery, Endpoint, Limits, LinkError, Plain, Protocol, own_addresses};
 use tokio::{
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -23,7 +23,7 @@ use wire::{
 use crate::{
     Cidr,
     connecto::PORT,
-    meet::{Connecto, Kind, SSH_TOPIC, is_own, look_at, speaks},
+    meet::{BETTER, Connecto, Kind, SSH_TOPIC, is_own, lasts, look_at, speaks},
 };
 
 /// Addresses that are asked at once.
@@ -57,6 +57,8 @@ pub struct Seen {
     pub addr: SocketAddr,
     /// What it speaks.
     pub kind: Kind,
+    /// The device that was proven; `None` if nothing was.
+    pub device: Option<DeviceId>,
 }
 
 /// What happens while looking.
@@ -127,6 +129,15 @@ pub async fn look(setup: Look, events: mpsc::Sender<Glimpse>) -> Result<(), Link
     let listening =
         listen(setup.clone(), Arc::clone(&endpoint), seen.clone(), events.clone(), sweeping);
     work.spawn(listening);
+    if let (Some(which), true) = (setup.connecto, setup.nets.is_empty()) {
+        // Connecto's listeners announce nothing and answer no question for their kind.
+        let (seen, limit) = (seen.clone(), setup.timeout);
+        work.spawn(async move {
+            for (addr, kind, name) in timeout(limit, near(which)).await.unwrap_or_default() {
+                let _ = seen.send(Seen { name, addr, kind, device: None }).await;
+            }
+        });
+    }
     if !setup.nets.is_empty() {
         let (endpoint, seen, events) = (endpoint.clone(), seen.clone(), events.clone());
         work.spawn(async move {
@@ -137,12 +148,16 @@ pub async fn look(setup: Look, events: mpsc::Sender<Glimpse>) -> Result<(), Link
     }
     drop(seen);
     let mut told: HashSet<SocketAddr> = HashSet::new();
+    let mut devices: HashSet<DeviceId> = HashSet::new();
     loop {
         tokio::select! {
             biased;
             seen = news.recv() => {
                 let Some(seen) = seen else { return Ok(()) };
-                if told.len() < MAX_SEEN && told.insert(seen.addr) {
+                let new = told.len() < MAX_SEEN
+                    && told.insert(seen.addr)
+                    && seen.device.is_none_or(|device| devices.insert(device));
+                if new {
                     let _ = events.send(Glimpse::Seen(seen)).await;
                 }
             }
@@ -206,6 +221,7 @@ async fn listen(
     let plain = setup.connecto.and_then(|_| Plain::start("_connecto._tcp.local.", "", None).ok());
     let (_plain, mut heard) = plain.unzip();
     let mut asked = JoinSet::new();
+    let mut adverts: HashMap<String, watch::Sender<SocketAddr>> = HashMap::new();
     let listening = async {
         loop {
             tokio::select! {
@@ -214,15 +230,16 @@ async fn listen(
                     let Some(addr) = found.addrs.first().copied().filter(|_| !found.gone) else {
                         continue;
                     };
-                    // Its advert is a hint: it is there if it answers.
-                    let (endpoint, seen) = (Arc::clone(&endpoint), seen.clone());
-                    if asked.len() < AT_ONCE {
-                        asked.spawn(async move {
-                            if let Ok(name) = kinfold(&endpoint, addr).await {
-                                let _ = seen.send(Seen { name, addr, kind: Kind::Kinfold }).await;
-                            }
-                        });
+                    if let Some(known) = adverts.get(&found.instance) {
+                        known.send_replace(addr);
+                        continue;
                     }
+                    if asked.len() >= AT_ONCE {
+                        continue;
+                    }
+                    let (send, latest) = watch::channel(addr);
+                    adverts.insert(found.instance, send);
+                    asked.spawn(advertised(Arc::clone(&endpoint), latest, seen.clone()));
                 }
                 found = next(heard.as_mut()) => {
                     let (which, seen) = (setup.connecto.unwrap_or(Connecto::Any), seen.clone());
@@ -247,6 +264,21 @@ async fn listen(
         }
     }
     drop(search);
+}
+
+/// Its advert is a hint: it is there if it answers. Addresses of one cable come first, and better ones soon.
+async fn advertised(
+    endpoint: Arc<Endpoint>,
+    mut latest: watch::Receiver<SocketAddr>,
+    seen: mpsc::Sender<Seen>,
+) {
+    // It ends without a better one where there is none.
+    let _ = timeout(BETTER, latest.wait_for(lasts)).await;
+    let addr = *latest.borrow();
+    if let Ok((name, device)) = kinfold(&endpoint, addr).await {
+        let kind = Kind::Kinfold;
+        let _ = seen.send(Seen { name, addr, kind, device: Some(device) }).await;
+    }
 }
 
 async fn next<T>(receiver: Option<&mut mpsc::Receiver<T>>) -> T {
@@ -306,7 +338,7 @@ async fn ask(endpoint: &Arc<Endpoint>, addr: SocketAddr, which: Option<Connecto>
         None => None,
     };
     match kinfold(endpoint, addr).await {
-        Ok(name) => Some(Seen { name, addr, kind: Kind::Kinfold }),
+        Ok((name, device)) => Some(Seen { name, addr, kind: Kind::Kinfold, device: Some(device) }),
         Err(_) => other,
     }
 }
@@ -315,8 +347,12 @@ async fn connects(addr: SocketAddr) -> bool {
     matches!(timeout(CONNECT, TcpStream::connect(addr)).await, Ok(Ok(_)))
 }
 
-async fn kinfold(endpoint: &Arc<Endpoint>, addr: SocketAddr) -> Result<String, LinkError> {
+async fn kinfold(
+    endpoint: &Arc<Endpoint>,
+    addr: SocketAddr,
+) -> Result<(String, DeviceId), LinkError> {
     let link = endpoint.dial(addr).await?;
+    let device = link.peer();
     let hello = Message::Hello(Hello {
         version: SSH_VERSION,
         name: Name::new("scan").map_err(LinkError::Malformed)?,
@@ -324,7 +360,8 @@ async fn kinfold(endpoint: &Arc<Endpoint>, addr: SocketAddr) -> Result<String, L
         inbox: InboxId([1; 32]),
         key: None,
     });
-    look_at(link, endpoint.device(), &hello).await.ok_or(LinkError::Cut)
+    let name = look_at(link, endpoint.device(), &hello).await.ok_or(LinkError::Cut)?;
+    Ok((name, device))
 }
 
 async fn connecto(addr: SocketAddr, which: Connecto) -> Option<Seen> {
@@ -335,10 +372,10 @@ async fn connecto(addr: SocketAddr, which: Connecto) -> Option<Seen> {
     };
     if json && let Some(name) = speaks(addr, Kind::Connecto).await {
         let name = name.unwrap_or_default();
-        return Some(Seen { name, addr, kind: Kind::Connecto });
+        return Some(Seen { name, addr, kind: Kind::Connecto, device: None });
     }
     if text && speaks(addr, Kind::ConnectoText).await.is_some() {
-        return Some(Seen { name: String::new(), addr, kind: Kind::ConnectoText });
+        return Some(Seen { name: String::new(), addr, kind: Kind::ConnectoText, device: None });
     }
     None
 }

@@ -252,4 +252,10 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// As the system call.
     fn total_space(&self) -> io::Result<u64>;
+
+    /// True if the disk takes names that differ for the same: in case, or in how letters with marks are put
+    /// together. Whoever works on it looks through [`crate::Exact`].
+    fn folds_names(&self) -> bool {
+        false
+    }
 }

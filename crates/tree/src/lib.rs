@@ -12,6 +12,7 @@ pub mod apply;
 pub mod contract;
 mod copy;
 mod disk;
+mod exact;
 mod files;
 mod lines;
 mod log_file;
@@ -25,6 +26,7 @@ mod watch;
 
 pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
+pub use exact::{Exact, Twin};
 pub use files::{
     FileError, create_secret_file, install_file, read_bytes, read_config, read_inherited,
     read_secret_file, read_stream, remove_installed,

@@ -23,8 +23,12 @@ use crate::{
 
 /// The file in `.kin` whose flock keeps other processes out.
 const LOCK: &str = "lock";
-/// Nobody makes this one: where it is there, it is the lock itself, and the disk folds names.
+/// Nobody makes this one: where it is there, it is the lock itself, and the disk folds case.
 const LOCK_IN_CAPITALS: &str = "LOCK";
+/// A file that is made in `.kin` for a moment, to see what the disk makes of a letter with a mark; and the same name
+/// with the letter and its mark apart.
+const MARKED: &str = "form-\u{e4}";
+const MARKED_APART: &str = "form-a\u{308}";
 /// The index, in `.kin`.
 const INDEX: &str = "index.db";
 /// Most bytes read of a lock file: it holds a process id.
@@ -70,10 +74,10 @@ pub enum OpenError {
     /// The file system has no locks, so two processes could not be kept apart.
     #[error("the file system of {} has no file locks", .0.display())]
     NoLocks(PathBuf),
-    /// The file system takes names that differ in case for the same, so that a look at one name would find
-    /// another file, and what is not listed would count as deleted (rule E9).
-    #[error("the file system of {} takes names that differ in case for the same", .0.display())]
-    FoldsNames(PathBuf),
+    /// The file system keeps names in another form than they are given, so that what was put there would not be
+    /// found again, and would count as deleted (rule E9).
+    #[error("the file system of {} changes the names that it is given", .0.display())]
+    ChangesNames(PathBuf),
     /// What is called `.kin` there is not ours.
     #[error("{}: {why}", .path.display())]
     ForeignState {
@@ -154,7 +158,7 @@ impl Root {
             let _ = rustix::fs::unlinkat(&top, lock.as_str(), AtFlags::empty());
             let _ = rustix::fs::unlinkat(&top, STATE_DIR, AtFlags::REMOVEDIR);
         }
-        let (kin, kin_inode, lock) = opened?;
+        let (kin, kin_inode, lock, folds) = opened?;
         Ok(Self {
             path,
             top,
@@ -164,6 +168,7 @@ impl Root {
             inode: raw.inode,
             kin_inode,
             caps,
+            folds,
             detours: AtomicU64::new(0),
         })
     }
@@ -187,6 +192,7 @@ impl Root {
             });
         }
         let (kin, kin_raw) = open_own_state(caps, top.as_fd(), raw.dev, &state)?;
+        let folds = sys::lstat(kin.as_fd(), LOCK_IN_CAPITALS).is_ok();
         Ok(Self {
             path,
             top,
@@ -196,6 +202,7 @@ impl Root {
             inode: raw.inode,
             kin_inode: kin_raw.inode,
             caps,
+            folds,
             detours: AtomicU64::new(0),
         })
     }
@@ -314,7 +321,7 @@ fn open_state(
     top: BorrowedFd<'_>,
     dev: u64,
     state: &Path,
-) -> Result<(OwnedFd, u64, OwnedFd), OpenError> {
+) -> Result<(OwnedFd, u64, OwnedFd, bool), OpenError> {
     let foreign = |why| OpenError::ForeignState { path: state.to_owned(), why };
     let fail = |error: Errno| classify(state, error.into());
     let (kin, raw) = open_own_state(caps, top, dev, state)?;
@@ -326,9 +333,6 @@ fn open_state(
     let lock = rustix::fs::openat(&kin, LOCK, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
     if sys::lstat_handle(lock.as_fd()).map_err(fail)?.file_type != FileType::RegularFile {
         return Err(foreign("has a lock that is not a file"));
-    }
-    if sys::lstat(kin.as_fd(), LOCK_IN_CAPITALS).is_ok() {
-        return Err(OpenError::FoldsNames(state.parent().unwrap_or(state).to_owned()));
     }
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -344,7 +348,45 @@ fn open_state(
         .map_err(io::Error::from)
         .and_then(|()| sys::write_full(lock.as_fd(), pid.as_bytes(), 0));
     written.map_err(|error| classify(state, error))?;
-    Ok((kin, raw.inode, lock))
+    let folds_case = sys::lstat(kin.as_fd(), LOCK_IN_CAPITALS).is_ok();
+    let folds = match what_becomes_of_names(kin.as_fd()) {
+        Ok(Kept::Changed) => {
+            return Err(OpenError::ChangesNames(state.parent().unwrap_or(state).to_owned()));
+        }
+        Ok(Kept::Folded) => true,
+        // A full disk, say: what is found out in capitals must do.
+        Ok(Kept::Apart) | Err(_) => folds_case,
+    };
+    Ok((kin, raw.inode, lock, folds))
+}
+
+/// What a disk makes of a name that could be written in another way.
+enum Kept {
+    /// It is another name than that one.
+    Apart,
+    /// The disk takes them for the same, and keeps the one that it was given.
+    Folded,
+    /// The disk keeps the other one.
+    Changed,
+}
+
+fn what_becomes_of_names(kin: BorrowedFd<'_>) -> io::Result<Kept> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(kin, MARKED, flags, Mode::from_raw_mode(0o600))?);
+    let look = || -> io::Result<Kept> {
+        if sys::lstat(kin, MARKED_APART).is_err() {
+            return Ok(Kept::Apart);
+        }
+        for entry in rustix::fs::Dir::read_from(kin)? {
+            if entry?.file_name().to_bytes() == MARKED.as_bytes() {
+                return Ok(Kept::Folded);
+            }
+        }
+        Ok(Kept::Changed)
+    };
+    let kept = look();
+    rustix::fs::unlinkat(kin, MARKED, AtFlags::empty())?;
+    kept
 }
 
 /// Opens `.kin`, which must be a directory of this user's on the same file system.

@@ -45,6 +45,8 @@ pub struct Root {
     pub(crate) inode: u64,
     pub(crate) kin_inode: u64,
     pub(crate) caps: Caps,
+    /// The file system takes different names for the same.
+    pub(crate) folds: bool,
     /// Numbers the places that a rename passes through where there is no NOREPLACE.
     pub(crate) detours: AtomicU64,
 }
@@ -255,6 +257,10 @@ fn parse_own(dir: &str, name: &str) -> Option<Place> {
 }
 
 impl Disk for Root {
+    fn folds_names(&self) -> bool {
+        self.folds
+    }
+
     fn stat(&self, at: &Place) -> io::Result<Option<Stat>> {
         if matches!(at, Place::Tree(path) if path.is_root()) {
             // Rule E18: a handle outlives what it was opened on.

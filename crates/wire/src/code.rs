@@ -4,8 +4,6 @@
 //! A code is all that its holder needs to know, and its issuer alone judges it. Crate `pairing` (`code`)
 //! says how; nothing here trusts anybody.
 
-use std::fmt;
-
 use blake3::Hasher;
 use bytes::Bytes;
 use identity::{
@@ -22,22 +20,12 @@ mod codec;
 mod invitation;
 mod saved;
 
+pub use crate::relay::LookupId;
 pub use invitation::{Invitation, MAX_INVITATION};
 pub use saved::SavedCodeJoin;
 
 const VERSION: u8 = 1;
 const ISSUER_CONTEXT: &str = "kinfold 2026-11 code issuer";
-
-/// Where an invitation is found: at a relay, or by asking its issuer. Derived from the code, and tells nothing
-/// of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LookupId(pub [u8; 32]);
-
-impl fmt::Debug for LookupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 /// A sharing code.
 #[derive(Clone, Debug)]

@@ -161,6 +161,8 @@ pub enum Message {
     },
     /// The sealed invitation that was asked for; empty if there is none.
     Invitation(Bytes),
+    /// Where a member's letters may be left, in its own words ([`crate::mail::Card`]).
+    Card(Bytes),
     /// The key by which the sender's user would log in to the receiver; `None` if its person does not want to.
     /// Said once its person has decided about SSH with the receiver, and again when that changes.
     SshKey {

@@ -15,7 +15,7 @@ use identity::{
 };
 use prost::Message as _;
 
-use crate::{Hash, WireError, membership::GroupId};
+use crate::{Hash, WireError, mail::MailAddress, membership::GroupId};
 
 /// The version of envelopes and letters that this code speaks.
 pub const VERSION: u8 = 1;
@@ -33,6 +33,7 @@ pub const MAX_BODY: usize = SIZES[3] - OVERHEAD - 155;
 
 const INFO: &[u8] = b"kinfold 2026-11 sealed envelope";
 const LETTER_CONTEXT: &str = "kinfold 2026-11 letter";
+const REPLY_CONTEXT: &str = "kinfold 2026-11 letter with reply";
 
 /// To whom a letter goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,6 +57,8 @@ pub struct Letter {
     pub sequence: u64,
     /// The message, at most [`MAX_BODY`] bytes.
     pub body: Bytes,
+    /// Where an answer may be left, if the letter goes by a relay.
+    pub reply: Option<MailAddress>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -72,6 +75,8 @@ struct PbLetter {
     body: Bytes,
     #[prost(bytes = "bytes", tag = "6")]
     signature: Bytes,
+    #[prost(bytes = "bytes", tag = "7")]
+    reply: Bytes,
 }
 
 impl Letter {
@@ -105,8 +110,8 @@ impl Letter {
     }
 
     fn signed(&self, key: &DeviceKey, to: &Recipient) -> Result<Vec<u8>, WireError> {
-        let signature = key.sign(&self.digest(to).0);
-        let bytes = self.encode(&signature);
+        let signature = key.sign(&self.digest(to)?.0);
+        let bytes = self.encode(&signature, &self.reply()?);
         // What this device sends is held to what it would take in.
         decode(&bytes)?;
         Ok(bytes)
@@ -144,14 +149,16 @@ impl Letter {
         if link.is_some_and(|other| other != letter.author) {
             return Err(WireError::field("author", "not the device at the other end"));
         }
-        if !letter.author.verify(&letter.digest(me).0, &signature) {
+        if !letter.author.verify(&letter.digest(me)?.0, &signature) {
             return Err(WireError::field("signature", "not the author's, or not for this device"));
         }
         Ok(letter)
     }
 
     /// What is signed (rule T21): all parts but the last have a fixed length.
-    fn digest(&self, to: &Recipient) -> Hash {
+    fn digest(&self, to: &Recipient) -> Result<Hash, WireError> {
+        let reply = self.reply()?;
+        let replied = Hash::of(&reply);
         let parts: [&[u8]; 8] = [
             &[VERSION],
             &self.author.0,
@@ -162,10 +169,17 @@ impl Letter {
             &self.sequence.to_be_bytes(),
             &self.body,
         ];
-        Hash::derived(LETTER_CONTEXT, &parts)
+        Ok(match reply.is_empty() {
+            true => Hash::derived(LETTER_CONTEXT, &parts),
+            false => Hash::derived(REPLY_CONTEXT, &[&[&replied.0[..]], &parts[..]].concat()),
+        })
     }
 
-    fn encode(&self, signature: &[u8; 64]) -> Vec<u8> {
+    fn reply(&self) -> Result<Vec<u8>, WireError> {
+        self.reply.as_ref().map_or(Ok(Vec::new()), MailAddress::encode)
+    }
+
+    fn encode(&self, signature: &[u8; 64], reply: &[u8]) -> Vec<u8> {
         let copied = Bytes::copy_from_slice;
         PbLetter {
             author: copied(&self.author.0),
@@ -174,6 +188,7 @@ impl Letter {
             sequence: self.sequence,
             body: self.body.clone(),
             signature: copied(signature),
+            reply: copied(reply),
         }
         .encode_to_vec()
     }
@@ -214,6 +229,10 @@ fn decode(bytes: &[u8]) -> Result<(Letter, [u8; 64]), WireError> {
         kind: pb.kind,
         sequence: pb.sequence,
         body: pb.body.clone(),
+        reply: match pb.reply.is_empty() {
+            true => None,
+            false => Some(MailAddress::decode(&pb.reply)?),
+        },
     };
     let signature =
         pb.signature[..].try_into().map_err(|_| WireError::field("signature", "wrong length"))?;
@@ -224,7 +243,7 @@ fn decode(bytes: &[u8]) -> Result<(Letter, [u8; 64]), WireError> {
         return Err(WireError::field("body", "too long"));
     }
     // A letter has one form: what it could say besides would not be signed.
-    if letter.encode(&signature) != bytes {
+    if letter.encode(&signature, &pb.reply) != bytes {
         return Err(WireError::field("letter", "not in its one form"));
     }
     Ok((letter, signature))

@@ -16,6 +16,7 @@ fn recipient_of(seed: u8) -> Recipient {
 
 fn letter(body: &[u8]) -> Letter {
     Letter {
+        reply: None,
         author: key(1).id(),
         group: Some(GroupId([9; 32])),
         kind: 3,
@@ -82,7 +83,7 @@ proptest! {
 #[test]
 fn t21_the_signature_covers_everything_that_the_letter_is_about() {
     let (to, mine) = (recipient_of(2), letter(b"body"));
-    let signed = mine.digest(&to);
+    let signed = mine.digest(&to).unwrap();
     let others = [
         Letter { author: key(3).id(), ..mine.clone() },
         Letter { group: None, ..mine.clone() },
@@ -92,21 +93,21 @@ fn t21_the_signature_covers_everything_that_the_letter_is_about() {
         letter(b"bodies"),
     ];
     for other in &others {
-        assert_ne!(other.digest(&to), signed, "{other:?}");
+        assert_ne!(other.digest(&to).unwrap(), signed, "{other:?}");
         // Its author's signature under another letter.
         let signature = key(1).sign(&signed.0);
-        assert!(open(&around(&padded(&other.encode(&signature)))).is_err(), "{other:?}");
+        assert!(open(&around(&padded(&other.encode(&signature, b"")))).is_err(), "{other:?}");
     }
     for to in [Recipient { device: key(3).id(), ..to }, Recipient { inbox: inbox(3).id(), ..to }] {
-        assert_ne!(mine.digest(&to), signed);
+        assert_ne!(mine.digest(&to).unwrap(), signed);
         // Taken out of its envelope and sealed anew to somebody else.
-        let signature = key(1).sign(&mine.digest(&to).0);
-        let refused = open(&around(&padded(&mine.encode(&signature))));
+        let signature = key(1).sign(&mine.digest(&to).unwrap().0);
+        let refused = open(&around(&padded(&mine.encode(&signature, b""))));
         let why = "not the author's, or not for this device";
         assert_eq!(refused, Err(WireError::field("signature", why)));
     }
     let signature = key(1).sign(&signed.0);
-    assert_eq!(open(&around(&padded(&mine.encode(&signature)))), Ok(mine));
+    assert_eq!(open(&around(&padded(&mine.encode(&signature, b"")))), Ok(mine));
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn attack_14_versions_sizes_and_second_forms_are_refused() {
     assert_eq!(open(&[&envelope[..], &[0]].concat()), Err(cut));
 
     let mine = letter(b"body");
-    let good = mine.encode(&key(1).sign(&mine.digest(&recipient_of(2)).0));
+    let good = mine.encode(&key(1).sign(&mine.digest(&recipient_of(2)).unwrap().0), b"");
     assert!(open(&around(&padded(&good))).is_ok());
     // An unknown field, a field twice, padding that says something, a length that lies.
     let field = [&good[..], &[0x38, 1]].concat();
@@ -161,4 +162,17 @@ fn attack_27_the_longest_body_fits_and_a_longer_one_is_refused() {
     assert_eq!(open(&envelope), Ok(longest));
     let longer = letter(&vec![1; MAX_BODY + 1]).seal(&key(1), &recipient_of(2));
     assert_eq!(longer, Err(WireError::field("body", "too long")));
+}
+
+#[test]
+fn t21_where_answers_go_is_signed_too() {
+    let (to, inbox) = (recipient_of(2), inbox(2));
+    let place = |mailbox| MailAddress { relay: "kin:relay/x".into(), mailbox, token: None };
+    let mine = Letter { reply: Some(place([1; 32])), ..letter(b"body") };
+    let sealed = mine.seal(&key(1), &to).unwrap();
+    assert_eq!(Letter::open(&sealed, &to, &inbox, None), Ok(mine.clone()));
+    let other = Letter { reply: Some(place([2; 32])), ..mine.clone() };
+    let none = Letter { reply: None, ..mine.clone() };
+    assert_ne!(mine.digest(&to).unwrap(), other.digest(&to).unwrap());
+    assert_ne!(mine.digest(&to).unwrap(), none.digest(&to).unwrap());
 }

@@ -294,6 +294,8 @@ pub struct Options {
     pub history: Limits,
     /// Which way changes go.
     pub mode: Mode,
+    /// The disk takes different names for the same ([`tree::Disk::folds_names`]).
+    pub folds_names: bool,
 }
 
 /// Why the engine cannot go on. Nothing is lost: files are as the index last durably said, or newer.

@@ -378,6 +378,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             (Then::Removed | Then::DirRemoved, _) => {
                 row.here = None;
+                self.learn.twins_may_come(path);
                 self.learn.dir_changed();
                 if let Some(parent) = path.parent().filter(|parent| !parent.is_root()) {
                     // A directory that only waited to be empty, or was there for this path's sake.
@@ -433,6 +434,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 if !self.learn.block_for_race(path, self.now.ms) {
                     self.skip(path.to_string(), Trouble::Apply, remedy(error));
                 }
+            }
+            ApplyError::Twin { twin, .. } => {
+                self.learn.block_for_twin(path);
+                let reason = format!(
+                    "this disk takes its name for that of {twin:?}, which is here, so that it cannot be here too; \
+                     rename one of them where both are, and both come"
+                );
+                self.skip(path.to_string(), Trouble::Apply, reason);
             }
             ApplyError::NoSpace { .. } => {
                 self.learn.block(path, self.now.ms);

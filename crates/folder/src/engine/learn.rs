@@ -41,10 +41,12 @@ pub(super) struct Learn {
     blocked: BTreeMap<RelPath, u64>,
     /// Those of them that lost a race with an edit: not in step, and soon decided again.
     racing: PathSet,
+    /// Those of them that cannot be here beside what is, on a disk that takes their names for the same.
+    twins: Paths,
     /// How long each of them waited the last time, in milliseconds.
     delays: HashMap<RelPath, u64>,
-    /// Waiting for another path to be applied: its directory, or a file with the same contents.
-    waiting: HashMap<RelPath, Vec<RelPath>>,
+    /// Waiting for another path to be applied: their directory, or a file with the same contents.
+    waiting: HashMap<RelPath, Paths>,
     /// Directories known to be here, or to be made before anything decided later.
     ready_dirs: PathSet,
     /// Directories here, or about to be, that no record says: there for the sake of what lies below, or to
@@ -125,7 +127,18 @@ impl Learn {
     }
 
     pub(super) fn wait_for(&mut self, first: &RelPath, path: RelPath) {
-        self.waiting.entry(first.clone()).or_default().push(path);
+        self.waiting.entry(first.clone()).or_default().insert(path);
+    }
+
+    /// A path is decided anew: whatever it waited for may be needed no more.
+    fn waits_no_more(&mut self, path: &RelPath) {
+        let Some(dir) = path.parent() else { return };
+        if let Some(waiting) = self.waiting.get_mut(&dir) {
+            waiting.remove(path);
+            if waiting.is_empty() {
+                self.waiting.remove(&dir);
+            }
+        }
     }
 
     /// Something stands in the way: later, or when it changes.
@@ -155,6 +168,22 @@ impl Learn {
     pub(super) fn block_until_changed(&mut self, path: &RelPath) {
         self.blocked.insert(path.clone(), u64::MAX);
         self.racing.remove(path);
+    }
+
+    /// Something here has a name that the disk takes for that of a path: until it is gone.
+    pub(super) fn block_for_twin(&mut self, path: &RelPath) {
+        self.block_until_changed(path);
+        self.twins.insert(path.clone());
+    }
+
+    /// Something is gone: what could not be beside it may come.
+    pub(super) fn twins_may_come(&mut self, gone: &RelPath) {
+        if self.twins.is_empty() {
+            return;
+        }
+        let dir = gone.parent();
+        let free: Vec<_> = self.twins.extract_if(.., |twin| twin.parent() == dir).collect();
+        free.into_iter().for_each(|path| self.reconcile(path));
     }
 
     /// Everything that was blocked may go now.
@@ -268,6 +297,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     fn reconcile_path(&mut self, path: &RelPath) -> Result<(), EngineError> {
+        self.learn.waits_no_more(path);
         let was_pending = self.learn.deletes.remove(path);
         self.brake.forget_incoming(path, was_pending);
         if self.group.is_busy(path) {

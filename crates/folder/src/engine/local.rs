@@ -262,6 +262,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub(super) fn vanish(&mut self, path: &RelPath, mut row: Row) -> Result<(), EngineError> {
         self.scan.vanished.remove(path);
         self.mended(path);
+        self.learn.twins_may_come(path);
         self.vanish_below(path)?;
         let is_dir = row.here.as_ref().is_some_and(|here| here.stat.kind == FileKind::Dir);
         if self.options.ignore.is_ignored(path, is_dir) {

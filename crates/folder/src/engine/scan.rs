@@ -326,6 +326,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     if self.index.row(&path)?.is_none_or(|row| row.here.is_none()) {
                         // Something that stayed here and kept its directory, perhaps (rule E9).
                         self.parent_may_go(&path)?;
+                        if self.options.folds_names
+                            && let Some(dir) = path.parent()
+                        {
+                            // It may have been seen under a name that its twin has.
+                            self.scan.to_list.insert(dir);
+                        }
                     } else if let Some(dir) = path.parent() {
                         self.scan.to_list.insert(dir);
                     }

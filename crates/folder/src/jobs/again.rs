@@ -3,7 +3,7 @@
 use tree::{Disk, Place, apply};
 use wire::{Hash, RelPath};
 
-use super::{LookAgain, Seen};
+use super::{LookAgain, Seen, apply::is_homeless};
 use crate::content::ContentReader;
 
 /// Names tried for a copy, should they be taken.
@@ -47,12 +47,7 @@ pub(super) fn look_again(disk: &dyn Disk, item: &LookAgain, replica: u64) -> See
 fn into_tree(disk: &dyn Disk, place: &Place, copy: RelPath) -> std::io::Result<RelPath> {
     match disk.rename_new(place, &Place::Tree(copy.clone())) {
         Ok(()) => Ok(copy),
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if is_homeless(&error) => {
             let top = RelPath::root().join(copy.name()).unwrap_or(copy);
             disk.rename_new(place, &Place::Tree(top.clone())).map(|()| top)
         }

@@ -264,10 +264,14 @@ fn keep(
 ) -> (Option<Stat>, Option<Place>) {
     if let Making::Copy(copy) = making {
         let place = Place::Tree(copy.clone());
-        if disk.rename_new(out, &place).is_ok() {
-            return (disk.stat(&place).ok().flatten(), None);
+        match disk.rename_new(out, &place) {
+            Ok(()) => return (disk.stat(&place).ok().flatten(), None),
+            Err(error) if is_homeless(&error) && to_the_top(disk, out, copy) => {
+                return (None, None);
+            }
+            // Something of that name is there: whatever it is, this is kept as well.
+            Err(_) => {}
         }
-        // Something of that name is there: whatever it is, this is kept as well.
     }
     let history = match making {
         Making::History(history) => history.clone(),
@@ -286,6 +290,19 @@ fn keep(
             (None, Some(out.clone()))
         }
     }
+}
+
+/// True if a directory is not there any more.
+pub(super) fn is_homeless(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Moves a conflict copy, whose directory somebody has moved away meanwhile, to the top of the tree, where it is
+/// found like anything new.
+fn to_the_top(disk: &dyn Disk, out: &Place, copy: &RelPath) -> bool {
+    let Ok(top) = RelPath::root().join(copy.name()) else { return false };
+    let moved = disk.rename_new(out, &Place::Tree(top));
+    moved.and_then(|()| disk.sync_dir(&RelPath::root())).is_ok()
 }
 
 /// Moves something of the user's from `.kin/swap` to history, a moment later if its name is taken, and

@@ -7,7 +7,7 @@ use std::io;
 
 use bytes::Bytes;
 use tree::{
-    Disk, Listing, Place, Stat,
+    Disk, Exact, Listing, Place, Stat,
     apply::{ApplyError, HistoryName},
 };
 use wire::{
@@ -470,6 +470,10 @@ pub struct RecoverItem {
 
 /// Does a job.
 pub fn run(disk: &dyn Disk, job: Job) -> Done {
+    if disk.folds_names() { run_on(&Exact::new(disk), job) } else { run_on(disk, job) }
+}
+
+fn run_on(disk: &dyn Disk, job: Job) -> Done {
     match job {
         Job::Recover { items, now } => {
             let recover::Recovered { skipped, emptied, whole } =

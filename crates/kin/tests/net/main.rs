@@ -31,6 +31,7 @@ mod meet;
 mod memory;
 mod past;
 mod ssh;
+mod ssh_meet;
 mod stranger;
 mod trouble;
 
@@ -125,6 +126,21 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Sshd t23_a_leave_holds_for_its_time_and_its_networks
             Sshd attack_21_a_removed_device_is_kept_out_and_its_sessions_are_listed
             Sshd attack_17_a_full_disk_and_a_read_only_home_leave_files_as_they_were
+        }
+        ssh_meet {
+            Sshd t3_after_pair_one_logs_in_to_the_other_and_not_the_reverse
+            Sshd t9_after_sync_each_logs_in_to_the_other
+            Sshd t3_a_no_on_one_side_installs_nothing_and_both_exit_3
+            Sshd t6_end_of_input_is_no_and_yes_needs_an_expected_device
+            Sshd nobody_comes_and_it_exits_4
+            Sshd attack_07_somebody_in_between_shows_other_words
+            Sshd both_start_to_sync_at_once_and_both_are_done_each_time
+            Sshd a_scan_lists_who_listens_and_pair_takes_the_number
+            Sshd connecto_is_served_after_a_question_that_says_what_is_not_proven
+            Sshd a_listener_of_connecto_is_paired_with
+            Sshd connectos_adverts_are_there_with_the_flag_only
+            Sshd it_works_where_there_is_no_ipv4
+            Sshd connecto_syncs_whoever_begins_and_also_when_both_do
         }
         many {
             Lan three_hosts_become_one_union

@@ -19,7 +19,7 @@ use crate::common::{
     PORT, address, agree, converge, everywhere, lan, listening, nowhere, open, open_to, stop_all,
     sync,
 };
-use crate::{attacks, harness};
+use crate::{attacks, harness, ssh_meet};
 
 /// Names the role in a child's environment; its arguments follow, divided by spaces.
 const ROLE: &str = "KIN_LAB_ROLE";
@@ -86,6 +86,7 @@ pub(crate) fn play_role() -> Option<ExitCode> {
         ["malform", own] => attacks::malform(own.parse().expect("an address")),
         ["hear", own] => harness::hear(own.parse().expect("an address")),
         ["call", own] => harness::call(own.parse().expect("an address")),
+        ["connecto", ref words @ ..] => ssh_meet::connecto(words),
         ["sink"] => harness::sink(),
         ["pour", target, bytes] => harness::pour(target, bytes.parse().expect("a number")),
         _ => return Some(ExitCode::FAILURE),

@@ -11,7 +11,7 @@ mod server;
 pub use at::socket_path;
 pub use client::Client;
 pub use event::ApiEvent;
-pub use reply::{CodeAsk, CodeLine, CodeRefusal, IssuedCode};
+pub use reply::{CodeAsk, CodeLine, CodeRefusal, IssuedCode, RelayLine};
 pub use reply::{ConflictLine, LocalLine, UndoReply, VersionLine, WhyReply};
 pub use reply::{
     DeviceLine, FolderLine, FolderState, GroupLine, InvitationLine, JoinLine, Plan, SshReply,

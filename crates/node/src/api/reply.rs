@@ -308,6 +308,19 @@ pub struct CodeRefusal {
     pub at: i64,
 }
 
+/// A relay that this device uses, as `kin relay list --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayLine {
+    /// Its address, `kin:relay/…`.
+    pub relay: String,
+    /// True while this device receives its mailbox there.
+    pub connected: bool,
+    /// Why it is not reached; empty if it is, or was not tried.
+    pub trouble: String,
+    /// Letters of this device that wait to be left at any relay.
+    pub waiting: u64,
+}
+
 /// How it is with SSH between a device and this one, as `kin ssh allow --json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SshReply {

@@ -278,13 +278,26 @@ pub enum Request {
         device: String,
     },
 
+    /// The relays that this device uses.
+    Relays,
+    /// Uses a relay from now on.
+    UseRelay {
+        /// Its address, `kin:relay/…`.
+        relay: String,
+    },
+    /// Uses a relay no more.
+    ForgetRelay {
+        /// Its address, or its host.
+        relay: String,
+    },
+
     /// Stops the device.
     Down,
 }
 
 impl Request {
     /// The names of all requests, in the order of their declaration.
-    pub const NAMES: [&str; 49] = [
+    pub const NAMES: [&str; 52] = [
         "status",
         "devices",
         "folders",
@@ -333,6 +346,9 @@ impl Request {
         "ssh_forget",
         "ssh_candidates",
         "ssh_sessions",
+        "relays",
+        "use_relay",
+        "forget_relay",
         "down",
     ];
 
@@ -379,7 +395,12 @@ impl Request {
     pub fn is_look(&self) -> bool {
         matches!(
             self,
-            Self::Status | Self::Devices { .. } | Self::Folders | Self::Groups | Self::Codes
+            Self::Status
+                | Self::Devices { .. }
+                | Self::Folders
+                | Self::Groups
+                | Self::Codes
+                | Self::Relays
         )
     }
 

@@ -79,7 +79,12 @@ fn letter(code: &Code, issuer: &DeviceId) -> Letter {
     letter_of(code, issuer, &key, inbox)
 }
 
-fn letter_of(code: &Code, issuer: &DeviceId, key: &DeviceKey, inbox: identity::InboxId) -> Letter {
+pub(super) fn letter_of(
+    code: &Code,
+    issuer: &DeviceId,
+    key: &DeviceKey,
+    inbox: identity::InboxId,
+) -> Letter {
     let keys = code.keys();
     let saved = SavedCodeJoin {
         id: keys.id,
@@ -92,7 +97,7 @@ fn letter_of(code: &Code, issuer: &DeviceId, key: &DeviceKey, inbox: identity::I
     let said = hello(&saved, issuer, (&key.id(), &inbox, &name), Way::Mail);
     let message = Message::Hello(said);
     let (kind, body) = (message.kind(), message.encode());
-    Letter { author: key.id(), group: None, kind, sequence: 1, body }
+    Letter { author: key.id(), group: None, kind, sequence: 1, body, reply: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,10 +136,22 @@ impl Hub {
                     ceremony: Ceremony::Code(terms.id),
                 };
                 let spent = (terms.id, joiner.device, now);
-                match self.groups.spend(&mut self.store, &self.key, &terms.group, action, spent) {
+                let group = terms.group;
+                let done = self.at_once(|hub| {
+                    let signed =
+                        hub.groups.spend(&mut hub.store, &hub.key, &group, action, spent)?;
+                    hub.mail_operation(group, &signed);
+                    if hub.link_to(&joiner.device).is_none() {
+                        hub.post_code(joiner, Some(group), &Message::Admitted { lookup, group });
+                    }
+                    Ok(signed)
+                });
+                match done {
                     Ok(signed) => {
                         self.spread(terms.group, &[signed], None);
-                        self.say_admitted(joiner, lookup, terms.group);
+                        if self.link_to(&joiner.device).is_some() {
+                            self.say_admitted(joiner, lookup, group);
+                        }
                         self.code_changed(&terms.id);
                     }
                     Err(GroupError::Store(error)) => self.fail(&error.to_string()),

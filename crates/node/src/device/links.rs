@@ -109,13 +109,18 @@ impl Hub {
     // Dialling
 
     pub(super) fn is_linked(&self) -> impl Fn(&DeviceId) -> bool + use<> {
-        let member = |conn: &&Conn| conn.purpose != Some(Purpose::Pair);
+        // A link through a relay is no reason not to look for a better one.
+        let member = |conn: &&Conn| conn.purpose != Some(Purpose::Pair) && !conn.line.is_carried();
         let linked: BTreeSet<DeviceId> =
             self.conns.values().filter(member).map(|conn| conn.line.peer).collect();
         move |device| linked.contains(device)
     }
 
     pub(super) fn dial_due(&mut self) {
+        #[cfg(test)]
+        if self.dials_nobody {
+            return;
+        }
         let linked = self.is_linked();
         let Some(net) = &mut self.net else { return };
         for (key, addrs) in net.targets.due(Instant::now(), linked) {
@@ -130,6 +135,7 @@ impl Hub {
             wanted.extend(group.manifest().members.keys());
         }
         wanted.remove(&self.me);
+        self.want_links(&wanted);
         let Some(net) = &mut self.net else { return };
         net.targets.retain(|device| wanted.contains(device));
         for device in &wanted {
@@ -300,6 +306,7 @@ impl Hub {
             Message::Device(Say::Envelope(bytes)) => self.heard_envelope(id, &bytes),
             Message::Device(Say::Lookup { lookup }) => self.heard_lookup(id, &lookup),
             Message::Device(Say::Invitation(sealed)) => self.heard_invitation(id, &sealed),
+            Message::Device(Say::Card(card)) => self.heard_card(Some(id), card),
             Message::Device(Say::SshKey { turn, key }) => self.heard_ssh_key(id, turn, key),
             Message::Device(Say::SshOpen { turn, server }) => {
                 self.heard_ssh_open(id, turn, server);
@@ -343,14 +350,14 @@ impl Hub {
         }
     }
 
-    /// Rule T1: of two links between the same devices the one dialled by the lower device id stays; of two
-    /// that one end dialled, the later, since whoever dials again has lost the earlier.
+    /// Rule T1: of two links between the same devices a direct one stays, then the one dialled by the lower
+    /// device id; of two that one end dialled, the later, since whoever dials again has lost the earlier.
     fn is_the_one(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get(&id) else { return false };
         let peer = conn.line.peer;
-        let rank = |conn: &Conn| conn.line.dialled == (self.me < peer);
+        let rank = |conn: &Conn| (!conn.line.is_carried(), conn.line.dialled == (self.me < peer));
         let new = rank(conn);
-        let others: Vec<(ConnId, bool)> = self
+        let others: Vec<(ConnId, (bool, bool))> = self
             .conns
             .iter()
             .filter(|(other, conn)| {
@@ -361,11 +368,9 @@ impl Hub {
             })
             .map(|(other, conn)| (*other, rank(conn)))
             .collect();
-        let better = others.iter().any(|(_, rank)| *rank && !new);
-        for (other, rank) in others {
-            if !better && (new || !rank) {
-                self.close(other, Farewell::Duplicate, "another link to it took its place");
-            }
+        let better = others.iter().any(|(_, rank)| *rank > new);
+        for (other, _) in others.into_iter().filter(|_| !better) {
+            self.close(other, Farewell::Duplicate, "another link to it took its place");
         }
         if better {
             self.close(id, Farewell::Duplicate, "another link to it stays");
@@ -385,6 +390,7 @@ impl Hub {
             self.cut(id, "it did not come far enough in time");
         }
         self.tick_token();
+        self.tick_mail();
     }
 
     /// Ends a link without a word.
@@ -422,6 +428,7 @@ impl Hub {
         if let Some(net) = &mut self.net {
             net.targets.lost(&peer, Instant::now());
         }
+        self.meet_again(&peer);
         self.saw(&peer, None);
         let name = self.name_of(&peer);
         self.tell(ApiEvent::DeviceOffline { device: peer.to_string(), name });

@@ -9,7 +9,7 @@ use identity::DeviceId;
 use wire::{
     device::{MAX_HEADS, MAX_OPERATIONS_SENT, Message as Say, Purpose, Tag},
     frame::MAX_STRANGER_FRAME,
-    membership::{GroupId, OperationId, SignedOperation},
+    membership::{Action, GroupId, OperationId, SignedOperation},
     session::{Message, Refusal},
 };
 
@@ -196,6 +196,8 @@ impl Hub {
             let dialled = conn.line.dialled;
             let addr = conn.line.addr;
             let at = match (dialled, port) {
+                // Whoever carries it is not where the device is.
+                _ if conn.line.is_carried() => None,
                 (true, _) => Some(addr),
                 (false, Some(port)) => Some(SocketAddr::new(addr.ip(), port)),
                 (false, None) => None,
@@ -207,6 +209,8 @@ impl Hub {
             let name = self.name_of(&peer);
             self.tell(ApiEvent::DeviceOnline { device: peer.to_string(), name });
         }
+        self.say_cards(id, group);
+        self.unsend_operations(&peer, &group);
         let first = self.conns.get(&id).is_some_and(|conn| conn.shared.len() == 1);
         if first {
             self.begin_ssh(&peer);
@@ -252,6 +256,12 @@ impl Hub {
             };
             let operations = new.iter().filter(may).map(|signed| signed.bytes().clone()).collect();
             say_operations(conn, conn.tag(&group), operations);
+        }
+        let put_out = |signed: &SignedOperation| {
+            matches!(signed.operation().action, Action::Remove { .. } | Action::Leave)
+        };
+        if new.iter().any(put_out) {
+            self.rotate_mail();
         }
         self.review(group);
     }

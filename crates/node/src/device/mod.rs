@@ -15,6 +15,8 @@ mod groups;
 mod hub;
 mod links;
 mod mail;
+#[cfg(test)]
+mod mail_tests;
 mod membership;
 mod pairing;
 mod questions;
@@ -276,6 +278,7 @@ impl Device {
                 let (targets, adverts) = (Targets::default(), std::collections::HashMap::new());
                 let discovery = online.discovery;
                 hub.net = Some(Net { endpoint, port, discovery, targets, adverts });
+                hub.start_mail();
             })
             .await
             .ok_or_else(gone)?;

@@ -150,6 +150,9 @@ impl Hub {
             }
             Request::ShareCode(wish) => self.share_code(&wish),
             Request::Codes => self.code_lines(),
+            Request::Relays => self.relay_lines(),
+            Request::UseRelay { relay } => self.use_relay(&relay),
+            Request::ForgetRelay { relay } => self.forget_relay(&relay),
             Request::RevokeCode { code } => self.revoke_code(&code),
             Request::ResumeCode { code } => self.resume_code(&code),
             Request::AnswerCode { code, device, yes } => self.answer_code(&code, &device, yes),
@@ -222,7 +225,12 @@ impl Hub {
 
     /// Writes an operation, and tells everybody.
     pub(super) fn write(&mut self, group: GroupId, action: Action) -> Result<(), Failure> {
-        match self.groups.write(&mut self.store, &self.key, &group, action) {
+        let written = self.at_once(|hub| {
+            let signed = hub.groups.write(&mut hub.store, &hub.key, &group, action)?;
+            hub.mail_operation(group, &signed);
+            Ok(signed)
+        });
+        match written {
             Ok(signed) => self.spread(group, &[signed], None),
             Err(error) => {
                 if let GroupError::Store(_) = &error {

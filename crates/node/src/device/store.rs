@@ -17,10 +17,12 @@ use wire::membership::{FolderId, GroupId, Role, Scope, SignedOperation};
 use crate::api::FolderMode;
 
 mod codes;
+mod mail;
 pub(super) mod rotation;
 pub(super) mod ssh;
 
 pub(super) use codes::{StoredAsk, StoredCode, WantedFolder};
+pub(super) use mail::{Outgoing, Post, StoredRelay};
 
 /// Version of the tables.
 const VERSION: i64 = 2;
@@ -187,7 +189,7 @@ impl Store {
         if found == 0 {
             db.execute_batch(&format!("BEGIN; {TABLES} COMMIT;")).map_err(fail)?;
         }
-        let tables = codes::TABLES;
+        let tables = [codes::TABLES, mail::TABLES].concat();
         db.execute_batch(&format!("BEGIN; {tables} PRAGMA user_version = {VERSION}; COMMIT;"))
             .map_err(fail)?;
         Ok(Self { db, path: path.to_owned() })
@@ -272,7 +274,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
-        let change = self.db.transaction().map_err(&fail)?;
+        let change = self.db.savepoint().map_err(&fail)?;
         change
             .execute("INSERT INTO groups VALUES (?1, ?2)", params![&group.0[..], label])
             .map_err(&fail)?;
@@ -300,7 +302,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
-        let change = self.db.transaction().map_err(&fail)?;
+        let change = self.db.savepoint().map_err(&fail)?;
         for signed in operations {
             change
                 .execute(

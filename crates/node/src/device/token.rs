@@ -8,7 +8,7 @@ mod window;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use identity::DeviceId;
+use identity::{DeviceId, InboxId};
 use pairing::token::{Outgoing, TokenJoin};
 use tokio::sync::mpsc;
 use wire::{
@@ -44,6 +44,13 @@ pub(super) struct Tokens {
     asking: Option<joining::Asking>,
     /// Tells one stream from the next.
     streams: u64,
+}
+
+impl Tokens {
+    /// The inbox key of a device that is to admit this one.
+    pub(super) fn inbox_of(&self, device: &DeviceId) -> Option<InboxId> {
+        self.joins.get(device).map(|join| join.terms().inbox)
+    }
 }
 
 /// The device that a person expects.

@@ -252,6 +252,7 @@ async fn attack_13_letters_of_another_author_admit_nobody() {
     joiner.say(Say::Envelope(seal(&join, &joiner.key, 1))).await;
     let challenge = joiner.letter().await;
     let letter = Letter {
+        reply: None,
         author: token.terms.device,
         group: Some(token.terms.group),
         kind: challenge.kind(),

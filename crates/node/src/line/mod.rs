@@ -82,6 +82,11 @@ impl Line {
         Self { peer, addr, dialled, key_exchange, exporter, out, pulse, routes }
     }
 
+    /// True if somebody else carries it, such as a relay.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.addr.port() == 0 && self.addr.ip().is_unspecified()
+    }
+
     /// Its reader has stopped: what broke the protocol is told so, anything else is over.
     pub(crate) fn read_ended(&self, end: &ReadEnd) {
         match end {

@@ -1,5 +1,5 @@
-//! Disks that take different names for the same one: those that fold case, and those that keep names
-//! decomposed (rule E9).
+//! Disks that take different names for the same one: those that fold case, and those to which a letter with a mark
+//! is the same however it is put together (rule E9).
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ pub enum Fold {
     None,
     /// Those that differ in case only; it keeps the first (APFS, ext4 with casefold).
     Case,
-    /// Those that are equal once decomposed; it keeps the decomposed one (HFS+).
-    Decomposed,
+    /// Those that are equal once decomposed; it keeps the first (ZFS, APFS).
+    Forms,
 }
 
 impl fmt::Display for Fold {
@@ -22,7 +22,7 @@ impl fmt::Display for Fold {
         f.write_str(match self {
             Self::None => "takes only equal names for the same",
             Self::Case => "folds case",
-            Self::Decomposed => "keeps names decomposed",
+            Self::Forms => "takes letters with marks for the same however they are put together",
         })
     }
 }
@@ -41,13 +41,8 @@ impl Fold {
         match self {
             Self::None => name.to_owned(),
             Self::Case => name.to_lowercase(),
-            Self::Decomposed => decomposed(name),
+            Self::Forms => decomposed(name),
         }
-    }
-
-    /// A new name as it is kept.
-    fn kept(self, name: &str) -> String {
-        if self == Self::Decomposed { decomposed(name) } else { name.to_owned() }
     }
 }
 
@@ -71,7 +66,7 @@ impl VirtualDisk {
             let same = || names?.iter().find(|(other, _)| self.fold.key(other) == key);
             let found = exact.or_else(same);
             here = found.map(|(_, entry)| entry);
-            found.map_or_else(|| self.fold.kept(name), |(name, _)| name.to_string())
+            found.map_or_else(|| name.to_owned(), |(name, _)| name.to_string())
         });
         names.collect::<Vec<_>>().join("/")
     }

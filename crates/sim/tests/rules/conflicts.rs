@@ -1,5 +1,7 @@
 //! Rules E2, E3 and E9: edits that met, metadata, and paths that cannot coexist.
 
+use std::sync::Arc;
+
 use sim::{disk::Node, history::Edit, scenario::Scenario};
 
 use crate::{SEEDS, assert_alike};
@@ -297,4 +299,41 @@ fn e9_a_deleted_directory_goes_once_what_stayed_in_it_has_gone() {
         assert!(scenario.paths(1).is_empty(), "seed {seed}: {:?}", scenario.paths(1));
         assert!(scenario.paths(0).is_empty(), "it was made again");
     }
+}
+
+#[test]
+fn e2_a_copy_whose_directory_is_moved_away_meanwhile_is_in_the_tree() {
+    // Found by `--faults all --from 56869`.
+    let mut met = 0;
+    for seed in SEEDS {
+        for nth in 0..8 {
+            let mut scenario = Scenario::new(seed, 2);
+            scenario.write(0, "b/c", b"one");
+            scenario.write(1, "b/c", b"another");
+            scenario.start(0);
+            scenario.start(1);
+            scenario.settle();
+            for device in [0, 1] {
+                let disk = scenario.disk(device);
+                let user = Arc::clone(&disk);
+                disk.before_change(nth, move || drop(user.rename("b", "d/c")));
+            }
+            scenario.link(0, 1);
+            scenario.settle();
+            (0..2).for_each(|device| scenario.rescan(device));
+            scenario.settle();
+            assert_alike(&scenario, 2);
+            met += usize::from(!scenario.paths(0).iter().any(|path| path == "b/c"));
+            let shown: Vec<_> =
+                scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
+            for text in ["one", "another"] {
+                assert!(
+                    shown.iter().any(|it| it == text),
+                    "{seed}, {nth}: {:?}",
+                    scenario.paths(0)
+                );
+            }
+        }
+    }
+    assert!(met > 0, "nobody came in between");
 }

@@ -18,6 +18,7 @@ mod replicas;
 mod roles;
 mod travel;
 mod trouble;
+mod twins;
 
 use sim::scenario::Scenario;
 

@@ -121,15 +121,17 @@ pub(crate) async fn look_at(link: Link, me: DeviceId, hello: &Message) -> Option
 }
 
 /// Before there was anything to compare, a refusal is one candidate less: whoever is on the network can say
-/// no.
+/// no. Only who was named by a person ends the run by it.
 fn before(broken: Broken) -> Ended {
     match broken {
         Broken::Lost(words) => Ended::Lost(words),
-        Broken::Refused(Refusal::OtherPurpose | Refusal::OtherVersion, words) => {
-            Ended::Never(words)
+        Broken::Refused(Refusal::Broken, words) => {
+            Ended::Lost(if words.is_empty() { "it refused".to_owned() } else { words })
         }
-        Broken::Refused(_, words) if words.is_empty() => Ended::Lost("it refused".to_owned()),
-        Broken::Refused(_, words) => Ended::Lost(words),
+        Broken::Refused(_, words) if words.is_empty() => {
+            Ended::Never("the other side refused".to_owned())
+        }
+        Broken::Refused(_, words) => Ended::Never(format!("the other side refused: {words}")),
     }
 }
 

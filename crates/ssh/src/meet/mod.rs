@@ -5,7 +5,7 @@
 //! served, too, which proves nothing: then every question says so.
 //!
 //! A [`Meeting`] is one run. It prints nothing and asks nobody: what happens comes out as [`Event`]s, and
-//! questions are answered through it. What each side says is in `wire::ssh`; section 22 of docs/protocol.md
+//! questions are answered through it. What each side says is in `wire::ssh`; docs/protocol.md, "Exchanging SSH keys",
 //! describes it for others.
 
 mod ceremony;
@@ -26,7 +26,7 @@ use wire::{session::Name, ssh::Purpose};
 use crate::{Cidr, Home, OwnKey, Sshd};
 pub(crate) use ceremony::look_at;
 pub use find::{AddressError, Place};
-pub(crate) use run::is_own;
+pub(crate) use run::{BETTER, is_own, lasts};
 pub(crate) use visit::speaks;
 
 /// What adverts of an open `kin ssh` have in common. No session of `kin sync` can have it for a topic.

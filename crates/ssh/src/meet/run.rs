@@ -43,7 +43,7 @@ const MAX_TASKS: usize = 64;
 /// How long a device that syncs waits before it begins with a Connecto, which looks for it, too.
 const HEAD_START: Duration = Duration::from_secs(2);
 /// How long an address is waited for that holds beyond one cable and one start: ssh is to be given it.
-const BETTER: Duration = Duration::from_millis(250);
+pub(crate) const BETTER: Duration = Duration::from_millis(250);
 /// Services of Connecto's.
 const LISTENING: &str = "_connecto._tcp.local.";
 const SYNCING: &str = "_connecto-sync._tcp.local.";
@@ -524,7 +524,7 @@ impl Run {
 }
 
 /// True for an address that ssh can be given for later.
-fn lasts(addr: &SocketAddr) -> bool {
+pub(crate) fn lasts(addr: &SocketAddr) -> bool {
     !matches!(addr.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
@@ -541,6 +541,10 @@ async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
             }
             Err(error @ LinkError::NotKinfold(_)) => Ended::Never(format!(
                 "{error}; if it is Connecto, say --connecto, which proves nothing about who that is"
+            )),
+            // Somebody took the connection and knows nothing of it.
+            Err(error @ (LinkError::Cut | LinkError::Timeout { .. })) => Ended::Lost(format!(
+                "{error}: does kin ssh run there? Connecto needs --connecto, and proves nothing"
             )),
             Err(error) => Ended::Lost(error.to_string()),
         };

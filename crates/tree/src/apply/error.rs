@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use wire::RelPath;
 
-use crate::Place;
+use crate::{Place, Twin};
 
 /// Why an operation on the tree was not done.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,14 @@ pub enum ApplyError {
     Occupied {
         /// Which path.
         path: RelPath,
+    },
+    /// The disk takes its name for that of something that is there.
+    #[error("this disk takes the name of {path:?} for that of {twin:?}")]
+    Twin {
+        /// Which path.
+        path: RelPath,
+        /// The name, in the same directory, of what is there.
+        twin: String,
     },
     /// A parent, or what was to be moved in, is missing or no directory.
     #[error("{path:?} has lost its directory")]
@@ -71,6 +79,9 @@ impl ApplyError {
     #[must_use]
     pub fn io(operation: &'static str, path: &RelPath, source: io::Error) -> Self {
         let path = path.clone();
+        if let Some(twin) = source.get_ref().and_then(|inner| inner.downcast_ref::<Twin>()) {
+            return Self::Twin { path, twin: twin.name.clone() };
+        }
         match source.kind() {
             io::ErrorKind::AlreadyExists => Self::Occupied { path },
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Vanished { path },
@@ -89,6 +100,7 @@ impl ApplyError {
         match self {
             Self::Changed { path, .. }
             | Self::Occupied { path }
+            | Self::Twin { path, .. }
             | Self::Vanished { path }
             | Self::NoSpace { path }
             | Self::ReadOnly { path }

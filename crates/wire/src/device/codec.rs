@@ -11,13 +11,14 @@ use crate::{
     WireError,
     code::{LookupId, MAX_INVITATION},
     frame::MAX_SLOT,
+    mail::MAX_CARD,
     membership::{FolderId, GroupId, MAX_OPERATION, OperationId},
     session::Name,
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PbDevice {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     body: Option<PbBody>,
 }
 
@@ -45,9 +46,11 @@ enum PbBody {
     Lookup(Bytes),
     #[prost(bytes = "bytes", tag = "11")]
     Invitation(Bytes),
-    #[prost(message, tag = "12")]
-    SshKey(PbSshKey),
+    #[prost(bytes = "bytes", tag = "12")]
+    Card(Bytes),
     #[prost(message, tag = "13")]
+    SshKey(PbSshKey),
+    #[prost(message, tag = "14")]
     SshOpen(PbSshOpen),
 }
 
@@ -190,6 +193,7 @@ pub(crate) fn out(message: &Message) -> PbDevice {
         Message::Envelope(bytes) => PbBody::Envelope(bytes.clone()),
         Message::Lookup { lookup } => PbBody::Lookup(copied(&lookup.0)),
         Message::Invitation(bytes) => PbBody::Invitation(bytes.clone()),
+        Message::Card(bytes) => PbBody::Card(bytes.clone()),
         Message::SshKey { turn, key } => {
             PbBody::SshKey(PbSshKey { turn: *turn, key: key.clone().unwrap_or_default() })
         }
@@ -243,6 +247,10 @@ pub(crate) fn decode(message: PbDevice) -> Result<Message, WireError> {
             return Err(WireError::field("invitation", "too long"));
         }
         PbBody::Invitation(bytes) => Message::Invitation(bytes),
+        PbBody::Card(bytes) if bytes.len() > MAX_CARD => {
+            return Err(WireError::field("card", "too long"));
+        }
+        PbBody::Card(bytes) => Message::Card(bytes),
         PbBody::SshKey(PbSshKey { turn, key }) => {
             let key = (!key.is_empty()).then(|| ssh_key(key)).transpose()?;
             Message::SshKey { turn, key }

@@ -11,6 +11,7 @@ use super::{ALL, WindowId, encode_grant};
 use crate::{
     Hash, WireError,
     envelope::Recipient,
+    mail::MailAddress,
     membership::{FolderId, GroupId, Role, Scope},
 };
 
@@ -48,6 +49,8 @@ pub struct Token {
     pub secret: Secret<[u8; 16]>,
     /// Where the admitting device may be dialled: at most [`MAX_TOKEN_ADDRESSES`], each [`dialable`].
     pub addresses: Vec<SocketAddr>,
+    /// Where letters to the admitting device may be left, in its strangers' lane.
+    pub mail: Option<MailAddress>,
 }
 
 /// Why a text is no pairing token. Says nothing of the token's contents.
@@ -92,7 +95,19 @@ impl Token {
         addresses: impl IntoIterator<Item = SocketAddr>,
     ) -> Self {
         let addresses = addresses.into_iter().filter(dialable).take(MAX_TOKEN_ADDRESSES).collect();
-        Self { terms, secret, addresses }
+        Self { terms, secret, addresses, mail: None }
+    }
+
+    /// The same, with a mailbox, for which addresses make room if they must.
+    #[must_use]
+    pub fn with_mail(mut self, mail: Option<&MailAddress>) -> Self {
+        self.mail = mail.map(MailAddress::for_strangers);
+        while self.encode().is_err() && self.mail.is_some() {
+            if self.addresses.pop().is_none() {
+                self.mail = None;
+            }
+        }
+        self
     }
 
     /// The text form, `kt1…`.
@@ -130,8 +145,19 @@ impl Token {
         self.terms.encode(&mut out);
         out.extend_from_slice(self.secret.expose());
         encode_addresses(&self.addresses, &mut out);
-        // Where a relay will stand.
-        out.push(0);
+        match &self.mail {
+            None => out.push(0),
+            Some(mail) => {
+                let mail = mail.for_strangers().encode()?;
+                let len = u16::try_from(mail.len()).unwrap_or(u16::MAX);
+                out.push(1);
+                out.extend_from_slice(&len.to_be_bytes());
+                out.extend_from_slice(&mail);
+            }
+        }
+        if out.len() > MAX_TOKEN {
+            return Err(WireError::field("token", "too long"));
+        }
         let out = Secret::new(out);
         // What this device shows is held to what it would take.
         Self::decode(out.expose()).map_err(|error| match error {
@@ -155,11 +181,26 @@ impl Token {
         let terms = Terms::decode(&mut reader)?;
         let secret = Secret::new(reader.take("secret")?);
         let addresses = decode_addresses(&mut reader)?;
-        if reader.byte("relay")? != 0 {
-            return Err(WireError::field("relay", "unknown to this version").into());
-        }
+        let mail = match reader.byte("relay")? {
+            0 => None,
+            1 => {
+                let len = usize::from(u16::from_be_bytes(reader.take("relay")?));
+                let bytes = reader.rest();
+                if bytes.len() != len {
+                    return Err(
+                        WireError::field("relay", "cut short, or something follows it").into()
+                    );
+                }
+                let mail = MailAddress::decode(bytes)?;
+                if mail.token.is_some() {
+                    return Err(WireError::field("relay", "of the members' lane").into());
+                }
+                Some(mail)
+            }
+            _ => return Err(WireError::field("relay", "unknown to this version").into()),
+        };
         reader.end()?;
-        Ok(Self { terms, secret, addresses })
+        Ok(Self { terms, secret, addresses, mail })
     }
 }
 

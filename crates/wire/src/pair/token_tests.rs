@@ -181,8 +181,12 @@ fn addresses_that_are_no_use_are_left_out_and_refused() {
     assert_eq!(Token::new(terms.clone(), secret.clone(), mixed).addresses, [mine]);
     assert_eq!(Token::new(terms.clone(), secret.clone(), [mine; 20]).addresses.len(), 8);
     for address in useless {
-        let token =
-            Token { terms: terms.clone(), secret: secret.clone(), addresses: vec![address] };
+        let token = Token {
+            terms: terms.clone(),
+            secret: secret.clone(),
+            addresses: vec![address],
+            mail: None,
+        };
         assert!(token.to_text().is_err(), "{address}");
     }
 }

@@ -153,7 +153,7 @@ mod tests {
             rows(&[both, none]),
             [
                 "desk  ssh desk: al\\u{1b}ice@10.0.0.2 port 2222  may come in, from 10.0.0.0/8",
-                "tv    not reached from here                   may not come in",
+                "tv    not reached from here                     may not come in",
             ]
         );
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use identity::DeviceId;
+use identity::{DeviceId, InboxId};
 use pairing::code::hello;
 use tree::make_folder_dir;
 use wire::{
@@ -116,13 +116,19 @@ impl Hub {
             state: kept.expose().clone(),
         };
         // An address of no port is none: the link's own is among the places already.
-        self.put_join(join, SocketAddr::from(([0, 0, 0, 0], 0)))?;
+        self.store.begin()?;
+        let kept = self.put_join(join, SocketAddr::from(([0, 0, 0, 0], 0)));
+        if kept.is_ok() {
+            // With a relay it waits at the issuer's mailbox from now on.
+            self.mail_hello(&issuer, &saved);
+        }
+        self.store.end(kept.is_ok())?;
+        kept?;
         if self.link_to(&issuer).is_none()
             && let Some(asking) = &self.codes.asking
         {
             asking.tell(News::Waits("offline"));
         }
-        self.mail_hello(&issuer, &saved);
         self.look_for_members();
         self.say_code_hello(&issuer);
         Ok(())
@@ -218,6 +224,12 @@ impl Hub {
         }
         self.asking_of(author, |asking| asking.tell(News::Waits(waits(why))));
         true
+    }
+
+    /// The inbox key of the issuer of a code that this device joins by.
+    pub(in crate::device) fn code_inbox_of(&self, device: &DeviceId) -> Option<InboxId> {
+        let join = self.joins.iter().find(|join| join.device == *device)?;
+        join.code().map(|saved| saved.inbox)
     }
 
     fn is_code_join(&self, author: &DeviceId, lookup: &LookupId) -> bool {

@@ -268,6 +268,12 @@ impl Hub {
         }
     }
 
+    /// True while a code is being looked for.
+    pub(in crate::device) fn still_asks(&self, stream: u64) -> bool {
+        let asking = self.codes.asking.as_ref();
+        asking.is_some_and(|asking| asking.stream == stream && !asking.found)
+    }
+
     /// A relay has answered that it does not have the code, or could not be asked.
     pub(in crate::device) fn relay_answered(&mut self, stream: u64, absent: bool) {
         let Some(asking) = self.codes.asking.as_mut().filter(|one| one.stream == stream) else {

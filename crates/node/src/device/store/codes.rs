@@ -213,7 +213,7 @@ impl Store {
     pub(in crate::device) fn drop_codes(&mut self, before: i64) -> Result<(), StoreError> {
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
-        let change = self.db.transaction().map_err(&fail)?;
+        let change = self.db.savepoint().map_err(&fail)?;
         for table in ["code_uses", "code_asks", "code_refusals"] {
             let of = "SELECT id FROM codes WHERE expires < ?1";
             change
@@ -238,7 +238,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
-        let change = self.db.transaction().map_err(&fail)?;
+        let change = self.db.savepoint().map_err(&fail)?;
         change
             .execute(
                 "INSERT INTO operations (group_id, bytes) VALUES (?1, ?2)",

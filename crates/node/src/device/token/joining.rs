@@ -115,7 +115,8 @@ impl Hub {
             return Err(Failure::usage("waits", message)
                 .hint("kin pair --status shows it; kin pair --abandon gives it up"));
         }
-        if token.addresses.is_empty() && self.link_to(&terms.device).is_none() {
+        let nowhere = token.addresses.is_empty() && token.mail.is_none();
+        if nowhere && self.link_to(&terms.device).is_none() {
             return Err(Failure::usage(
                 "no_address",
                 "the token says of no place to reach its device",
@@ -135,6 +136,13 @@ impl Hub {
         let join = TokenJoin::start(token, &card, Secret::new(random()?))
             .map_err(|error| Failure::usage("own_token", error))?;
         let device = token.terms.device;
+        if let Some(place) = &token.mail {
+            // The admitter's answers need a place, too.
+            if self.own_mail().is_empty() {
+                self.use_relay(&place.relay)?;
+            }
+            self.remember_place(&device, place);
+        }
         self.tokens.joins.insert(device, join);
         if let Err(error) = self.keep_join(&device) {
             self.tokens.joins.remove(&device);
@@ -252,7 +260,7 @@ impl Hub {
     }
 
     /// True if the letter comes from the device that is to admit this one.
-    pub(super) fn join_heard(&mut self, letter: &Letter) -> bool {
+    pub(in crate::device) fn join_heard(&mut self, letter: &Letter) -> bool {
         let Some(join) = self.tokens.joins.get_mut(&letter.author) else { return false };
         let steps = join.handle(letter);
         self.join_steps(&letter.author, steps);
@@ -276,8 +284,9 @@ impl Hub {
                 },
                 JoinStep::Admitted(_) => {
                     let group = self.tokens.joins.get(device).map(|join| join.terms().group);
-                    if let (Some(id), Some(group)) = (self.link_to(device), group) {
-                        self.heard_admitted(id, group);
+                    match (self.link_to(device), group) {
+                        (Some(id), Some(group)) => self.heard_admitted(id, group),
+                        _ => self.want_link(device),
                     }
                 }
                 JoinStep::Over(over) => self.drop_join(device, &words(over)),

@@ -114,7 +114,8 @@ impl Hub {
         let (device, inbox) = (self.me, self.inbox.id());
         let window = WindowId(random()?);
         let terms = Terms { device, inbox, window, group, role, folders };
-        let token = Token::new(terms, Secret::new(random()?), link::own_addresses(port));
+        let token = Token::new(terms, Secret::new(random()?), link::own_addresses(port))
+            .with_mail(self.own_mail().first());
         let broken = |error: wire::pair::TokenError| Failure::failed("internal", error);
         let (text, link) = (token.to_text().map_err(broken)?, token.to_link().map_err(broken)?);
         let (events, told) = mpsc::channel(64);
@@ -209,7 +210,7 @@ impl Hub {
     }
 
     /// True if the letter belongs to a request that is not over.
-    pub(super) fn window_heard(&mut self, letter: &Letter) -> bool {
+    pub(in crate::device) fn window_heard(&mut self, letter: &Letter) -> bool {
         let Some(fresh) = self.fresh_nonce() else { return false };
         self.with_window(|admitting| {
             let now = admitting.now();

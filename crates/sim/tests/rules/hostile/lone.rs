@@ -112,6 +112,7 @@ impl Lone {
             accept_deletes: false,
             history: Limits::default(),
             mode: Mode::Both,
+            folds_names: false,
         };
         let engine = Engine::open(MemIndex::open(index), Members, options).expect("open");
         let mut lone = Self {

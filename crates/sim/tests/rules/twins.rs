@@ -1,0 +1,111 @@
+//! Rule E9 and attack 26: disks that take different names for the same.
+
+use folder::engine::Event;
+use sim::{disk::Fold, scenario::Scenario};
+
+use crate::SEEDS;
+
+/// Composed, and its mark apart.
+const WHOLE: &str = "\u{c4}";
+const PARTS: &str = "A\u{308}";
+
+/// What a device says is not in step now, and why.
+fn lacks(scenario: &Scenario, device: usize) -> Vec<(String, String)> {
+    let mut lacks = std::collections::BTreeMap::new();
+    for (_, event) in scenario.events(device) {
+        match event {
+            Event::Skipped { path, reason } => drop(lacks.insert(path.clone(), reason.clone())),
+            Event::Mended { path } => drop(lacks.remove(path)),
+            _ => {}
+        }
+    }
+    lacks.into_iter().collect()
+}
+
+/// Two devices, the second of which folds names, in step with two files that are one to it.
+fn with_twins(seed: u64, fold: Fold, twins: (&str, &str)) -> Scenario {
+    let mut scenario = Scenario::folding(seed, &[Fold::None, fold]);
+    scenario.write(0, twins.0, b"the first");
+    scenario.settle();
+    scenario.write(0, twins.1, b"the second");
+    scenario.settle();
+    scenario
+}
+
+#[test]
+fn attack_26_twins_stay_where_both_can_be_and_the_second_is_reported_where_not() {
+    for (fold, twins) in [(Fold::Case, ("a", "A")), (Fold::Forms, (WHOLE, PARTS))] {
+        for seed in SEEDS {
+            let mut scenario = with_twins(seed, fold, twins);
+            assert_eq!(scenario.paths(1), [twins.0]);
+            assert_eq!(scenario.text(1, twins.0).as_deref(), Some("the first"));
+            let told = lacks(&scenario, 1);
+            assert!(matches!(&told[..], [(path, _)] if path == twins.1), "{told:?}");
+            assert!(told[0].1.contains("rename one of them"), "{told:?}");
+            // Both say that they agree, and go on with all else; and nothing of it is forgotten by a restart.
+            scenario.forget();
+            scenario.stop(1);
+            scenario.start(1);
+            scenario.settle();
+            scenario.write(1, "other", b"something else");
+            scenario.settle();
+            assert_eq!(scenario.text(0, "other").as_deref(), Some("something else"));
+            assert_eq!(scenario.paths(0).len(), 3);
+            assert_eq!(scenario.text(0, twins.1).as_deref(), Some("the second"));
+            assert_eq!(scenario.copies(0), Vec::<String>::new());
+            // The one that is here is edited where the other is not.
+            scenario.write(1, twins.0, b"edited");
+            scenario.settle();
+            assert_eq!(scenario.text(0, twins.0).as_deref(), Some("edited"));
+            assert_eq!(scenario.text(0, twins.1).as_deref(), Some("the second"));
+        }
+    }
+}
+
+#[test]
+fn attack_26_a_twin_comes_when_the_other_is_gone() {
+    for seed in SEEDS {
+        for by in [0, 1] {
+            let mut scenario = with_twins(seed, Fold::Case, ("d/a", "d/A"));
+            scenario.remove(by, "d/a");
+            scenario.settle();
+            assert_eq!(scenario.paths(1), ["d", "d/A"], "seed {seed}, removed by {by}");
+            assert_eq!(scenario.paths(0), ["d", "d/A"]);
+            assert_eq!(scenario.text(1, "d/A").as_deref(), Some("the second"));
+            assert_eq!(lacks(&scenario, 1), []);
+        }
+    }
+}
+
+#[test]
+fn attack_26_directories_that_are_one_to_a_disk_are_not_mixed() {
+    for seed in SEEDS {
+        let mut scenario = with_twins(seed, Fold::Case, ("Photos/one", "photos/two"));
+        assert_eq!(scenario.paths(1), ["Photos", "Photos/one"]);
+        let told = lacks(&scenario, 1);
+        assert!(matches!(&told[..], [(path, _)] if path == "photos"), "{told:?}");
+        scenario.rename(0, "photos", "pictures");
+        scenario.settle();
+        assert_eq!(scenario.paths(1), ["Photos", "Photos/one", "pictures", "pictures/two"]);
+        assert_eq!(lacks(&scenario, 1), []);
+    }
+}
+
+#[test]
+fn e9_a_change_of_case_is_a_rename_on_all_disks() {
+    for seed in SEEDS {
+        for (by, folds) in [(0, [Fold::None, Fold::Case]), (1, [Fold::Case, Fold::Case])] {
+            let mut scenario = Scenario::folding(seed, &folds);
+            scenario.write(0, "d/readme", b"text");
+            scenario.settle();
+            scenario.rename(by, "d/readme", "d/README");
+            scenario.settle();
+            scenario.rename(by, "d", "D");
+            scenario.settle();
+            for device in [0, 1] {
+                assert_eq!(scenario.paths(device), ["D", "D/README"], "seed {seed}, by {by}");
+                assert_eq!(lacks(&scenario, device), []);
+            }
+        }
+    }
+}
