@@ -114,8 +114,8 @@ impl Hub {
         self.answer_ssh(id);
     }
 
-    pub(super) fn heard_ssh_key(&mut self, id: ConnId, turn: u32, key: Option<String>) {
-        let key = match key.as_deref().map(PublicKey::parse).transpose() {
+    pub(super) fn heard_ssh_key(&mut self, id: ConnId, turn: u32, key: Option<&str>) {
+        let key = match key.map(PublicKey::parse).transpose() {
             Ok(key) => key,
             Err(error) => return self.cut(id, &format!("it sent a bad SSH key: {error}")),
         };
