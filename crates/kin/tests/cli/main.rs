@@ -16,6 +16,7 @@ mod history;
 mod identity;
 mod pair;
 mod runs;
+mod ssh;
 mod terminal;
 mod torture;
 
