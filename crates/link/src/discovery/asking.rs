@@ -132,7 +132,7 @@ async fn hear(
             continue;
         };
         let ip = from.ip();
-        let mine = matches!(ip, IpAddr::V4(v4) if own.contains(&v4));
+        let mine = matches!(ip, IpAddr::V4(v4) if own.contains(&v4) || v4.is_loopback());
         let new = !mine && told.len() < MAX_TOLD && !told.contains(&ip);
         if new && names(packet.get(..len).unwrap_or_default(), &needle) {
             told.push(ip);

@@ -320,7 +320,8 @@ impl Run {
     async fn connecto_at(&mut self, addr: SocketAddr, kind: Kind, name: String) {
         let known =
             self.candidates.values().any(|one| one.addrs.iter().any(|it| it.ip() == addr.ip()));
-        if !known && self.desk.setup.purpose != Purpose::Listen {
+        let own = is_own(addr.ip(), &own_addresses(addr.port()));
+        if !known && !own && self.desk.setup.purpose != Purpose::Listen {
             self.add(format!("connecto {addr}"), name, vec![addr], kind).await;
         }
     }

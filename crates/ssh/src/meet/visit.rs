@@ -358,6 +358,10 @@ impl Visit {
 
     async fn ask(&mut self, claim: &Claim) -> Result<bool, Ended> {
         let desk = Arc::clone(&self.desk);
+        let own = desk.setup.own.as_ref().map(|own| &own.public);
+        if own.is_some() && own == claim.key.as_ref() {
+            return Err(Ended::Never("the other side mirrors this one".to_owned()));
+        }
         let logs_in = desk.setup.purpose.logs_in();
         let name = install::connecto_name(claim, self.addr);
         let (mut alias, mut host_key) = (None, None);
