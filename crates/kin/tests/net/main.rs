@@ -120,6 +120,12 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
         }
         ssh {
             Sshd what_is_installed_by_hand_opens_a_login_and_closes_it_again
+            Sshd t23_pairing_opens_logins_both_ways_and_unpair_closes_them
+            Sshd attack_19_a_changed_host_key_is_a_hard_stop
+            Sshd a_new_key_is_proved_before_the_old_one_goes
+            Sshd t23_a_leave_holds_for_its_time_and_its_networks
+            Sshd attack_21_a_removed_device_is_kept_out_and_its_sessions_are_listed
+            Sshd attack_17_a_full_disk_and_a_read_only_home_leave_files_as_they_were
         }
         ssh_meet {
             Sshd t3_after_pair_one_logs_in_to_the_other_and_not_the_reverse
