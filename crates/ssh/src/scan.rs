@@ -129,6 +129,15 @@ pub async fn look(setup: Look, events: mpsc::Sender<Glimpse>) -> Result<(), Link
     let listening =
         listen(setup.clone(), Arc::clone(&endpoint), seen.clone(), events.clone(), sweeping);
     work.spawn(listening);
+    if let (Some(which), true) = (setup.connecto, setup.nets.is_empty()) {
+        // Connecto's listeners announce nothing and answer no question for their kind.
+        let (seen, limit) = (seen.clone(), setup.timeout);
+        work.spawn(async move {
+            for (addr, kind, name) in timeout(limit, near(which)).await.unwrap_or_default() {
+                let _ = seen.send(Seen { name, addr, kind, device: None }).await;
+            }
+        });
+    }
     if !setup.nets.is_empty() {
         let (endpoint, seen, events) = (endpoint.clone(), seen.clone(), events.clone());
         work.spawn(async move {

@@ -55,6 +55,7 @@ impl Home {
             .current_dir(self.path())
             .env_clear()
             .env("KIN_HOME", self.path())
+            .env("KIN_SSH_HOME", self.path())
             .env("TMPDIR", self.path().join("tmp"))
     }
 

@@ -10,13 +10,14 @@ use std::{
 };
 
 use lab::{
-    Host, Kin, KinCommand, Lan, SHORT,
+    Addressing, Host, Kin, KinCommand, Lan, SHORT,
     sshd::{Account, Sshd},
 };
+use mdns_sd::{ScopedIp, ServiceDaemon, ServiceEvent};
 use serde_json::Value;
 
 use crate::{
-    common::{KIN, lan},
+    common::{KIN, disk, lan},
     stranger::{Stranger, say},
 };
 
@@ -270,6 +271,7 @@ pub(crate) fn a_scan_lists_who_listens_and_pair_takes_the_number() {
         (&["--subnet", "10.77.0.0/29"][..], &["kinfold"][..]),
         (&["--subnet", "10.77.0.0/29", "--connecto"], &["connecto", "kinfold"]),
         (&["--timeout", "2"], &["kinfold"]),
+        (&["--timeout", "6", "--connecto"], &["connecto", "kinfold"]),
     ] {
         let said = lap.run(&[&["ssh", "scan"], args, &["--json"]].concat());
         let mut kinds: Vec<&str> = said.iter().filter_map(|event| event["kind"].as_str()).collect();
@@ -367,6 +369,62 @@ pub(crate) fn connecto_syncs_whoever_begins_and_also_when_both_do() {
     }
 }
 
+pub(crate) fn connectos_adverts_are_there_with_the_flag_only() {
+    let lan = lan(3);
+    let (desk, lap) = (Person::new(&lan, 0, "alice"), Person::new(&lan, 1, "bob"));
+    for (command, service) in [("listen", "_connecto"), ("sync", "_connecto-sync")] {
+        let mut without = desk.kin(&["ssh", command, "--json"]);
+        without.expect("listening");
+        let mut with = lap.kin(&["ssh", command, "--name", "a long name", "--connecto", "--json"]);
+        with.expect("listening");
+        let other = Stranger::start(lan.host(2), &format!("connecto browse {service}"));
+        let said = other.says(SHORT);
+        let words: Vec<&str> = said.split(' ').collect();
+        assert_eq!(words[..3], [lap.host().v4().to_string().as_str(), "8099", "version=1"]);
+        assert!(
+            words[3].len() == 10 && words[3].bytes().all(|byte| byte.is_ascii_digit()),
+            "{said}"
+        );
+        for mut kin in [without, with] {
+            kin.interrupt();
+            assert_eq!(kin.exit_code(), Some(1));
+        }
+    }
+}
+
+pub(crate) fn it_works_where_there_is_no_ipv4() {
+    for addressing in [Addressing::V6, Addressing::LinkLocal] {
+        let lan = Lan::with(disk(), 2, addressing);
+        let (desk, lap) = (Person::new(&lan, 0, "alice"), Person::new(&lan, 1, "bob"));
+        let mut a = desk.kin(&["ssh", "sync", "--name", "desk", "--json"]);
+        let mut b = lap.kin(&["ssh", "sync", "--name", "lap", "--json"]);
+        both_yes(&mut a, &mut b);
+        assert_eq!((a.exit_code(), b.exit_code()), (Some(0), Some(0)));
+        lap.logs_in("desk");
+        desk.logs_in("lap");
+    }
+}
+
+/// Prints the first advert of a service: address, port, version, label.
+fn browse(service: &str) {
+    let daemon = ServiceDaemon::new().expect("multicast DNS works here");
+    let adverts = daemon.browse(&format!("{service}._tcp.local.")).expect("a service's name");
+    while let Ok(event) = adverts.recv() {
+        if let ServiceEvent::ServiceResolved(found) = event {
+            let addr = found.addresses.iter().find_map(|addr| match addr {
+                ScopedIp::V4(v4) => Some(*v4.addr()),
+                _ => None,
+            });
+            let label = found.fullname.split('.').next().unwrap_or_default();
+            let version = found.get_property_val_str("version").unwrap_or_default();
+            if let Some(addr) = addr {
+                say(format_args!("{addr} {} version={version} {label}", found.port));
+                return;
+            }
+        }
+    }
+}
+
 /// Plays Connecto.
 pub(crate) fn connecto(words: &[&str]) {
     match *words {
@@ -399,6 +457,7 @@ pub(crate) fn connecto(words: &[&str]) {
                 other.say(r#"{"type":"PairingComplete","ssh_user":"carol"}"#);
             }
         }),
+        ["browse", service] => browse(service),
         ["begin", target] => begin(target),
         ["wait", _] => {
             serve(|other, line| {

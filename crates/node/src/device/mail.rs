@@ -193,8 +193,7 @@ impl Hub {
 
     /// An envelope came by a relay. What is wrong with it or has no place here is passed over.
     pub(super) fn heard_mail(&mut self, bytes: &Bytes) {
-        let me = Recipient { device: self.me, inbox: self.inbox.id() };
-        let letter = match Letter::open(bytes, &me, &self.inbox, None) {
+        let letter = match self.open_letter(bytes, None) {
             Ok(letter) if letter.author != self.me => letter,
             Ok(_) => return,
             Err(error) => return tracing::debug!(%error, "mail was passed over"),

@@ -211,6 +211,10 @@ impl Hub {
         }
         self.say_cards(id, group);
         self.unsend_operations(&peer, &group);
+        let first = self.conns.get(&id).is_some_and(|conn| conn.shared.len() == 1);
+        if first {
+            self.begin_ssh(&peer);
+        }
         self.open_slots(id, group);
         self.shared_with_peer(peer, group);
     }
@@ -268,6 +272,7 @@ impl Hub {
         let manifest = held.manifest();
         let label = held.label.clone();
         self.follow_rotations(group);
+        self.sweep_ssh();
         let conns: Vec<(ConnId, DeviceId, bool)> = self
             .conns
             .iter()

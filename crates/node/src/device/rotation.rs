@@ -57,7 +57,7 @@ impl Hub {
     /// Writes the rotation in all groups, takes the new keys, and begins all links and folders anew. The answer
     /// says, too, at which port that is to be advertised.
     fn rotate(&mut self) -> Result<(DeviceLine, Option<u16>), Failure> {
-        // What others were shown speaks of the old key.
+        // What others were shown speaks of the old key; so do codes, which end with it.
         self.close_token_window("this device gets a new key");
         self.free_to_pair()?;
         if let Some(join) = self.joins.first() {
@@ -69,7 +69,15 @@ impl Hub {
         let next = Home::next(&self.state).map_err(home_failed)?;
         let turn = Turn { to: next.device(), until: wall().saturating_add(KEEP_INBOX) };
         let (key, inbox) = next.into_keys();
-        let written = self.groups.rotate(&mut self.store, &self.key, (&key, inbox.id()), &turn);
+        let written = self.at_once(|hub| {
+            let pair = (&key, inbox.id());
+            let operations = hub.groups.rotate(&mut hub.store, &hub.key, pair, &turn)?;
+            hub.store.revoke_codes()?;
+            for (group, signed) in &operations {
+                hub.mail_operation(*group, signed);
+            }
+            Ok(operations)
+        });
         let operations = match written {
             Ok(operations) => operations,
             Err(error) => {
@@ -102,6 +110,7 @@ impl Hub {
         }
         self.restart_folders();
         self.look_for_members();
+        self.new_card();
         let advertised = self.net.as_ref().filter(|net| net.discovery);
         Ok((self.own_line(), advertised.map(|net| net.port)))
     }

@@ -11,7 +11,7 @@ use super::{
     tests::{Lab, go_online, next, pair},
     *,
 };
-use crate::api::{DeviceLine, PairLan, Which};
+use crate::api::{CodeLine, DeviceLine, PairLan, ShareCode, Which};
 
 /// Two devices in one group with a folder that both have.
 async fn couple() -> (Lab, PathBuf, Lab, PathBuf) {
@@ -142,4 +142,15 @@ async fn t13_a_rotation_waits_for_pairings_to_end() {
     assert_ne!(first.device, second.device);
     pair(&a, &b, Which::Auto).await;
     assert_eq!(id_of(&a, "b").await, second.device);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t13_open_codes_end_with_the_key_that_they_name() {
+    let lab = Lab::new("laptop").await;
+    lab.share("Documents").await;
+    let wish = ShareCode { folder: "Documents".to_owned(), ..ShareCode::default() };
+    let _: serde_json::Value = lab.ask(Request::ShareCode(wish)).await;
+    let _: DeviceLine = lab.ask(Request::RotateKey).await;
+    let codes: Vec<CodeLine> = lab.ask(Request::Codes).await;
+    assert_eq!(codes[0].state, "revoked");
 }

@@ -215,6 +215,17 @@ impl Visit {
                         pending.push_back(Step::Over(self.talk.ended(None)));
                     }
                 }
+                Step::Ask(_) if desk.setup.expect.is_some() => {
+                    // Nothing here proves to be the device that is expected (rule T6).
+                    for step in self.talk.answer(false) {
+                        if let Step::Send(line) = step {
+                            // It ends either way.
+                            let _ = self.send(&line).await;
+                        }
+                    }
+                    let words = "Connecto proves no device, and another one is expected";
+                    return Ended::Never(words.to_owned());
+                }
                 Step::Ask(claim) => {
                     if slot.is_none() {
                         slot = Some(desk.slot.lock().await);
@@ -320,10 +331,6 @@ impl Visit {
 
     async fn ask(&mut self, claim: &Claim) -> Result<bool, Ended> {
         let desk = Arc::clone(&self.desk);
-        if desk.setup.expect.is_some() {
-            desk.note("Connecto proves no device, and another one is expected".to_owned()).await;
-            return Ok(false);
-        }
         let logs_in = desk.setup.purpose.logs_in();
         let name = install::connecto_name(claim, self.addr);
         let (mut alias, mut host_key) = (None, None);

@@ -162,8 +162,12 @@ async fn t6_nothing_is_said_yes_to_by_a_device_that_expects_another() {
     other.hear().await;
     other.say(&format!("PUBKEY {KEY}")).await;
     assert!(other.hear().await.starts_with("ERR "));
+    // It goes on waiting for the one that is expected.
+    let mut again = Other::at(addr).await;
+    again.say("HELLO 1").await;
+    assert_eq!(again.hear().await, "HELLO 1");
     run.meeting.stop().await;
-    run.outcome().await;
+    assert_eq!(run.outcome().await, Outcome::Stopped);
     assert!(desk.files().is_empty());
 }
 

@@ -26,7 +26,7 @@ impl Hub {
     }
 
     /// Its mailbox has changed: all members are told, on links and by mail.
-    pub(super) fn new_card(&mut self) {
+    pub(in crate::device) fn new_card(&mut self) {
         let last = self.store.setting(MADE).ok().flatten().and_then(|bytes| bytes.try_into().ok());
         let now = u64::try_from(wall()).unwrap_or(0).saturating_mul(1000);
         let at = now.max(last.map_or(0, u64::from_be_bytes).saturating_add(1));

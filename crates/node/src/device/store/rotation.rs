@@ -37,7 +37,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
-        let change = self.db.transaction().map_err(&fail)?;
+        let change = self.db.savepoint().map_err(&fail)?;
         for (group, signed) in operations {
             change
                 .execute(
@@ -66,16 +66,26 @@ impl Store {
         self.run("DELETE FROM settings WHERE key = ?1", [TURN])
     }
 
-    /// What was kept of a device's old key is its new one's: what its person and this one's agreed on about SSH.
+    /// Ends all codes: who has one was told the old key (rule T13).
+    pub(in crate::device) fn revoke_codes(&self) -> Result<(), StoreError> {
+        self.run("UPDATE codes SET revoked = 1", [])
+    }
+
+    /// What was kept of a device's old key is its new one's: what its person and this one's agreed on about SSH,
+    /// and where letters to it may be left.
     pub(in crate::device) fn follow(
         &self,
         old: &DeviceId,
         new: &DeviceId,
     ) -> Result<(), StoreError> {
-        self.run(
-            "UPDATE OR IGNORE ssh_consents SET device = ?2 WHERE device = ?1",
-            params![&old.0[..], &new.0[..]],
-        )
+        self.follow_terms(old, new)?;
+        for table in ["ssh_consents", "mail_places"] {
+            self.run(
+                &format!("UPDATE OR IGNORE {table} SET device = ?2 WHERE device = ?1"),
+                params![&old.0[..], &new.0[..]],
+            )?;
+        }
+        Ok(())
     }
 }
 
