@@ -196,6 +196,9 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let port = server.port().map_err(|error| io(error, "cannot read the port"))?;
     let (host, guessed) = host(options.host.as_deref(), settings.listen.ip());
     let address = RelayAddress::new(&host, options.public_port.unwrap_or(port), identity.key())?;
+    if let Some(reach) = options.reach()? {
+        server.reached_at(RelayAddress::new(&reach.0, reach.1, identity.key())?);
+    }
     let metrics_port = server.metrics_port();
     Ok(Operated { server, address, guessed, port, metrics_port, store: kind, dir, _lock: lock })
 }
