@@ -202,11 +202,6 @@ impl Drop for Lan {
 }
 
 impl Host {
-    /// Name of its namespace.
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
     /// `host-a`, `host-b`, …
     #[must_use]
     pub fn name(&self) -> &str {
