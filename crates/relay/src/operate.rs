@@ -155,6 +155,7 @@ impl Operated {
 /// If it cannot be run like that.
 pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let options = given.complete(env::vars_os())?;
+    allow_descriptors();
     let dir = directory(&options, |name| env::var_os(name)).ok_or(OptionsError::NoDirectory)?;
     let state = StateDir::open(&dir)?;
     let (store, lock): (Arc<dyn Store>, _) = match options.store.as_deref() {
@@ -195,8 +196,22 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let port = server.port().map_err(|error| io(error, "cannot read the port"))?;
     let (host, guessed) = host(options.host.as_deref(), settings.listen.ip());
     let address = RelayAddress::new(&host, options.public_port.unwrap_or(port), identity.key())?;
+    if let Some(reach) = options.reach()? {
+        server.reached_at(RelayAddress::new(&reach.0, reach.1, identity.key())?);
+    }
     let metrics_port = server.metrics_port();
     Ok(Operated { server, address, guessed, port, metrics_port, store: kind, dir, _lock: lock })
+}
+
+/// Each connection takes a descriptor: as many as this process may have at all.
+fn allow_descriptors() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // If it may not, there are fewer connections, and who comes then waits.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }
 
 fn io(source: io::Error, doing: &'static str) -> OperateError {

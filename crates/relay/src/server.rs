@@ -5,7 +5,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use wire::relay::MailboxId;
 
 use crate::{
-    Identity, TlsError, socket,
+    Identity, RelayAddress, TlsError, socket,
     store::{Store, StoreError},
     tls,
 };
@@ -94,6 +94,8 @@ pub(crate) struct Shared {
     gate: Arc<Gate>,
     metrics: Metrics,
     meetings: Meetings,
+    /// How other processes on the same store reach this one.
+    reach: OnceLock<RelayAddress>,
     /// True when the relay stops.
     stopping: watch::Sender<bool>,
 }
@@ -133,6 +135,7 @@ impl Server {
             gate: Gate::new(settings.limits),
             metrics: Metrics::default(),
             meetings: Meetings::default(),
+            reach: OnceLock::new(),
             stopping: watch::Sender::new(false),
         });
         Ok(Self { listener, metrics, acceptor, shared })
@@ -144,6 +147,13 @@ impl Server {
     /// If the system does not say.
     pub fn port(&self) -> io::Result<u16> {
         self.listener.local_addr().map(|addr| addr.port())
+    }
+
+    /// Other processes on the same store reach this one there: ends of a splice that come to different ones are
+    /// joined.
+    pub fn reached_at(&self, address: RelayAddress) {
+        // The first one stands.
+        let _ = self.shared.reach.set(address);
     }
 
     /// The port of the metrics.

@@ -5,7 +5,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use wire::relay::{Item, Lane, LookupId, MailboxId, Owner, Refusal, TokenHash};
+use wire::relay::{Item, Lane, LookupId, MailboxId, MeetingId, Owner, Refusal, TokenHash};
 
 mod postgres;
 mod sqlite;
@@ -207,6 +207,20 @@ pub trait Store: Send + Sync {
     /// Where many processes use the store: mailboxes in which another one has left something since the last
     /// time. `None` where this process is the only one.
     fn arrivals(&self) -> Option<Pending<'_, Vec<MailboxId>>> {
+        None
+    }
+
+    /// Where many processes use the store: the place of the one at which the other end of a meeting waits, which
+    /// waits no more then; else it is noted until `until` that one end waits at `place`. `None` where this
+    /// process is the only one.
+    fn meet(
+        &self,
+        meeting: MeetingId,
+        place: String,
+        until: u64,
+        now: u64,
+    ) -> Option<Pending<'_, Option<String>>> {
+        let _ = (meeting, place, until, now);
         None
     }
 }

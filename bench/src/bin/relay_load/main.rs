@@ -53,7 +53,7 @@ struct Arguments {
 fn main() {
     let arguments = Arguments::parse();
     // A descriptor for each connection, here and there.
-    let wanted = arguments.inboxes as u64 * 2 + 4096;
+    let wanted = arguments.inboxes as u64 + 4096;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let most = Some(maximum.map_or(wanted, |maximum| maximum.max(wanted)));
     setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: most })

@@ -14,8 +14,10 @@ mod folders;
 mod help;
 mod history;
 mod identity;
+mod join_code;
 mod pair;
 mod runs;
+mod ssh;
 mod terminal;
 mod torture;
 
@@ -55,6 +57,7 @@ impl Home {
             .current_dir(self.path())
             .env_clear()
             .env("KIN_HOME", self.path())
+            .env("KIN_SSH_HOME", self.path())
             .env("TMPDIR", self.path().join("tmp"))
     }
 

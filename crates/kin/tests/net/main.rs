@@ -130,6 +130,12 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
         }
         ssh {
             Sshd what_is_installed_by_hand_opens_a_login_and_closes_it_again
+            Sshd t23_pairing_opens_logins_both_ways_and_unpair_closes_them
+            Sshd attack_19_a_changed_host_key_is_a_hard_stop
+            Sshd a_new_key_is_proved_before_the_old_one_goes
+            Sshd t23_a_leave_holds_for_its_time_and_its_networks
+            Sshd attack_21_a_removed_device_is_kept_out_and_its_sessions_are_listed
+            Sshd attack_17_a_full_disk_and_a_read_only_home_leave_files_as_they_were
         }
         ssh_meet {
             Sshd t3_after_pair_one_logs_in_to_the_other_and_not_the_reverse
@@ -142,6 +148,9 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Sshd a_scan_lists_who_listens_and_pair_takes_the_number
             Sshd connecto_is_served_after_a_question_that_says_what_is_not_proven
             Sshd a_listener_of_connecto_is_paired_with
+            Sshd a_listener_of_connecto_that_announces_nothing_is_found
+            Sshd connectos_adverts_are_there_with_the_flag_only
+            Sshd it_works_where_there_is_no_ipv4
             Sshd connecto_syncs_whoever_begins_and_also_when_both_do
         }
         many {

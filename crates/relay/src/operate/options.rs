@@ -114,6 +114,9 @@ options! {
     /// sqlite, in the directory; or postgres://USER@HOST/DATABASE
     #[arg(long, value_name = "STORE")]
     store: String,
+    /// Where other relays on the same database reach this one, to join splices
+    #[arg(long, value_name = "HOST:PORT")]
+    reach: String,
     /// A certificate chain in PEM, to be known by it instead of by a key of its own
     #[arg(long, value_name = "FILE")]
     cert: PathBuf,
@@ -233,6 +236,16 @@ impl Options {
 
     pub(super) fn metrics(&self) -> Result<Option<SocketAddr>, OptionsError> {
         self.metrics.as_deref().map(|given| address("metrics", given)).transpose()
+    }
+
+    pub(super) fn reach(&self) -> Result<Option<(String, u16)>, OptionsError> {
+        let Some(given) = &self.reach else { return Ok(None) };
+        let parsed = given.rsplit_once(':').and_then(|(host, port)| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Some((host.to_owned(), port.parse().ok()?))
+        });
+        let wrong = || OptionsError::Listen { option: "reach", given: given.clone() };
+        parsed.map(Some).ok_or_else(wrong)
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio_postgres::{Config, NoTls, Row};
-use wire::relay::{Item, Lane, LookupId, MailboxId, Owner, Refusal, TokenHash};
+use wire::relay::{Item, Lane, LookupId, MailboxId, MeetingId, Owner, Refusal, TokenHash};
 
 use super::{
     Counts, DAY, KEEP_ENVELOPES, KEEP_MAILBOXES, NewEntry, NewEnvelope, Pending, Quotas, Store,
@@ -312,6 +312,8 @@ impl Store for Postgres {
             }
             let query = "DELETE FROM mailboxes WHERE number IN
                  (SELECT number FROM mailboxes WHERE seen <= $1 LIMIT 10 FOR UPDATE SKIP LOCKED)";
+            let over = "DELETE FROM meetings WHERE expires <= $1";
+            client.execute(over, &[&signed(now)]).await.map_err(failed)?;
             let before = signed(now.saturating_sub(KEEP_MAILBOXES));
             swept.mailboxes = client.execute(query, &[&before]).await.map_err(failed)?;
             drop(client);
@@ -326,6 +328,33 @@ impl Store for Postgres {
             drop(self.shared.client().await?);
             Ok(*self.shared.counts.read().await)
         })
+    }
+
+    fn meet(
+        &self,
+        meeting: MeetingId,
+        place: String,
+        until: u64,
+        now: u64,
+    ) -> Option<Pending<'_, Option<String>>> {
+        Some(Box::pin(async move {
+            let client = self.shared.client().await?;
+            let id = &meeting.0[..];
+            let wait = "INSERT INTO meetings (id, place, expires) VALUES ($1, $2, $3)
+                 ON CONFLICT (id) DO UPDATE SET place = excluded.place, expires = excluded.expires
+                 WHERE meetings.expires <= $4 OR meetings.place = excluded.place";
+            let waits = client.execute(wait, &[&id, &place, &signed(until), &signed(now)]).await;
+            if waits.map_err(|error| failed(&error))? > 0 {
+                return Ok(None);
+            }
+            let join = "DELETE FROM meetings WHERE id = $1 RETURNING place";
+            let other = client.query_opt(join, &[&id]).await.map_err(|error| failed(&error))?;
+            match other {
+                Some(row) => Ok(Some(row.get(0))),
+                // A third one was faster. This one comes again.
+                None => Err(Refusal::Unavailable.into()),
+            }
+        }))
     }
 
     fn arrivals(&self) -> Option<Pending<'_, Vec<MailboxId>>> {

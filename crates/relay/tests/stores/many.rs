@@ -1,6 +1,6 @@
 //! Several relays on one database.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use identity::Secret;
@@ -9,13 +9,19 @@ use relay::{
     Client, Identity, Limits, RelayAddress, Server, Settings,
     store::{Postgres as Store, Quotas},
 };
-use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
-use wire::relay::{DepositToken, LookupId, OwnerKey};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    runtime::Runtime,
+    sync::oneshot,
+    task::JoinHandle,
+};
+use wire::relay::{DepositToken, LookupId, MeetingId, OwnerKey};
 
 /// A test, by its name.
 type Test = (&'static str, fn(&Postgres));
 
-pub(crate) const TESTS: [Test; 2] = [
+pub(crate) const TESTS: [Test; 3] = [
+    ("ends_of_a_splice_meet_that_came_to_different_relays", ends_of_a_splice_meet),
     ("what_one_relay_takes_in_another_one_delivers", what_one_relay_takes_in_another_one_delivers),
     ("relays_that_start_at_once_make_the_tables_once", relays_that_start_at_once),
 ];
@@ -33,6 +39,7 @@ async fn relay(url: &str) -> Running {
     let settings = Settings { listen, metrics: None, limits: Limits::default() };
     let server = Server::bind(&settings, &identity, store).unwrap();
     let address = RelayAddress::new("127.0.0.1", server.port().unwrap(), identity.key()).unwrap();
+    server.reached_at(address.clone());
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(server.run(async {
         let _ = stopped.await;
@@ -83,6 +90,35 @@ fn what_one_relay_takes_in_another_one_delivers(postgres: &Postgres) {
         }
         one.stop.send(()).unwrap();
         one.ended.await.unwrap();
+    });
+}
+
+fn ends_of_a_splice_meet(postgres: &Postgres) {
+    let url = postgres.url("postgres");
+    Runtime::new().unwrap().block_on(async {
+        let (one, other) = (relay(&url).await, relay(&url).await);
+        // However they come: to two relays, or to one and the same.
+        for (number, (first, second)) in
+            [(&one, &other), (&other, &one), (&one, &one)].into_iter().enumerate()
+        {
+            let meeting = MeetingId([u8::try_from(number).unwrap(); 32]);
+            let patience = Duration::from_secs(30);
+            let (first, second) = tokio::join!(
+                first.client.splice(meeting, patience),
+                second.client.splice(meeting, patience)
+            );
+            let (mut first, mut second) = (first.unwrap(), second.unwrap());
+            first.write_all(b"there").await.unwrap();
+            second.write_all(b"back").await.unwrap();
+            let (mut there, mut back) = ([0; 5], [0; 4]);
+            second.read_exact(&mut there).await.unwrap();
+            first.read_exact(&mut back).await.unwrap();
+            assert_eq!((&there, &back), (b"there", b"back"));
+        }
+        for relay in [one, other] {
+            relay.stop.send(()).unwrap();
+            relay.ended.await.unwrap();
+        }
     });
 }
 

@@ -40,6 +40,11 @@ CREATE TABLE envelopes (
 );
 CREATE INDEX envelopes_by_mailbox ON envelopes (mailbox, number);
 CREATE INDEX envelopes_by_transaction ON envelopes (tx);
+CREATE TABLE meetings (
+    id bytea PRIMARY KEY,
+    place text NOT NULL,
+    expires bigint NOT NULL
+);
 -- Ciphertext does not become smaller.
 ALTER TABLE envelopes ALTER COLUMN envelope SET STORAGE EXTERNAL;
 ALTER TABLE entries ALTER COLUMN entry SET STORAGE EXTERNAL;
