@@ -84,7 +84,7 @@ fn t9_a_person_is_shown_what_is_offered_before_the_yes() {
 fn json_has_the_events_of_the_contract() {
     let pending = ApiEvent::Pending { device: DEVICE.into(), reason: "offline".into() };
     let events = vec![offer(3), pending, joined()];
-    let (run, asked) = join(&[CODE, "--json"], "y 3\n", events.clone(), 1);
+    let (run, asked) = join(&[CODE, "--json"], "y 3\n", events.clone(), 2);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     let printed = text(&run.stdout);
     assert!(!printed.contains('\u{1b}') && !printed.contains(CODE));

@@ -330,11 +330,20 @@ async fn a_second_code_gives_a_member_more_and_its_own_issuer_nothing() {
     assert_eq!(phone.devices().await.iter().find(|one| one.me).unwrap().role, "writer");
     fs::write(dir.join("second"), "from the phone").unwrap();
     desk.file(&desk.dir("Photos").join("second"), "from the phone").await;
-    // Another folder of the same group: its reader's role there does not lower the other.
+    // Another folder of the same group: its reader's role there does not lower the other; and since a writer would
+    // write there, too, which the code does not say, a person is asked.
     let group = Some("Photos".to_owned());
     let third = issue(&desk, "Music", ShareCode { group, ..ShareCode::default() }).await;
     let other = JoinCode { dir: phone.top.path().join("music"), ..wish(&desk, &third, &dir) };
     let mut events = phone.device.stream(Request::JoinCode(other)).await.unwrap();
+    let offer = next(&mut events, |event| matches!(event, ApiEvent::Offer { .. })).await;
+    let ApiEvent::Offer { id, .. } = offer else { panic!() };
+    answer(&phone, id, true).await;
+    let asked =
+        |event: &ApiEvent| matches!(event, ApiEvent::Pending { reason, .. } if reason == "asked");
+    next(&mut events, asked).await;
+    let allow = Request::AnswerCode { code: third.id.clone(), device: "phone".into(), yes: true };
+    let _: CodeLine = desk.ask(allow).await;
     let (end, _) = ending(&phone, &mut events).await;
     assert!(matches!(end, ApiEvent::Joined { .. }), "{end:?}");
     phone.file(&phone.top.path().join("music/first"), "of it").await;
@@ -397,7 +406,7 @@ async fn attack_01_of_200_devices_that_race_exactly_three_are_admitted() {
             );
         }
         while let Some(handled) = race.join_next().await {
-            assert_eq!(handled.unwrap(), Some(true), "wave {wave}");
+            assert!(handled.unwrap().is_some(), "wave {wave}: the device goes on");
         }
         desk = desk.restart().await;
     }
