@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use document::{hex, printed};
 use identity::{DeviceKey, Secret};
 use wire::{
-    Hash, RelPath,
+    Hash, RelPath, device,
     frame::{Channel, encode_header},
     record::{
         BatchScope, Body, Record, SignedRecord, batch_digest, merkle_path, merkle_root,
@@ -66,6 +66,13 @@ fn the_vectors_in_the_document_are_what_the_code_makes() {
     add("frame_header", &encode_header(Channel::Folder(0), 70_000).unwrap());
     add("session_standing", &session::Message::Standing { known: true }.encode());
     add("session_alive", &session::Message::Alive.encode());
+    let ssh = |message| session::Message::Device(message).encode();
+    let key = || "ssh-ed25519 AAAA".to_owned();
+    add("device_ssh_key", &ssh(device::Message::SshKey { turn: 1, key: Some(key()) }));
+    add("device_ssh_closed", &ssh(device::Message::SshOpen { turn: 1, server: None }));
+    let server =
+        device::SshServer { user: "alice".into(), port: 2222, host_keys: vec![key(), key()] };
+    add("device_ssh_open", &ssh(device::Message::SshOpen { turn: 2, server: Some(server) }));
     add("sync_hello", &sync::Message::Hello { replica: ONE }.encode());
 
     let [file, dir, link] = records();

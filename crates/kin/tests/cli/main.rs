@@ -17,6 +17,7 @@ mod identity;
 mod pair;
 mod relay;
 mod runs;
+mod ssh;
 mod terminal;
 mod torture;
 

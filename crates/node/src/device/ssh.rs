@@ -114,8 +114,8 @@ impl Hub {
         self.answer_ssh(id);
     }
 
-    pub(super) fn heard_ssh_key(&mut self, id: ConnId, turn: u32, key: Option<String>) {
-        let key = match key.as_deref().map(PublicKey::parse).transpose() {
+    pub(super) fn heard_ssh_key(&mut self, id: ConnId, turn: u32, key: Option<&str>) {
+        let key = match key.map(PublicKey::parse).transpose() {
             Ok(key) => key,
             Err(error) => return self.cut(id, &format!("it sent a bad SSH key: {error}")),
         };
@@ -254,10 +254,20 @@ impl Hub {
 
     /// Whoever waits for a device hears that everything is done, if it is, or that its link is gone.
     pub(super) fn ssh_settled(&mut self, device: &DeviceId) {
-        let open = self.ssh_conn(device).and_then(|id| self.conns.get(&id));
-        if open.is_some_and(|conn| !conn.ssh.is_settled()) {
-            return;
+        match self.ssh_conn(device).and_then(|id| self.conns.get(&id)) {
+            Some(conn) if conn.ssh.is_settled() => self.tell_settled(device),
+            Some(_) => {}
+            None => {
+                // What came before the link's end is being done still.
+                let (device, hub) = (*device, self.handle.clone());
+                if let Some(files) = &self.files {
+                    files.run(move |_| hub.send(move |hub| hub.tell_settled(&device)));
+                }
+            }
         }
+    }
+
+    fn tell_settled(&mut self, device: &DeviceId) {
         let waiting = std::mem::take(&mut self.ssh_waiting);
         for one in waiting {
             if one.device == *device {
