@@ -15,6 +15,7 @@ mod help;
 mod history;
 mod identity;
 mod pair;
+mod relay;
 mod runs;
 mod ssh;
 mod terminal;
