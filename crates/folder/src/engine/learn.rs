@@ -357,6 +357,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 }
             }
             Decision::Adopt => {
+                self.mended_of(path, Trouble::Apply);
                 if let Some(here) = &mut row.here {
                     if below {
                         here.implied = true;
