@@ -38,7 +38,7 @@ enum Command {
     Codes(codes::CodesArgs),
     Folders(folders::FoldersArgs),
     Status(status::StatusArgs),
-    Ssh(ssh::SshArgs),
+    Ssh(Box<ssh::SshArgs>),
     Up(up::UpArgs),
     Down(down::DownArgs),
     Log(log::LogArgs),
@@ -50,7 +50,7 @@ enum Command {
     Undo(undo::UndoArgs),
     History(history::HistoryArgs),
     Restore(restore::RestoreArgs),
-    Relay(relay::RelayArgs),
+    Relay(Box<relay::RelayArgs>),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
     Torture(torture::TortureArgs),
@@ -143,7 +143,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Codes(args) => codes::run(screen, args).await,
             Command::Folders(args) => folders::run(screen, args).await,
             Command::Status(args) => status::run(screen, &args).await,
-            Command::Ssh(args) => ssh::run(screen, args).await,
+            Command::Ssh(args) => ssh::run(screen, *args).await,
             Command::Up(args) => up::run(screen, &args).await,
             Command::Down(args) => down::run(screen, &args).await,
             Command::Log(args) => log::run(screen, &args).await,
@@ -160,7 +160,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Undo(args) => undo::run(screen, args).await,
             Command::History(args) => history::run(screen, &args).await,
             Command::Restore(args) => restore::run(screen, &args).await,
-            Command::Relay(args) => relay::run(screen, args).await,
+            Command::Relay(args) => relay::run(screen, *args).await,
         }
     });
     // What still blocks (a read of standard input) must not keep the process.

@@ -167,8 +167,12 @@ pub(crate) fn open(state: &Path) -> Result<Opened, CommandError> {
 /// As [`open`].
 pub(crate) fn open_with(
     state: &Path,
-    settings: node::device::Settings,
+    mut settings: node::device::Settings,
 ) -> Result<Opened, CommandError> {
+    settings.ssh = match crate::ssh_files::instead() {
+        Some(dir) => node::device::SshHome::At(dir),
+        None => node::device::SshHome::User,
+    };
     let (device, lock) = node::device::open(state, settings)?;
     Ok(Opened { device, lock })
 }

@@ -38,6 +38,8 @@ pub struct KinCommand {
     home: PathBuf,
     /// What comes before the program on the command line.
     wrapper: Vec<OsString>,
+    /// True if it is run by somebody who has an account, and so SSH files, of their own.
+    has_account: bool,
     args: Vec<OsString>,
     json: bool,
     base: Command,
@@ -53,6 +55,7 @@ impl KinCommand {
             name: host.name().to_owned(),
             home: host.home().to_owned(),
             wrapper: Vec::new(),
+            has_account: false,
             args: vec!["sync".into(), host.shared().into(), "--name".into(), host.name().into()],
             json: true,
             base,
@@ -67,6 +70,7 @@ impl KinCommand {
             name: host.name().to_owned(),
             home: host.home().to_owned(),
             wrapper: Vec::new(),
+            has_account: false,
             args: args.iter().map(OsString::from).collect(),
             json: args.contains(&"--json"),
             base: host.command("env"),
@@ -81,6 +85,7 @@ impl KinCommand {
             name: "local".to_owned(),
             home: home.to_owned(),
             wrapper: Vec::new(),
+            has_account: false,
             args: args.iter().map(OsString::from).collect(),
             json: args.contains(&"--json"),
             base: Command::new("env"),
@@ -130,6 +135,14 @@ impl KinCommand {
         self
     }
 
+    /// Starts it as the person who has an account on the host.
+    #[must_use]
+    pub fn by(mut self, account: &crate::sshd::Account<'_>) -> Self {
+        self.has_account = true;
+        self.wrapper = account.wrapper().into_iter().map(OsString::from).collect();
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -146,6 +159,12 @@ impl KinCommand {
             self.base.arg(pair);
         }
         self.base.args(["RUST_BACKTRACE=1", "LANG=C.UTF-8"]);
+        if !self.has_account {
+            // The tester's own keys are nobody's business here.
+            let mut pair = OsString::from("KIN_SSH_HOME=");
+            pair.push(&self.home);
+            self.base.arg(pair);
+        }
         if let Ok(level) = std::env::var("KIN_LAB_LOG") {
             self.base.arg(format!("RUST_LOG={level}"));
         }

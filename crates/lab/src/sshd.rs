@@ -153,7 +153,8 @@ impl<'a> Account<'a> {
     #[must_use]
     pub fn serve(&self) -> Sshd {
         fs::create_dir_all("/run/sshd").expect("we are root");
-        let log = fs::File::create(self.etc.join("sshd.log")).expect("we are root");
+        let path = self.host.home().with_extension("sshd.log");
+        let log = fs::File::create(&path).expect("there is room");
         let child = self
             .host
             .command(SSHD)
@@ -163,7 +164,7 @@ impl<'a> Account<'a> {
             .stderr(log)
             .spawn()
             .expect("the probe found it");
-        let sshd = Sshd { child, log: self.etc.join("sshd.log") };
+        let sshd = Sshd { child, log: path };
         eventually("sshd listens", || sshd.log().contains("Server listening on"));
         sshd
     }
@@ -189,6 +190,12 @@ pub struct Sshd {
 }
 
 impl Sshd {
+    /// Ends it; sessions stay.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// What it has said.
     #[must_use]
     pub fn log(&self) -> String {
@@ -198,8 +205,7 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
         if std::thread::panicking() {
             use std::io::Write as _;
             let _ = writeln!(std::io::stderr(), "=== sshd\n{}", self.log());

@@ -214,6 +214,38 @@ impl Home {
         Ok(either(edited, pins))
     }
 
+    /// A device has another id from now on: what is installed for it is the new one's.
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn retag(&self, old: &Tag, new: &Tag) -> Result<Edited, SshError> {
+        let rename = |bytes: &[u8]| -> Vec<u8> {
+            let renamed = |line: &[u8]| match Tag::of_line(line) {
+                Some(tag) if tag == *old => {
+                    let text = String::from_utf8_lossy(line);
+                    text.replacen(&old.to_string(), &new.to_string(), 1).into_bytes()
+                }
+                _ => line.to_vec(),
+            };
+            lines(bytes).flat_map(renamed).collect()
+        };
+        let mut edited = Edited::Unchanged;
+        for at in [AUTHORIZED, KNOWN] {
+            if self.dir.read(at, MAX_FILE)?.is_some() {
+                edited = either(edited, self.dir.edit(at, &is_ours, &mut |bytes| rename(bytes))?);
+            }
+        }
+        if self.blocks()?.iter().any(|block| block.tag == *old) {
+            let change = |blocks: &mut Vec<Block>| {
+                for block in blocks.iter_mut().filter(|block| block.tag == *old) {
+                    block.tag = new.clone();
+                }
+            };
+            edited = either(edited, self.edit_blocks(change)?);
+        }
+        Ok(edited)
+    }
+
     /// Everything that is installed, by name: what `kin ssh hosts` shows.
     ///
     /// # Errors

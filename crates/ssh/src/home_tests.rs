@@ -292,3 +292,20 @@ fn a_key_that_a_person_brings_is_used_and_left() {
         fixture.home.allows_by_others(&PublicKey::parse(BOB).expect("is one")).is_ok_and(|it| it)
     );
 }
+
+#[test]
+fn t13_what_is_installed_follows_to_a_new_id() {
+    let fixture = Fixture::new();
+    let key = fixture.home.key_or_new(KeyKind::Ed25519, "x").expect("can be made").path;
+    fixture.put("authorized_keys", format!("{BOB} x kinfold:kd1other\n"));
+    fixture.home.allow(&access("kd1b")).expect("works");
+    fixture.home.reach(&host("kd1b", "desk", key)).expect("works");
+    fixture.home.retag(&tag("kd1b"), &tag("kd1c")).expect("works");
+    let installed = fixture.home.installed().expect("can be read");
+    let found = installed.iter().find(|one| one.tag == tag("kd1c")).expect("is there");
+    assert!(found.host.is_some() && found.access.len() == 1);
+    assert_eq!(found.host.as_ref().map(|host| host.host_keys.len()), Some(1));
+    assert!(installed.iter().all(|one| one.tag != tag("kd1b")));
+    assert!(fixture.text("authorized_keys").contains("kinfold:kd1other"));
+    assert!(fixture.judged("desk").contains("user bob\n"));
+}

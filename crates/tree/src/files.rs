@@ -73,6 +73,26 @@ pub fn read_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
     read(path, limit, |_| Ok(()))
 }
 
+/// Reads what has no size of its own, such as the kernel's lists: up to `limit` bytes, and what is beyond is left
+/// out.
+///
+/// # Errors
+/// As the system calls.
+pub fn read_stream(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let mut bytes = Vec::new();
+    let mut part = [0; 16 << 10];
+    while bytes.len() < limit {
+        match rustix::io::read(&fd, &mut part)? {
+            0 => break,
+            read => bytes.extend(part.iter().take(read)),
+        }
+    }
+    bytes.truncate(limit);
+    Ok(bytes)
+}
+
 /// Reads a file that holds a secret: a regular file of at most 4 KiB that group and others have no
 /// rights to. The caller wraps the bytes in a type that redacts and wipes them.
 ///

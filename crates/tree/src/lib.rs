@@ -29,7 +29,7 @@ pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFi
 pub use exact::{Exact, Twin};
 pub use files::{
     FileError, create_secret_file, install_file, read_bytes, read_config, read_inherited,
-    read_secret_file, remove_installed,
+    read_secret_file, read_stream, remove_installed,
 };
 #[doc(hidden)]
 pub use lines::Step;

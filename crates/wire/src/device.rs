@@ -27,6 +27,13 @@ pub const MAX_HEADS: usize = 256;
 /// Most operations in one message.
 pub const MAX_OPERATIONS_SENT: usize = 32;
 
+/// Longest SSH key in a message, in bytes: RSA of 16,384 bits has 2,750.
+pub const MAX_SSH_KEY: usize = 3_000;
+/// Most host keys in a message.
+pub const MAX_HOST_KEYS: usize = 4;
+/// Longest name of a user.
+pub const MAX_SSH_USER: usize = 64;
+
 const TAG_CONTEXT: &str = "kinfold 2026-11 group on a link";
 const OFFER_CONTEXT: &str = "kinfold 2026-11 pairing offers";
 
@@ -156,4 +163,32 @@ pub enum Message {
     Invitation(Bytes),
     /// Where a member's letters may be left, in its own words ([`crate::mail::Card`]).
     Card(Bytes),
+    /// The key by which the sender's user would log in to the receiver; `None` if its person does not want to.
+    /// Said once its person has decided about SSH with the receiver, and again when that changes.
+    SshKey {
+        /// Which time on this link, from 1.
+        turn: u32,
+        /// One line of at most [`MAX_SSH_KEY`] bytes in OpenSSH's form, unchecked but for being printable ASCII.
+        key: Option<String>,
+    },
+    /// Whether the receiver's user may log in to the sender, and how. Answers [`Message::SshKey`], when what it
+    /// says is so.
+    SshOpen {
+        /// The turn of the key that it answers; 0 for none.
+        turn: u32,
+        /// Where and how; `None` if it may not.
+        server: Option<SshServer>,
+    },
+}
+
+/// Where a device's SSH server is, and who logs in there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SshServer {
+    /// The user's name: 1 to [`MAX_SSH_USER`] bytes, no control characters.
+    pub user: String,
+    /// TCP port.
+    pub port: u16,
+    /// Public host keys in OpenSSH's form without comments, 1 to [`MAX_HOST_KEYS`]. Unchecked but for their
+    /// length and that they are printable ASCII.
+    pub host_keys: Vec<String>,
 }

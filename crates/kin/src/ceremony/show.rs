@@ -166,6 +166,15 @@ fn say(event: &ApiEvent, zone: &TimeZone) -> Vec<String> {
             escape(&dir.to_string_lossy()),
             escape(role)
         )],
+        ApiEvent::Installed { name, user, addr, direction, .. } => match direction.as_str() {
+            "to_peer" => vec![format!(
+                "SSH: ssh {} goes to {}@{} and asks nothing.",
+                escape(name),
+                escape(user),
+                escape(addr)
+            )],
+            _ => vec![format!("SSH: {} may log in here as {}.", escape(name), escape(user))],
+        },
         ApiEvent::Error { message, hint, .. } => {
             let mut lines = vec![format!("error: {}", escape(message))];
             if !hint.is_empty() {

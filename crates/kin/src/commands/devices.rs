@@ -105,13 +105,29 @@ pub(crate) async fn run(screen: &Screen, args: DevicesArgs) -> Result<(), Comman
         Action::Remove { device: which, of } => {
             let removed: DeviceLine =
                 device.ask(Request::RemoveDevice { device: which, group: of.group }).await?;
+            // Its keys are gone by now; who is in already stays in.
+            let request = Request::SshSessions { device: removed.device.clone() };
+            let sessions: Vec<String> = device.ask(request).await?;
             let said = format!(
                 "{} is removed from {}. Devices that are linked know it now, others when they are back. \
                  What it has already, it keeps.",
                 named(&removed.name, &removed.device),
                 escape(&removed.group)
             );
-            answers::done(screen, json, &removed, &said)
+            answers::done(screen, json, &removed, &said)?;
+            if !sessions.is_empty() && json {
+                answers::json(&[
+                    serde_json::json!({ "event": "ssh_sessions", "sessions": sessions }),
+                ])?;
+            } else if !sessions.is_empty() {
+                screen.line(&format!(
+                    "SSH sessions from where it was last seen are still open, and are not ended by this: {}. \
+                     who lists them; kill ends one.",
+                    sessions.iter().map(|one| escape(one)).collect::<Vec<_>>().join(", ")
+                ));
+            }
+            device.close().await;
+            Ok(())
         }
         Action::Rename { mut names } => {
             let name = names.pop().unwrap_or_default();

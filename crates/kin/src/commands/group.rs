@@ -172,6 +172,8 @@ async fn leave(screen: &Screen, which: Leave, json: bool) -> Result<(), CommandE
             Err(error) => return Err(error),
         }
     };
+    // What it had of SSH with the others is taken away by then.
+    device.close().await;
     answers::done(screen, json, &left, &format!("This device has left {}.", escape(&left.name)))
 }
 

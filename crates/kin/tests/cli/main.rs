@@ -16,6 +16,7 @@ mod history;
 mod identity;
 mod pair;
 mod runs;
+mod ssh;
 mod terminal;
 mod torture;
 
@@ -55,6 +56,7 @@ impl Home {
             .current_dir(self.path())
             .env_clear()
             .env("KIN_HOME", self.path())
+            .env("KIN_SSH_HOME", self.path())
             .env("TMPDIR", self.path().join("tmp"))
     }
 

@@ -62,6 +62,7 @@ impl<'a> Device<'a> {
             .host
             .command("env")
             .args(["-i", &format!("HOME={}", self.host.home().display()), "PATH=/usr/bin:/bin"])
+            .arg(format!("KIN_SSH_HOME={}", self.host.home().display()))
             .arg(KIN)
             .args(args)
             .stdin(Stdio::null())

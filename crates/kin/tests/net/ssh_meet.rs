@@ -4,24 +4,27 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     path::Path,
     time::{Duration, Instant},
 };
 
 use lab::{
-    Host, Kin, KinCommand, Lan, SHORT,
+    Addressing, Host, Kin, KinCommand, Lan, SHORT,
     sshd::{Account, Sshd},
 };
+use mdns_sd::{ScopedIp, ServiceDaemon, ServiceEvent};
 use serde_json::Value;
 
 use crate::{
-    common::{KIN, lan},
+    common::{KIN, disk, lan},
     stranger::{Stranger, say},
 };
 
 /// Where `kin ssh` and Connecto listen.
 const PORT: u16 = 8099;
+/// The group of multicast DNS.
+const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICxqHnumWOS3matZEZhKv39MaG0kQXKvR4IFqfepTSjz";
 const FINGERPRINT: &str = "SHA256:seusSwOLegH0bvThqA8aaBWCH+E+2c3mOexVtXp5BME";
@@ -270,6 +273,7 @@ pub(crate) fn a_scan_lists_who_listens_and_pair_takes_the_number() {
         (&["--subnet", "10.77.0.0/29"][..], &["kinfold"][..]),
         (&["--subnet", "10.77.0.0/29", "--connecto"], &["connecto", "kinfold"]),
         (&["--timeout", "2"], &["kinfold"]),
+        (&["--timeout", "6", "--connecto"], &["connecto", "kinfold"]),
     ] {
         let said = lap.run(&[&["ssh", "scan"], args, &["--json"]].concat());
         let mut kinds: Vec<&str> = said.iter().filter_map(|event| event["kind"].as_str()).collect();
@@ -367,6 +371,95 @@ pub(crate) fn connecto_syncs_whoever_begins_and_also_when_both_do() {
     }
 }
 
+pub(crate) fn connectos_adverts_are_there_with_the_flag_only() {
+    let lan = lan(3);
+    let (desk, lap) = (Person::new(&lan, 0, "alice"), Person::new(&lan, 1, "bob"));
+    for (command, service) in [("listen", "_connecto"), ("sync", "_connecto-sync")] {
+        let mut without = desk.kin(&["ssh", command, "--json"]);
+        without.expect("listening");
+        let mut with = lap.kin(&["ssh", command, "--name", "a long name", "--connecto", "--json"]);
+        with.expect("listening");
+        let other = Stranger::start(lan.host(2), &format!("connecto browse {service}"));
+        let said = other.says(SHORT);
+        let words: Vec<&str> = said.split(' ').collect();
+        assert_eq!(words[..3], [lap.host().v4().to_string().as_str(), "8099", "version=1"]);
+        assert!(
+            words[3].len() == 10 && words[3].bytes().all(|byte| byte.is_ascii_digit()),
+            "{said}"
+        );
+        for mut kin in [without, with] {
+            kin.interrupt();
+            assert_eq!(kin.exit_code(), Some(1));
+        }
+    }
+}
+
+pub(crate) fn it_works_where_there_is_no_ipv4() {
+    for addressing in [Addressing::V6, Addressing::LinkLocal] {
+        let lan = Lan::with(disk(), 2, addressing);
+        let (desk, lap) = (Person::new(&lan, 0, "alice"), Person::new(&lan, 1, "bob"));
+        let mut a = desk.kin(&["ssh", "sync", "--name", "desk", "--json"]);
+        let mut b = lap.kin(&["ssh", "sync", "--name", "lap", "--json"]);
+        both_yes(&mut a, &mut b);
+        assert_eq!((a.exit_code(), b.exit_code()), (Some(0), Some(0)));
+        lap.logs_in("desk");
+        desk.logs_in("lap");
+    }
+}
+
+/// Prints the first advert of a service: address, port, version, label.
+fn browse(service: &str) {
+    let daemon = ServiceDaemon::new().expect("multicast DNS works here");
+    let adverts = daemon.browse(&format!("{service}._tcp.local.")).expect("a service's name");
+    while let Ok(event) = adverts.recv() {
+        if let ServiceEvent::ServiceResolved(found) = event {
+            let addr = found.addresses.iter().find_map(|addr| match addr {
+                ScopedIp::V4(v4) => Some(*v4.addr()),
+                _ => None,
+            });
+            let label = found.fullname.split('.').next().unwrap_or_default();
+            let version = found.get_property_val_str("version").unwrap_or_default();
+            if let Some(addr) = addr {
+                say(format_args!("{addr} {} version={version} {label}", found.port));
+                return;
+            }
+        }
+    }
+}
+
+pub(crate) fn a_listener_of_connecto_that_announces_nothing_is_found() {
+    let lan = lan(2);
+    let lap = Person::new(&lan, 0, "bob");
+    let other = lan.host(1).v4();
+    let serving = Stranger::start(lan.host(1), &format!("connecto found {other}"));
+    assert_eq!(serving.says(SHORT), "listening");
+    let mut pair = lap.kin(&["ssh", "pair", "--connecto", "--json"]);
+    let found = pair.expect("found");
+    assert_eq!((&found["kind"], &found["addr"]), (&"connecto".into(), &other.to_string().into()));
+    let asked = pair.expect("confirm");
+    assert_eq!((&asked["verified"], &asked["name"]), (&false.into(), &"hosta".into()));
+    pair.answer(&asked, true);
+    assert_eq!(pair.expect("installed")["user"], "carol");
+    assert_eq!(pair.exit_code(), Some(0));
+}
+
+/// As its program: the question which services there are is answered, and no other.
+fn answer_what_there_is(own: Ipv4Addr) {
+    let heard = UdpSocket::bind(("0.0.0.0", 5353)).expect("the port is free");
+    heard.join_multicast_v4(&GROUP, &own).expect("multicast");
+    let said = UdpSocket::bind((own, 0)).expect("the address is ours");
+    let mut answer = vec![0, 0, 0x84, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    answer.extend(b"\x09_services\x07_dns-sd\x04_udp\x05local\0\0\x0c\0\x01\0\0\0\x78\0\x12");
+    answer.extend(b"\x09_connecto\x04_tcp\xc0\x1d");
+    let mut packet = [0; 1500];
+    while let Ok((len, _)) = heard.recv_from(&mut packet) {
+        let asks = packet[..len].windows(9).any(|window| window == b"_services");
+        if asks && packet[2] & 0x80 == 0 {
+            let _ = said.send_to(&answer, (GROUP, 5353));
+        }
+    }
+}
+
 /// Plays Connecto.
 pub(crate) fn connecto(words: &[&str]) {
     match *words {
@@ -390,6 +483,11 @@ pub(crate) fn connecto(words: &[&str]) {
             other.say("BYE");
             say(said);
         }
+        ["found", own] => {
+            let own = own.parse().expect("an address");
+            std::thread::spawn(move || answer_what_there_is(own));
+            connecto(&["serve"]);
+        }
         ["serve"] => serve(|other, line| {
             if line.contains(r#""type":"Hello""#) {
                 other.say(r#"{"type":"HelloAck","version":1,"device_name":"hosta","verification_code":null}"#);
@@ -399,6 +497,7 @@ pub(crate) fn connecto(words: &[&str]) {
                 other.say(r#"{"type":"PairingComplete","ssh_user":"carol"}"#);
             }
         }),
+        ["browse", service] => browse(service),
         ["begin", target] => begin(target),
         ["wait", _] => {
             serve(|other, line| {

@@ -157,6 +157,30 @@ pub enum ApiEvent {
         /// What it calls itself.
         name: String,
     },
+    /// SSH with a device is set up, in one direction.
+    Installed {
+        /// Device id.
+        device: String,
+        /// With `to_peer` what to type behind `ssh`, with `from_peer` what the device calls itself.
+        name: String,
+        /// The user who is logged in as: there, or here.
+        user: String,
+        /// The device's address.
+        addr: String,
+        /// The port of the SSH server: there, or here.
+        port: u16,
+        /// Fingerprint of the user's key that opens it.
+        key: String,
+        /// `to_peer`: this device gets in there; `from_peer`: it gets in here.
+        direction: String,
+    },
+    /// A device does not belong any more, and what was installed for SSH with it is taken away.
+    SshRemoved {
+        /// Device id.
+        device: String,
+        /// What it called itself.
+        name: String,
+    },
     /// Members, roles or folders of a group changed.
     GroupChanged {
         /// The group: what this device calls it.

@@ -14,10 +14,10 @@ pub use event::ApiEvent;
 pub use reply::{CodeAsk, CodeLine, CodeRefusal, IssuedCode, RelayLine};
 pub use reply::{ConflictLine, LocalLine, UndoReply, VersionLine, WhyReply};
 pub use reply::{
-    DeviceLine, FolderLine, FolderState, GroupLine, InvitationLine, JoinLine, Plan, StatusReply,
-    Trouble,
+    DeviceLine, FolderLine, FolderState, GroupLine, InvitationLine, JoinLine, Plan, SshReply,
+    StatusReply, Trouble,
 };
-pub use request::{FolderMode, JoinCode, PairLan, PairToken, Request, ShareCode, Which};
+pub use request::{FolderMode, JoinCode, PairLan, PairToken, Request, ShareCode, SshAllow, Which};
 pub use server::{MAX_BODY, MAX_CONNECTIONS, Server};
 
 use std::{future::Future, pin::Pin};

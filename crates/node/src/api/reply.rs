@@ -320,3 +320,22 @@ pub struct RelayLine {
     /// Letters of this device that wait to be left at any relay.
     pub waiting: u64,
 }
+
+/// How it is with SSH between a device and this one, as `kin ssh allow --json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SshReply {
+    /// Device id.
+    pub device: String,
+    /// What it calls itself (unescaped).
+    pub name: String,
+    /// True if a link to it is up; else it is installed when one is.
+    pub linked: bool,
+    /// True if it may log in here.
+    pub allowed: bool,
+    /// True if this device wants to log in there.
+    pub wanted: bool,
+    /// True if its key was just installed here.
+    pub installed: bool,
+    /// What to type behind `ssh` to get there, if that was just set up.
+    pub alias: Option<String>,
+}

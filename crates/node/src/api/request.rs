@@ -259,6 +259,24 @@ pub enum Request {
     },
     /// Joins by a sharing code; a stream that ends with `joined`, `refused`, `timeout` or `error`.
     JoinCode(JoinCode),
+    /// Says what may be done by SSH between a device and this one, and installs it (rule T23).
+    SshAllow(SshAllow),
+    /// Takes SSH with a device away, in both directions.
+    SshForget {
+        /// Its id; it need not be a member of anything.
+        device: String,
+    },
+    /// Devices that `kin ssh allow --all` means: the present admins, but for those admitted by a code.
+    SshCandidates {
+        /// In which group.
+        #[serde(default)]
+        group: Option<String>,
+    },
+    /// Connections to this device's SSH server that are open, from where a device was last seen.
+    SshSessions {
+        /// Its id.
+        device: String,
+    },
 
     /// The relays that this device uses.
     Relays,
@@ -279,7 +297,7 @@ pub enum Request {
 
 impl Request {
     /// The names of all requests, in the order of their declaration.
-    pub const NAMES: [&str; 48] = [
+    pub const NAMES: [&str; 52] = [
         "status",
         "devices",
         "folders",
@@ -324,6 +342,10 @@ impl Request {
         "resume_code",
         "answer_code",
         "join_code",
+        "ssh_allow",
+        "ssh_forget",
+        "ssh_candidates",
+        "ssh_sessions",
         "relays",
         "use_relay",
         "forget_relay",
@@ -438,6 +460,22 @@ pub struct PairLan {
     pub port: Option<u16>,
     /// The only device to be accepted, which is not asked about (rule T6).
     pub expect_device: Option<String>,
+}
+
+/// What may be done by SSH between a device and this one. What is absent stays as it was said before.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SshAllow {
+    /// Name, id or the beginning of one.
+    pub device: String,
+    /// May it log in here?
+    pub into_here: Option<bool>,
+    /// Shall this device be able to log in there?
+    pub from_here: Option<bool>,
+    /// Until when it may log in here, in seconds since 1970; for ever if absent.
+    pub expires: Option<i64>,
+    /// From which networks, as 10.0.2.0/24; from everywhere if empty.
+    pub networks: Vec<String>,
 }
 
 /// How to open a pairing window.

@@ -343,8 +343,9 @@ fn every_request() -> Vec<Request> {
     let text = |key: &str| match key {
         "dir" => json!("/a/b\n"),
         "id" | "number" => json!(7),
-        "yes" | "last_admin" | "accept_deletes" | "ask" | "under" | "discovery" => json!(true),
-        "devices" | "folders" | "paths" => json!(["x", "y"]),
+        "yes" | "last_admin" | "accept_deletes" | "ask" | "under" | "discovery" | "into_here"
+        | "from_here" => json!(true),
+        "devices" | "folders" | "paths" | "networks" => json!(["x", "y"]),
         "mode" => json!("receive"),
         "into" => json!("theirs"),
         "timeout" | "port" | "window" | "since" | "expires" | "uses" => json!(60),

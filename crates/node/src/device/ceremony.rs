@@ -154,6 +154,11 @@ impl Task {
             () = sleep_until(end.into()) => None,
             () = self.events.closed() => None,
         };
+        if shared.is_some() && ssh.contains(&true) {
+            for event in super::ssh::settle(&self.setup.hub, peer).await {
+                self.tell(event).await;
+            }
+        }
         match shared {
             Some(group) => Ok(ApiEvent::Paired {
                 device: peer.to_string(),
@@ -319,6 +324,7 @@ impl Task {
             if let Err(error) = hub.store.put_ssh_consent(&peer, into_here, from_here, wall()) {
                 hub.complain("state", &error.to_string(), "");
             }
+            hub.begin_ssh(&peer);
         });
     }
 

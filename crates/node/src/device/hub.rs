@@ -26,6 +26,7 @@ use super::{
     mail::Mail,
     pairing::Window,
     questions::Questions,
+    ssh::{Files, Waiting},
     store::{Place, Store, StoredJoin},
     token::Tokens,
 };
@@ -77,6 +78,10 @@ pub(super) struct Hub {
     /// As a device behind a NAT whose peers are behind others: for tests.
     #[cfg(test)]
     pub(super) dials_nobody: bool,
+    /// The user's SSH files; `None` if the device leaves SSH alone.
+    pub(super) files: Option<Files>,
+    /// Who is told when SSH with a device is settled.
+    pub(super) ssh_waiting: Vec<Waiting>,
     /// Set when the device is to end.
     pub(super) stopping: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -156,6 +161,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
     let (errands, errands_in) = mpsc::unbounded_channel();
     let (ears, ears_in) = mpsc::unbounded_channel();
     let handle = HubHandle { errands, ears };
+    let files = Files::start(&settings.ssh, state.path());
     let mut hub = Hub {
         me: key.id(),
         _lock: lock,
@@ -185,11 +191,15 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         awaited: Vec::new(),
         #[cfg(test)]
         dials_nobody: false,
+        files,
+        ssh_waiting: Vec::new(),
         stopping: None,
     };
     hub.load_relays();
+    hub.review_mail();
     hub.restore_token_joins();
     hub.review_code_joins();
+    hub.sweep_ssh();
     tokio::spawn(hub.run(heard, errands_in, ears_in));
     Ok(handle)
 }
@@ -293,6 +303,10 @@ impl Hub {
             tokio::join!(written, withdrawn)
         })
         .await;
+        // What was begun with the user's SSH files is done.
+        if let Some(files) = self.files.take() {
+            let _ = tokio::task::spawn_blocking(move || files.finish()).await;
+        }
         self.tell(ApiEvent::Stopped);
         // The state is let go before anybody hears of it.
         drop(self);

@@ -22,6 +22,7 @@ use super::{
     hub::{Hub, wall},
     pairing::CeremonyLine,
     slots::Slots,
+    ssh::Talk,
 };
 use crate::{
     api::ApiEvent,
@@ -71,6 +72,8 @@ pub(super) struct Conn {
     pub(super) letters: usize,
     /// Folders on this link.
     pub(super) slots: Slots,
+    /// How far both ends are with SSH.
+    pub(super) ssh: Talk,
     /// Where messages of a ceremony go.
     ceremony: Option<mpsc::Sender<Message>>,
 }
@@ -219,6 +222,7 @@ impl Hub {
             fetching: None,
             letters: 0,
             slots: Slots::default(),
+            ssh: Talk::default(),
             ceremony: None,
         };
         if let Some(purpose) = purpose {
@@ -303,6 +307,12 @@ impl Hub {
             Message::Device(Say::Lookup { lookup }) => self.heard_lookup(id, &lookup),
             Message::Device(Say::Invitation(sealed)) => self.heard_invitation(id, &sealed),
             Message::Device(Say::Card(card)) => self.heard_card(Some(id), card),
+            Message::Device(Say::SshKey { turn, key }) => {
+                self.heard_ssh_key(id, turn, key.as_deref())
+            }
+            Message::Device(Say::SshOpen { turn, server }) => {
+                self.heard_ssh_open(id, turn, server);
+            }
             _ => self.cut(id, "it sent what has no place here"),
         }
     }
@@ -406,6 +416,7 @@ impl Hub {
         let peer = conn.line.peer;
         tracing::debug!(?peer, reason, "a link ended");
         self.close_slots(&mut conn);
+        self.ssh_settled(&peer);
         // Whoever waits for the two to hold each other hears that it takes longer.
         if !self.conns.values().any(|other| other.line.peer == peer) {
             self.awaited.retain(|(awaited, _)| *awaited != peer);

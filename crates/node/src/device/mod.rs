@@ -28,6 +28,9 @@ mod rotation;
 #[cfg(test)]
 mod rotation_tests;
 mod slots;
+mod ssh;
+#[cfg(test)]
+mod ssh_tests;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -55,6 +58,7 @@ use crate::{
     start::Wishes,
 };
 use hub::{Ears, HubHandle, Net, Parts, random};
+pub use ssh::SshHome;
 use store::Store;
 
 /// The file of groups, folders and places.
@@ -77,6 +81,8 @@ pub struct Settings {
     pub max_deletes: DeleteLimit,
     /// How much of what was replaced and deleted is kept.
     pub history: HistoryLimits,
+    /// Whose SSH files are changed when people have agreed to it; nobody's unless it is said.
+    pub ssh: SshHome,
 }
 
 impl Settings {
@@ -84,7 +90,8 @@ impl Settings {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let (max_deletes, history) = (DeleteLimit::default(), HistoryLimits::default());
-        Self { name: name.to_owned(), max_concurrent_transfers: 4, max_deletes, history }
+        let ssh = SshHome::default();
+        Self { name: name.to_owned(), max_concurrent_transfers: 4, max_deletes, history, ssh }
     }
 
     /// What a folder's engine is told.
@@ -362,6 +369,9 @@ impl Service for Device {
         Box::pin(async move {
             if asks::is_for_engine(&request) {
                 return self.ask_engine(request).await;
+            }
+            if ssh::is_about_ssh(&request) {
+                return self.ask_ssh(request).await;
             }
             if request == Request::RotateKey {
                 return self.rotate().await;

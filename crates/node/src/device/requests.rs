@@ -292,6 +292,7 @@ impl Hub {
         }
         let line = self.group_line(&group);
         self.groups.remove(&self.store, &group)?;
+        self.leave_ssh(manifest.members.keys().copied());
         self.look_for_members();
         answer(line)
     }
@@ -461,7 +462,7 @@ impl Hub {
         devices.collect()
     }
 
-    fn device_line(&self, group: &GroupId, device: &DeviceId) -> Option<DeviceLine> {
+    pub(super) fn device_line(&self, group: &GroupId, device: &DeviceId) -> Option<DeviceLine> {
         let held = self.groups.get(group)?;
         let manifest = held.manifest();
         let member = manifest.members.get(device)?;

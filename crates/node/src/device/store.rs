@@ -19,6 +19,7 @@ use crate::api::FolderMode;
 mod codes;
 mod mail;
 pub(super) mod rotation;
+pub(super) mod ssh;
 
 pub(super) use codes::{StoredAsk, StoredCode, WantedFolder};
 pub(super) use mail::{Outgoing, Post, StoredRelay};

@@ -29,8 +29,12 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) async fn new(name: &'static str) -> Self {
-        let top = tempfile::tempdir().unwrap();
-        let (device, _) = open(&top.path().join("state"), Settings::new(name)).unwrap();
+        Self::at(tempfile::tempdir().unwrap(), name).await
+    }
+
+    /// In a directory that may hold a home already, whose SSH files are then the user's.
+    pub(super) async fn at(top: TempDir, name: &'static str) -> Self {
+        let (device, _) = open(&top.path().join("state"), settings(&top, name)).unwrap();
         let port = go_online(&device).await;
         Self { top, name, device, port }
     }
@@ -38,7 +42,8 @@ impl Lab {
     /// Stops the device and starts it again on its state.
     pub(super) async fn restart(mut self) -> Self {
         self.device.stop().await;
-        (self.device, _) = open(&self.top.path().join("state"), Settings::new(self.name)).unwrap();
+        let state = self.top.path().join("state");
+        (self.device, _) = open(&state, settings(&self.top, self.name)).unwrap();
         let online = Online { port: self.port, port_is_required: true, discovery: false };
         self.port = self.device.go_online(online).await.unwrap();
         self
@@ -121,6 +126,12 @@ impl Lab {
     }
 }
 
+fn settings(top: &TempDir, name: &str) -> Settings {
+    let home = top.path().join("home");
+    let ssh = if home.exists() { SshHome::At(home) } else { SshHome::Nowhere };
+    Settings { ssh, ..Settings::new(name) }
+}
+
 pub(super) async fn go_online(device: &Device) -> u16 {
     let online = Online { port: 0, port_is_required: false, discovery: false };
     device.go_online(online).await.unwrap()
@@ -160,6 +171,16 @@ pub(super) async fn answer(lab: &Lab, id: u32, yes: bool) {
 
 /// Both ends of a pairing by address, answered yes; the strings that were shown.
 pub(super) async fn pair(a: &Lab, b: &Lab, into: Which) -> (String, String) {
+    pair_with(a, b, into, [&[false; 2], &[false; 2]]).await
+}
+
+/// The same, with what either person says of SSH: may the other log in here, shall this device there.
+pub(super) async fn pair_with(
+    a: &Lab,
+    b: &Lab,
+    into: Which,
+    ssh: [&[bool; 2]; 2],
+) -> (String, String) {
     let options = |host: Option<String>, into| PairLan { host, into, ..PairLan::default() };
     let nowhere = Some("127.0.0.1:9".to_owned());
     let mut at_a = a.device.stream(Request::Pair(options(nowhere, Which::Auto))).await.unwrap();
@@ -177,7 +198,9 @@ pub(super) async fn pair(a: &Lab, b: &Lab, into: Which) -> (String, String) {
                     strings.push(sas);
                     answer(lab, id, true).await;
                 }
-                ApiEvent::Ask { id, .. } => answer(lab, id, false).await,
+                ApiEvent::Ask { id, direction, .. } => {
+                    answer(lab, id, ssh[number][usize::from(direction == "out")]).await;
+                }
                 ApiEvent::Paired { .. } => open[number] = false,
                 other => panic!("{}: {other:?}", lab.name),
             }

@@ -249,5 +249,21 @@ fn keep_ssh(hub: &HubHandle, device: DeviceId, [into_here, from_here]: [bool; 2]
         if let Err(error) = hub.store.put_ssh_consent(&device, into_here, from_here, wall()) {
             hub.complain("state", &error.to_string(), "");
         }
+        hub.begin_ssh(&device);
     });
+}
+
+/// Before it is said that two devices are paired: what was agreed on about SSH is installed, if anything was.
+async fn settle_ssh(
+    hub: &HubHandle,
+    events: &mpsc::Sender<ApiEvent>,
+    device: DeviceId,
+    answers: Option<[bool; 2]>,
+) {
+    if answers.is_some_and(|answers| answers.contains(&true)) {
+        for event in super::ssh::settle(hub, device).await {
+            // Whoever asked may have gone.
+            let _ = events.send(event).await;
+        }
+    }
 }

@@ -11,10 +11,13 @@ use std::{
 use link::{Endpoint, Link, LinkError};
 use tokio::{net::lookup_host, task::JoinSet, time::timeout};
 
+use super::run::lasts;
 use crate::connecto::PORT;
 
 /// Head start of one address before the next is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
+/// The same before an address that holds on one cable only: ssh will be given the one that is used.
+const STAGGER_LAST: Duration = Duration::from_millis(1500);
 /// Addresses tried of one place.
 const MAX_ADDRESSES: usize = 16;
 /// How long resolving a name may take.
@@ -106,7 +109,9 @@ pub(super) async fn first(
     endpoint: &Arc<Endpoint>,
     addrs: Vec<SocketAddr>,
 ) -> Result<Link, LinkError> {
-    let mut rest = addrs.into_iter().take(MAX_ADDRESSES);
+    let mut addrs = addrs;
+    addrs.truncate(MAX_ADDRESSES);
+    let mut rest = addrs.into_iter();
     let mut tries = JoinSet::new();
     let mut failure = LinkError::Timeout { seconds: 0 };
     loop {
@@ -116,12 +121,14 @@ pub(super) async fn first(
         } else if tries.is_empty() {
             return Err(failure);
         }
-        let ended = if rest.len() == 0 {
-            tries.join_next().await
-        } else {
-            match timeout(STAGGER, tries.join_next()).await {
-                Ok(ended) => ended,
-                Err(_) => continue,
+        let ended = match rest.as_slice().first() {
+            None => tries.join_next().await,
+            Some(next) => {
+                let stagger = if lasts(next) { STAGGER } else { STAGGER_LAST };
+                match timeout(stagger, tries.join_next()).await {
+                    Ok(ended) => ended,
+                    Err(_) => continue,
+                }
             }
         };
         match ended {

@@ -170,3 +170,31 @@ async fn what_the_entry_is_limited_to_is_in_the_entry() {
         "{files:?}"
     );
 }
+
+#[tokio::test]
+async fn one_that_goes_on_serves_one_after_the_other() {
+    let desk = Device::new(1);
+    let setup = Setup { continuous: true, ..desk.setup(Purpose::Listen) };
+    let (mut a, addr) = Run::listening(setup).await;
+    for (seed, yes) in [(2, true), (3, false), (4, true)] {
+        let lap = Device::new(seed);
+        let mut b = Run::start(Setup { target: at(addr), ..lap.setup(Purpose::Pair) }).await;
+        a.answer(yes).await;
+        b.answer(true).await;
+        assert_eq!(b.outcome().await == Outcome::Done, yes);
+    }
+    while a.seen.iter().filter(|it| matches!(it, ssh::meet::Event::Installed(_))).count() < 2 {
+        a.next().await;
+    }
+    a.meeting.stop().await;
+    assert_eq!(a.outcome().await, Outcome::Stopped);
+    assert_eq!(desk.home().installed().expect("can be read").len(), 2);
+}
+
+#[tokio::test]
+async fn an_address_that_leads_back_is_no_other_device() {
+    let desk = Device::new(1);
+    let (_a, addr) = Run::listening(desk.setup(Purpose::Listen)).await;
+    let mut b = Run::start(Setup { target: at(addr), ..desk.setup(Purpose::Pair) }).await;
+    assert!(matches!(b.outcome().await, Outcome::Refused(_)));
+}

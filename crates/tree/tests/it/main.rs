@@ -10,6 +10,7 @@ mod apply_races;
 mod attacks;
 mod contract;
 mod files;
+mod lines;
 mod meddler;
 mod opening;
 mod unprivileged;

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use identity::InboxId;
 
-use super::{Into, MAX_HEADS, MAX_OPERATIONS_SENT, Message, Offer, Purpose, Tag};
+use super::{
+    Into, MAX_HEADS, MAX_HOST_KEYS, MAX_OPERATIONS_SENT, MAX_SSH_KEY, MAX_SSH_USER, Message, Offer,
+    Purpose, SshServer, Tag,
+};
 use crate::{
     WireError,
     code::{LookupId, MAX_INVITATION},
@@ -15,7 +18,7 @@ use crate::{
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PbDevice {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     body: Option<PbBody>,
 }
 
@@ -45,6 +48,32 @@ enum PbBody {
     Invitation(Bytes),
     #[prost(bytes = "bytes", tag = "12")]
     Card(Bytes),
+    #[prost(message, tag = "13")]
+    SshKey(PbSshKey),
+    #[prost(message, tag = "14")]
+    SshOpen(PbSshOpen),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbSshKey {
+    #[prost(uint32, tag = "1")]
+    turn: u32,
+    /// Empty: nobody wants to log in.
+    #[prost(string, tag = "2")]
+    key: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbSshOpen {
+    #[prost(uint32, tag = "1")]
+    turn: u32,
+    /// This and what follows is absent if nobody may log in.
+    #[prost(string, tag = "2")]
+    user: String,
+    #[prost(uint32, tag = "3")]
+    port: u32,
+    #[prost(string, repeated, tag = "4")]
+    host_keys: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -165,6 +194,18 @@ pub(crate) fn out(message: &Message) -> PbDevice {
         Message::Lookup { lookup } => PbBody::Lookup(copied(&lookup.0)),
         Message::Invitation(bytes) => PbBody::Invitation(bytes.clone()),
         Message::Card(bytes) => PbBody::Card(bytes.clone()),
+        Message::SshKey { turn, key } => {
+            PbBody::SshKey(PbSshKey { turn: *turn, key: key.clone().unwrap_or_default() })
+        }
+        Message::SshOpen { turn, server: None } => {
+            PbBody::SshOpen(PbSshOpen { turn: *turn, ..PbSshOpen::default() })
+        }
+        Message::SshOpen { turn, server: Some(server) } => PbBody::SshOpen(PbSshOpen {
+            turn: *turn,
+            user: server.user.clone(),
+            port: server.port.into(),
+            host_keys: server.host_keys.clone(),
+        }),
     };
     PbDevice { body: Some(body) }
 }
@@ -210,7 +251,37 @@ pub(crate) fn decode(message: PbDevice) -> Result<Message, WireError> {
             return Err(WireError::field("card", "too long"));
         }
         PbBody::Card(bytes) => Message::Card(bytes),
+        PbBody::SshKey(PbSshKey { turn, key }) => {
+            let key = (!key.is_empty()).then(|| ssh_key(key)).transpose()?;
+            Message::SshKey { turn, key }
+        }
+        PbBody::SshOpen(open) => Message::SshOpen { turn: open.turn, server: ssh_open(open)? },
     })
+}
+
+fn ssh_key(key: String) -> Result<String, WireError> {
+    let fits = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if key.is_empty() || key.len() > MAX_SSH_KEY || !key.bytes().all(fits) {
+        return Err(WireError::field("key", "no line of ASCII, or too long"));
+    }
+    Ok(key)
+}
+
+fn ssh_open(open: PbSshOpen) -> Result<Option<SshServer>, WireError> {
+    let PbSshOpen { turn: _, user, port, host_keys } = open;
+    if user.is_empty() && port == 0 && host_keys.is_empty() {
+        return Ok(None);
+    }
+    let port = u16::try_from(port).ok().filter(|port| *port != 0);
+    let port = port.ok_or(WireError::field("port", "none, or over 65535"))?;
+    if user.is_empty() || user.len() > MAX_SSH_USER || user.chars().any(char::is_control) {
+        return Err(WireError::field("user", "none, too long, or with control characters"));
+    }
+    if host_keys.is_empty() || host_keys.len() > MAX_HOST_KEYS {
+        return Err(WireError::field("host keys", "none, or too many"));
+    }
+    let host_keys = host_keys.into_iter().map(ssh_key).collect::<Result<_, _>>()?;
+    Ok(Some(SshServer { user, port, host_keys }))
 }
 
 fn offer_in(offer: &PbOffer) -> Result<Offer, WireError> {
@@ -299,6 +370,21 @@ mod tests {
             id.prop_map(|lookup| Message::Lookup { lookup: LookupId(lookup) }),
             vec(any::<u8>(), 0..=MAX_INVITATION)
                 .prop_map(|bytes| Message::Invitation(bytes.into())),
+            (any::<u32>(), prop::option::of("[ -~]{1,3000}"))
+                .prop_map(|(turn, key)| Message::SshKey { turn, key }),
+            (
+                any::<u32>(),
+                prop::option::of((
+                    "[a-zé日 ]{1,16}",
+                    1..=u16::MAX,
+                    vec("[ -~]{1,3000}", 1..=MAX_HOST_KEYS)
+                ))
+            )
+                .prop_map(|(turn, server)| {
+                    let server =
+                        server.map(|(user, port, host_keys)| SshServer { user, port, host_keys });
+                    Message::SshOpen { turn, server }
+                }),
         ]
     }
 
@@ -358,6 +444,30 @@ mod tests {
         assert!(offer_in(&PbOffer { inbox: copied(&[0; 32]), ..offer.clone() }).is_err());
         assert!(offer_in(&PbOffer { into: 0, ..offer.clone() }).is_err());
         assert!(offer_in(&PbOffer { name: "a\nb".into(), ..offer }).is_err());
+        let open =
+            PbSshOpen { turn: 1, user: "a".into(), port: 22, host_keys: vec!["ssh-x y".into()] };
+        assert!(ssh_open(open.clone()).is_ok_and(|open| open.is_some()));
+        assert_eq!(ssh_open(PbSshOpen::default()), Ok(None));
+        for bad in [
+            PbSshOpen { user: String::new(), ..open.clone() },
+            PbSshOpen { user: "a\nb".into(), ..open.clone() },
+            PbSshOpen { user: "a".repeat(MAX_SSH_USER + 1), ..open.clone() },
+            PbSshOpen { port: 0, ..open.clone() },
+            PbSshOpen { port: 65_536, ..open.clone() },
+            PbSshOpen { host_keys: Vec::new(), ..open.clone() },
+            PbSshOpen { host_keys: vec!["k".into(); MAX_HOST_KEYS + 1], ..open.clone() },
+            PbSshOpen { host_keys: vec![String::new()], ..open.clone() },
+            PbSshOpen { host_keys: vec!["a\nb".into()], ..open.clone() },
+            PbSshOpen { host_keys: vec!["k".repeat(MAX_SSH_KEY + 1)], ..open },
+        ] {
+            assert!(ssh_open(bad.clone()).is_err(), "{bad:?}");
+        }
+        let key = |text: &str| {
+            let key = PbSshKey { turn: 1, key: text.into() };
+            decode(PbDevice { body: Some(PbBody::SshKey(key)) })
+        };
+        assert!(key("").is_ok() && key("ssh-x y").is_ok());
+        assert!(key("a\r\nb").is_err() && key("é").is_err());
         assert!(decode(PbDevice { body: None }).is_err());
         let shut = PbShut { slot: 255 };
         assert!(decode(PbDevice { body: Some(PbBody::Shut(shut)) }).is_err());

@@ -6,12 +6,17 @@ use clap::{Args, ValueEnum};
 use identity::DeviceId;
 use node::Home;
 use ssh::{
-    Cidr, Here, KeyKind, OwnKey,
+    Cidr, Here, KeyKind, OwnKey, SshError,
     meet::{Connecto, Setup, Target},
 };
 use wire::{session::Name, ssh::Purpose};
 
 use crate::{check, device, error::CommandError, ssh_files, when};
+
+/// Shortest and longest leave, in seconds.
+const EXPIRES: std::ops::RangeInclusive<u64> = 60..=10 * 365 * 86_400;
+/// The first OpenSSH whose `expiry-time=` knows UTC.
+const KNOWS_UTC: (u32, u32) = (9, 1);
 
 /// Which of Connecto's protocols
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -115,11 +120,7 @@ impl Given<'_> {
             .map_err(|error| CommandError::usage("name", &format!("--name: {error}")))?;
         let expires = match self.let_in.and_then(|args| args.expires.as_deref()) {
             None => None,
-            Some(text) => {
-                let span = when::span("--expires", text)?;
-                let end = (when::now() / 1000).saturating_add(span);
-                Some(i64::try_from(end).unwrap_or(i64::MAX))
-            }
+            Some(text) => Some(end(text)?),
         };
         let here = ssh_files::open()?;
         let keys = Home::open(&device::state_dir()?).map_err(|error| {
@@ -162,6 +163,21 @@ pub(super) fn which(protocol: Protocol) -> Connecto {
         Protocol::Json => Connecto::Json,
         Protocol::Text => Connecto::Text,
     }
+}
+
+/// When a leave of this length ends, in seconds since 1970; this machine's sshd must know how to end it.
+fn end(text: &str) -> Result<i64, CommandError> {
+    let seconds = when::span("--expires", text)?;
+    if !EXPIRES.contains(&seconds) {
+        return Err(CommandError::usage("time", "--expires: from one minute to ten years"));
+    }
+    if let Some((major, minor)) = ssh::openssh_version().filter(|version| *version < KNOWS_UTC) {
+        let said =
+            format!("OpenSSH {major}.{minor} on this machine takes no end of a leave in UTC");
+        return Err(SshError::Sshd(said).into());
+    }
+    let end = (when::now() / 1000).saturating_add(seconds);
+    Ok(i64::try_from(end).unwrap_or(i64::MAX))
 }
 
 fn expected(text: &str) -> Result<DeviceId, CommandError> {

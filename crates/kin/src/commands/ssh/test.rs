@@ -2,13 +2,14 @@
 
 use std::{
     io::Read as _,
-    process::{Command, Stdio},
+    path::Path,
+    process::{ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use clap::Args;
 use serde::Serialize;
-use ssh::Home;
+use ssh::{Home, Reached};
 use tokio::time::sleep;
 
 use crate::{
@@ -54,25 +55,17 @@ pub(super) async fn run(screen: &Screen, json: bool, args: &TestArgs) -> Result<
         return Err(CommandError::usage("unknown_host", &said)
             .hint("it may come in, but nothing was installed to go there: kin ssh pair, or kin ssh allow on it"));
     };
-    login(&here.home, host.alias.as_str(), None, args.timeout).await?;
+    login(&here.home, host.alias.as_str(), args.timeout).await?;
     let tested = Tested { event: "tested", name: host.alias.to_string() };
     answers::done(screen, json, &tested, &format!("ssh {} works, and asks nothing.", host.alias))
 }
 
-/// Logs in and out, by this key only if one is named.
+/// Logs in and out, as `ssh NAME` does.
 ///
 /// # Errors
 /// Why it did not work, as ssh says.
-pub(super) async fn login(
-    home: &Home,
-    alias: &str,
-    key: Option<&std::path::Path>,
-    timeout: u64,
-) -> Result<(), CommandError> {
+pub(super) async fn login(home: &Home, alias: &str, timeout: u64) -> Result<(), CommandError> {
     let mut command = client(home, timeout);
-    if let Some(key) = key {
-        command.arg("-i").arg(key);
-    }
     command.arg("--").arg(alias).arg("true");
     let (done, said) = finish(command, timeout).await?;
     if done { Ok(()) } else { Err(explain(alias, &said)) }
@@ -92,18 +85,56 @@ pub(super) fn client(home: &Home, timeout: u64) -> Command {
     command
 }
 
+/// `ssh` to a device by this key alone, with nothing of the user's configuration.
+pub(super) fn direct(home: &Home, host: &Reached, key: &Path, timeout: u64) -> Command {
+    let mut command = Command::new("ssh");
+    let option = |name: &str, value: &str| format!("{name}={value}");
+    let known_hosts = home.path().join(".ssh/known_hosts");
+    command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
+    command.args(["-o", "IdentitiesOnly=yes", "-o", "UpdateHostKeys=no"]);
+    // Within quotes, and `%` doubled, as in a configuration.
+    let known_hosts = format!("\"{}\"", known_hosts.display()).replace('%', "%%");
+    command.args(["-o", &option("UserKnownHostsFile", &known_hosts)]);
+    command.args(["-o", &option("HostKeyAlias", host.alias.as_str())]);
+    command.args(["-o", &option("HostName", &host.host_name.replace('%', "%%"))]);
+    command.args([
+        "-o",
+        &option("User", &host.user),
+        "-o",
+        &option("Port", &host.port.to_string()),
+    ]);
+    command.args(["-o", &option("ConnectTimeout", &timeout.to_string())]);
+    command.arg("-i").arg(key);
+    command.env_remove("SSH_AUTH_SOCK");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.arg("--").arg(host.alias.as_str());
+    command
+}
+
 /// Runs it; whether it ended well, and what it said.
 ///
 /// # Errors
 /// If there is no ssh, or it does not end.
-pub(super) async fn finish(
+pub(super) async fn finish(command: Command, timeout: u64) -> Result<(bool, String), CommandError> {
+    finish_with(command, timeout, drop).await
+}
+
+/// As [`finish`]; `feed` writes what it reads, if its input is a pipe.
+///
+/// # Errors
+/// As [`finish`].
+pub(super) async fn finish_with(
     mut command: Command,
     timeout: u64,
+    feed: impl FnOnce(ChildStdin) + Send + 'static,
 ) -> Result<(bool, String), CommandError> {
     let mut run = command.spawn().map_err(|error| {
         CommandError::failed("no_ssh", &format!("ssh cannot be started: {error}"))
             .hint("install the OpenSSH client")
     })?;
+    if let Some(stdin) = run.stdin.take() {
+        tokio::task::spawn_blocking(move || feed(stdin));
+    }
     let stderr = run.stderr.take();
     let said = tokio::task::spawn_blocking(move || {
         let mut said = Vec::new();

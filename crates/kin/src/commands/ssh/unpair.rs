@@ -1,9 +1,17 @@
 //! `kin ssh unpair`: takes away what was installed for a device, and nothing else.
 
 use clap::Args;
+use node::api::Request;
 use serde::Serialize;
 
-use crate::{answers, error::CommandError, escape::escape, output::screen::Screen, ssh_files};
+use crate::{
+    answers,
+    device::{self, Device},
+    error::CommandError,
+    escape::escape,
+    output::screen::Screen,
+    ssh_files,
+};
 
 /// Take away what was installed for a device, in both directions
 ///
@@ -26,9 +34,21 @@ struct Unpaired {
 }
 
 /// Takes it away.
-pub(super) fn run(screen: &Screen, json: bool, args: &UnpairArgs) -> Result<(), CommandError> {
+pub(super) async fn run(
+    screen: &Screen,
+    json: bool,
+    args: &UnpairArgs,
+) -> Result<(), CommandError> {
     let here = ssh_files::open()?;
     let found = ssh_files::find(&here.home, &args.name)?;
+    if found.tag.to_device().is_some() && device::exists() {
+        // What people agreed on is taken back first, or the next link would install it again.
+        let device = Device::reach().await?;
+        let request = Request::SshForget { device: found.tag.as_str().to_owned() };
+        let done: Result<serde_json::Value, CommandError> = device.ask(request).await;
+        device.close().await;
+        done?;
+    }
     here.home.forget(&found.tag)?;
     let mut still_allowed = false;
     for key in found.access.iter().filter_map(|access| access.key.as_ref()) {

@@ -78,6 +78,7 @@ impl Store {
         old: &DeviceId,
         new: &DeviceId,
     ) -> Result<(), StoreError> {
+        self.follow_terms(old, new)?;
         for table in ["ssh_consents", "mail_places"] {
             self.run(
                 &format!("UPDATE OR IGNORE {table} SET device = ?2 WHERE device = ?1"),

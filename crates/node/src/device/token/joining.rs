@@ -408,10 +408,12 @@ impl Task {
         let said = self.hub.with(move |hub| hub.answer_join_token(&device, true));
         said.await?;
         let name = device.short();
-        if self.ask
-            && let Some(answers) = super::ask_about_ssh(&self.questions, &self.events, &name).await
-        {
-            super::keep_ssh(&self.hub, device, answers);
+        let mut ssh = None;
+        if self.ask {
+            ssh = super::ask_about_ssh(&self.questions, &self.events, &name).await;
+            if let Some(answers) = ssh {
+                super::keep_ssh(&self.hub, device, answers);
+            }
         }
         // From here on it goes on without anybody who looks.
         if news.is_empty() {
@@ -427,6 +429,7 @@ impl Task {
             match one {
                 News::Over(reason) => return Some(ApiEvent::Refused { reason }),
                 News::Shared(group, name) => {
+                    super::settle_ssh(&self.hub, &self.events, device, ssh).await;
                     let (device, role) = (device.to_string(), role_name(self.role).to_owned());
                     return Some(ApiEvent::Paired { device, name, group, role });
                 }

@@ -475,9 +475,11 @@ impl Task {
     ) -> Option<ApiEvent> {
         let (device, name) = (request.card.device, request.card.name.as_str().to_owned());
         self.withdraw_all("another device was let in").await;
+        let mut ssh = None;
         if self.expect.is_none() {
             let asks = super::ask_about_ssh(&self.questions, &self.events, &name);
-            if let Some(answers) = asks.await {
+            ssh = asks.await;
+            if let Some(answers) = ssh {
                 super::keep_ssh(&self.hub, device, answers);
             }
         }
@@ -498,6 +500,7 @@ impl Task {
             };
             match next {
                 Some(News::Shared(group)) => {
+                    super::settle_ssh(&self.hub, &self.events, device, ssh).await;
                     let (device, role) = (device.to_string(), role_name(self.role).to_owned());
                     return Some(ApiEvent::Paired { device, name, group, role });
                 }
