@@ -14,6 +14,7 @@ mod folders;
 mod help;
 mod history;
 mod identity;
+mod join_code;
 mod pair;
 mod relay;
 mod runs;

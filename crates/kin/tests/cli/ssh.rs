@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::Home;
 
 /// What a run printed as JSON, line by line.
+#[allow(clippy::needless_pass_by_value, reason = "it is what a chain of calls ends with")]
 fn lines(assert: snapbox::cmd::OutputAssert) -> Vec<Value> {
     let text = String::from_utf8(assert.get_output().stdout.clone()).expect("is text");
     text.lines().map(|line| serde_json::from_str(line).expect("is JSON")).collect()

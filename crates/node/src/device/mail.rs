@@ -41,6 +41,8 @@ pub(super) struct Mail {
     /// Where answers go to those who are no members.
     replies: BTreeMap<DeviceId, MailAddress>,
     meetings: BTreeMap<DeviceId, meet::Meeting>,
+    /// When joins have said hello last.
+    hellos: Option<Instant>,
 }
 
 impl Hub {

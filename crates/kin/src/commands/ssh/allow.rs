@@ -233,7 +233,7 @@ fn say(reply: &SshReply) -> String {
     }
     match (reply.wanted, &reply.alias) {
         (true, Some(alias)) => {
-            said.push(format!("ssh {} goes there and asks nothing.", escape(alias)))
+            said.push(format!("ssh {} goes there and asks nothing.", escape(alias)));
         }
         (true, None) if reply.linked => {
             said.push(format!(

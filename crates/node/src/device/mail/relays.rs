@@ -30,6 +30,8 @@ use crate::{
 
 /// First and longest pause before a relay is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How often a join says hello by mail while nothing comes of it.
+const REPEATED: Duration = Duration::from_secs(24 * 3600);
 /// How long a relay must have been reached for the next attempt to be made at once.
 const STEADY: Duration = Duration::from_secs(60);
 /// The setting that holds who was told the members' token: ids in a row.
@@ -88,6 +90,15 @@ impl Hub {
         }
         self.deliver_all();
         self.look_for_members();
+    }
+
+    /// Uses what the config file names.
+    pub(in crate::device) fn use_relays_of_settings(&mut self) {
+        for text in self.settings.relays.clone() {
+            if let Err(Failure { kind, message, hint, .. }) = self.use_relay(&text) {
+                self.complain(&kind, &message, &hint);
+            }
+        }
     }
 
     /// Where letters to this device may be left, in the members' lane.
@@ -190,8 +201,18 @@ impl Hub {
         (relay.up, relay.trouble) = (true, None);
         tracing::info!(address, "the relay is reached");
         self.post_invitations(address);
+        self.repeat_hellos();
         self.deliver_all();
         self.meet_all();
+    }
+
+    /// Once a day, since a join may wait for long.
+    fn repeat_hellos(&mut self) {
+        let due = self.mail.hellos.is_none_or(|at| at.elapsed() >= REPEATED);
+        if due && !self.joins.is_empty() {
+            self.mail.hellos = Some(Instant::now());
+            self.mail_hellos();
+        }
     }
 
     fn relay_down(&mut self, address: &str, why: String) {
@@ -354,6 +375,17 @@ impl Hub {
             tokio::spawn(look(self.handle.clone(), client.clone(), lookup, stream));
         }
         clients.len()
+    }
+
+    /// Leaves the hellos of joins by codes anew: what a relay says it has, it may have lost.
+    pub(in crate::device) fn mail_hellos(&mut self) {
+        let joins: Vec<_> =
+            self.joins.iter().filter_map(|join| Some((join.device, join.code()?))).collect();
+        for (issuer, saved) in joins {
+            if self.link_to(&issuer).is_none() {
+                self.mail_hello(&issuer, &saved);
+            }
+        }
     }
 
     /// Leaves the hello of a join by a code with its issuer. A device without a relay uses the issuer's from then
