@@ -15,7 +15,9 @@ mod help;
 mod history;
 mod identity;
 mod pair;
+mod relay;
 mod runs;
+mod ssh;
 mod terminal;
 mod torture;
 

@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use lab::{
@@ -154,8 +153,7 @@ pub(crate) fn t23_pairing_opens_logins_both_ways_and_unpair_closes_them() {
 
     let installed = pair(&two);
     for (events, alias) in installed.iter().zip(["lap", "desk"]) {
-        let there = events.iter().find(|event| event["direction"] == "to_peer");
-        assert_eq!(there.expect("it is told")["name"], alias, "{events:?}");
+        assert!(events.iter().any(|event| event["name"] == alias), "{events:?}");
         assert_eq!(events.len(), 2, "{events:?}");
     }
     gets_in(alice, "lap");
@@ -200,10 +198,7 @@ pub(crate) fn attack_19_a_changed_host_key_is_a_hard_stop() {
     assert_eq!(fs::read(ssh_file(&two.alice, "known_hosts")).expect("is there"), pinned);
     // The device itself tells the new keys over its link: they are not taken silently either.
     let mut running = [&two.alice, &two.bob].map(|who| up(&two, who));
-    eventually_within(SHORT, "it is told", || {
-        running[0].pump(Duration::ZERO);
-        running[0].stderr().contains("host keys of lap have changed")
-    });
+    running[0].expect_where("it is told", SHORT, |event| event["kind"] == "host_key_changed");
     assert_eq!(fs::read(ssh_file(&two.alice, "known_hosts")).expect("is there"), pinned);
     // A person decides: what is pinned goes, and the new keys are taken with the next yes.
     two.run(&two.alice, &["ssh", "unpair", "lap", "--json"]);
@@ -322,7 +317,12 @@ pub(crate) fn attack_21_a_removed_device_is_kept_out_and_its_sessions_are_listed
     let sessions = removed.iter().find(|line| line["event"] == "ssh_sessions");
     let sessions = sessions.expect("they are listed")["sessions"].to_string();
     assert!(sessions.contains("10.77.0.1:"), "{sessions}");
-    is_kept_out(alice, "lap", "Permission denied");
+    let mut by_key = alice.command("ssh");
+    by_key.args(["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-p", "2222", "-i"]);
+    by_key.arg(ssh_file(alice, "kinfold_ed25519")).args(["bob@10.77.0.2", "true"]);
+    let out = by_key.stdin(Stdio::null()).output().expect("it starts");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && said.contains("Permission denied"), "{said}");
     gets_in_no_more_by_name(bob, "desk");
     // The removed device hears of it, and lets nobody in any more either.
     eventually_within(SHORT, "it is taken away there", || {
@@ -345,7 +345,7 @@ pub(crate) fn attack_17_a_full_disk_and_a_read_only_home_leave_files_as_they_wer
     let mount = Mount::new(&disk, &format!("size=64k,uid={uid},gid={gid},mode=0700"));
     // Without another place for its state, a full disk would be found out by that.
     fs::create_dir_all(home.join(".local/state")).expect("there is room");
-    let foreign: String = (0..300).map(|n| format!("ssh-rsa AAAA{n:0>80} user{n}\n")).collect();
+    let foreign: String = (0..420).map(|n| format!("ssh-rsa AAAA{n:0>80} user{n}\n")).collect();
     let entry = format!(
         r#"{{"kinfold_ssh":1,"devices":[{{"device":"kd1x","name":"x","allowed":[{{"key":"{}"}}]}}]}}"#,
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICxqHnumWOS3matZEZhKv39MaG0kQXKvR4IFqfepTSjz"
@@ -376,7 +376,7 @@ pub(crate) fn attack_17_a_full_disk_and_a_read_only_home_leave_files_as_they_wer
         let names = fs::read_dir(disk.join(".ssh")).expect("is there").flatten();
         names.map(|entry| entry.file_name().into_string().expect("is text")).collect::<Vec<_>>()
     };
-    // 33 KB are there, and there is no room for them twice.
+    // 43 KB are there, and there is no room for them twice.
     let (code, said) = import();
     assert!(code == Some(1) && said.contains("authorized_keys"), "{code:?} {said}");
     assert_eq!(fs::read_to_string(&keys).expect("is there"), foreign);

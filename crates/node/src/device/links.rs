@@ -307,7 +307,9 @@ impl Hub {
             Message::Device(Say::Lookup { lookup }) => self.heard_lookup(id, &lookup),
             Message::Device(Say::Invitation(sealed)) => self.heard_invitation(id, &sealed),
             Message::Device(Say::Card(card)) => self.heard_card(Some(id), card),
-            Message::Device(Say::SshKey { turn, key }) => self.heard_ssh_key(id, turn, key),
+            Message::Device(Say::SshKey { turn, key }) => {
+                self.heard_ssh_key(id, turn, key.as_deref())
+            }
             Message::Device(Say::SshOpen { turn, server }) => {
                 self.heard_ssh_open(id, turn, server);
             }

@@ -277,6 +277,7 @@ async fn t21_a_removal_reaches_by_mail_who_was_away_and_replays_do_nothing() {
     let group = Some("Geheimnisse".to_owned());
     let _: serde_json::Value =
         desk.ask(Request::RemoveDevice { device: "third".into(), group }).await;
+    let me = desk.device.hub.with(|hub| hub.me).await.unwrap();
     let after = desk.device.hub.with(|hub| hub.own_mail()[0].token).await.unwrap();
     assert_ne!(before, after, "rule T22: what opened the members' lane opens it no more");
     outbox_is_empty(&desk).await;
@@ -292,6 +293,16 @@ async fn t21_a_removal_reaches_by_mail_who_was_away_and_replays_do_nothing() {
             third.devices().await.iter().all(|one| one.me || !one.online)
         })
         .await;
+    let told = third
+        .device
+        .hub
+        .with(move |hub| hub.store.mail_place(&me).unwrap().and_then(|(address, ..)| address.token))
+        .await
+        .unwrap();
+    assert_ne!(
+        told, after,
+        "rule T22: the new one was not told to it on the link that it still had"
+    );
     let groups: Vec<GroupLine> = phone.ask(Request::Groups).await;
     assert_eq!(groups[0].devices, 2);
 }

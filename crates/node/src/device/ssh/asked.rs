@@ -215,7 +215,7 @@ impl Hub {
         };
         let place = self.places.get(&device);
         let from: Vec<IpAddr> = place
-            .map(|place| place.addresses.iter().map(|addr| addr.ip()).collect())
+            .map(|place| place.addresses.iter().map(std::net::SocketAddr::ip).collect())
             .unwrap_or_default();
         files.run(move |here| {
             let port = here.map_or(22, |here| here.sshd().port);
