@@ -16,6 +16,7 @@ mod history;
 mod identity;
 mod join_code;
 mod pair;
+mod relay;
 mod runs;
 mod ssh;
 mod terminal;
