@@ -308,7 +308,7 @@ impl Hub {
             Message::Device(Say::Invitation(sealed)) => self.heard_invitation(id, &sealed),
             Message::Device(Say::Card(card)) => self.heard_card(Some(id), card),
             Message::Device(Say::SshKey { turn, key }) => {
-                self.heard_ssh_key(id, turn, key.as_deref())
+                self.heard_ssh_key(id, turn, key.as_deref());
             }
             Message::Device(Say::SshOpen { turn, server }) => {
                 self.heard_ssh_open(id, turn, server);
