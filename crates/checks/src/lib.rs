@@ -9,6 +9,7 @@ mod contents;
 mod keys;
 mod members;
 mod messages;
+mod relays;
 mod settings;
 mod texts;
 mod tokens;
@@ -41,7 +42,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// All checks.
-pub const CHECKS: [Check; 18] = [
+pub const CHECKS: [Check; 19] = [
     Check { name: "frame", run: messages::frame, factor: 100, constant: 64 * KIB },
     Check { name: "session", run: messages::session, factor: 100, constant: 64 * KIB },
     Check { name: "sync", run: messages::sync, factor: 100, constant: 64 * KIB },
@@ -60,6 +61,7 @@ pub const CHECKS: [Check; 18] = [
     Check { name: "window", run: tokens::window, factor: 100, constant: 256 * KIB },
     Check { name: "ssh", run: keys::message, factor: 100, constant: 64 * KIB },
     Check { name: "connecto", run: keys::connecto, factor: 200, constant: 256 * KIB },
+    Check { name: "relay", run: relays::relay, factor: 100, constant: 64 * KIB },
 ];
 
 /// The check of that name.

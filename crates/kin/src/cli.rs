@@ -50,7 +50,7 @@ enum Command {
     Undo(undo::UndoArgs),
     History(history::HistoryArgs),
     Restore(restore::RestoreArgs),
-    Relay(relay::RelayArgs),
+    Relay(Box<relay::RelayArgs>),
     Demo(demo::DemoArgs),
     Id(id::IdArgs),
     Torture(torture::TortureArgs),
@@ -160,7 +160,7 @@ fn run(screen: &Screen, command: Command) -> Result<(), CommandError> {
             Command::Undo(args) => undo::run(screen, args).await,
             Command::History(args) => history::run(screen, &args).await,
             Command::Restore(args) => restore::run(screen, &args).await,
-            Command::Relay(args) => relay::run(screen, args).await,
+            Command::Relay(args) => relay::run(screen, *args).await,
         }
     });
     // What still blocks (a read of standard input) must not keep the process.

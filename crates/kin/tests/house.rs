@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("sim", &["identity", "wire", "tree", "folder"]),
     ("checks", &["identity", "wire", "group", "pairing", "link", "folder", "ssh"]),
     ("lab", &[]),
-    ("bench", &["lab"]),
+    ("bench", &["lab", "identity", "wire", "relay"]),
 ];
 
 /// Rules of the engine (E), of trust (T), attacks and faults of dsync: how many there are, and those that
@@ -34,10 +34,9 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 const RULES: [(&str, u8, &[u8]); 4] = [
     // Not built yet: several connections (24).
     ("e", 25, &[24]),
-    // Codes and mailboxes (16 to 19, 22) have no tests of these names yet.
-    ("t", 24, &[16, 17, 18, 19, 22]),
-    // Codes and relay are not built yet. Number 36 is of many tests.
-    ("attack_", 42, &[1, 2, 3, 4, 5, 6, 36, 37, 42]),
+    ("t", 24, &[]),
+    // Numbers 36 and 42 are of many tests, with names of their own.
+    ("attack_", 42, &[36, 42]),
     ("dsync_", 16, &[]),
 ];
 

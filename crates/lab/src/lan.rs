@@ -150,6 +150,15 @@ impl Lan {
         }
     }
 
+    /// A host that is plugged in nowhere yet, behind one of this network's.
+    pub(crate) fn inner(&self, number: u8) -> Host {
+        let name = format!("site-{number}");
+        let home = self.disk.path().join(&name);
+        fs::create_dir_all(home.join("Shared")).expect("a home for the host");
+        let namespace = format!("{}{name}", self.name());
+        Host { namespace, switch: String::new(), port: String::new(), number, name, home }
+    }
+
     /// Host `index`, from 0.
     ///
     /// # Panics
@@ -300,7 +309,7 @@ impl Host {
 }
 
 /// Runs a line of shell in a namespace.
-fn inside(namespace: &str, script: &str) -> String {
+pub(crate) fn inside(namespace: &str, script: &str) -> String {
     let output = Command::new("ip")
         .args(["netns", "exec", namespace, "sh", "-c", script])
         .stdin(Stdio::null())
@@ -314,7 +323,7 @@ fn inside(namespace: &str, script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn ip(args: &[&str]) {
+pub(crate) fn ip(args: &[&str]) {
     let output = Command::new("ip")
         .args(args)
         .stdin(Stdio::null())

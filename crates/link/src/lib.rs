@@ -21,7 +21,7 @@ mod tls;
 pub use carrier::Through;
 #[doc(hidden)]
 pub use discovery::reread_advert;
-pub use discovery::{Advert, Discovery, Found, Plain, PlainFound, own_addresses};
+pub use discovery::{Advert, Asking, Discovery, Found, Plain, PlainFound, own_addresses};
 pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use limits::Limits;

@@ -70,8 +70,15 @@ impl ClientError {
         matches!(self, Self::Refused(refusal) if refusal.is_permanent())
     }
 
-    fn broken(why: &impl ToString) -> Self {
-        Self::Broken(why.to_string())
+    /// What went wrong, and why.
+    fn broken(error: &dyn std::error::Error) -> Self {
+        let mut said = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            said = format!("{said}: {inner}");
+            cause = inner.source();
+        }
+        Self::Broken(said)
     }
 }
 

@@ -6,12 +6,14 @@
 //! through them has its own TLS. What a relay is trusted with is delay, nothing else: [`Client`] takes nothing
 //! that a relay says as a reason to give up what it wanted to deliver.
 //!
-//! [`Server`] answers, on a [`store::Store`]. docs/protocol.md, section 19, describes the protocol, docs/relay.md
+//! [`Server`] answers, on a [`store::Store`]. docs/protocol.md, section 25, describes the protocol, docs/relay.md
 //! how one is run.
 
 mod address;
 mod client;
 mod frames;
+#[cfg(feature = "hostile")]
+pub mod hostile;
 pub mod operate;
 mod server;
 mod socket;

@@ -16,7 +16,7 @@ use tree::{FileError, StateDir, StateError, StateLock};
 
 use crate::{
     AddressError, Identity, RelayAddress, Server, ServerError, Settings, TlsError,
-    store::{Sqlite, Store, StoreError},
+    store::{Postgres, Sqlite, Store, StoreError},
 };
 
 mod options;
@@ -155,11 +155,14 @@ impl Operated {
 /// If it cannot be run like that.
 pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let options = given.complete(env::vars_os())?;
+    allow_descriptors();
     let dir = directory(&options, |name| env::var_os(name)).ok_or(OptionsError::NoDirectory)?;
     let state = StateDir::open(&dir)?;
     let (store, lock): (Arc<dyn Store>, _) = match options.store.as_deref() {
         None | Some("sqlite") => {
             let lock = state.lock()?;
+            // Made here so that it is this user's alone; SQLite takes an empty file for a new one.
+            state.create(STORE_FILE, b"")?;
             let path = dir.join(STORE_FILE);
             let quotas = options.quotas();
             // A file that was not closed is looked through first, which takes a while.
@@ -168,7 +171,10 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
                 opened.map_err(|error| io(io::Error::other(error), "cannot open the store"))?;
             (Arc::new(opened?), Some(lock))
         }
-        Some(other) => return Err(OptionsError::Store(other.to_owned()).into()),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            (Arc::new(Postgres::open(url, options.quotas()).await?), None)
+        }
+        Some(_) => return Err(OptionsError::Store.into()),
     };
     let identity = identity(&options, &state)?;
     let metrics = options.metrics()?;
@@ -190,8 +196,22 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let port = server.port().map_err(|error| io(error, "cannot read the port"))?;
     let (host, guessed) = host(options.host.as_deref(), settings.listen.ip());
     let address = RelayAddress::new(&host, options.public_port.unwrap_or(port), identity.key())?;
+    if let Some(reach) = options.reach()? {
+        server.reached_at(RelayAddress::new(&reach.0, reach.1, identity.key())?);
+    }
     let metrics_port = server.metrics_port();
     Ok(Operated { server, address, guessed, port, metrics_port, store: kind, dir, _lock: lock })
+}
+
+/// Each connection takes a descriptor: as many as this process may have at all.
+fn allow_descriptors() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // If it may not, there are fewer connections, and who comes then waits.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }
 
 fn io(source: io::Error, doing: &'static str) -> OperateError {

@@ -5,7 +5,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -13,13 +13,13 @@ use tokio::{
     net::TcpListener,
     sync::watch,
     task::JoinSet,
-    time::{interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use wire::relay::MailboxId;
 
 use crate::{
-    Identity, TlsError, socket,
+    Identity, RelayAddress, TlsError, socket,
     store::{Store, StoreError},
     tls,
 };
@@ -43,6 +43,8 @@ use splice::Meetings;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How often what has had its time is removed, if there is nothing left to remove.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often the store is asked what other processes have taken in: half of it is what a delivery takes longer.
+const ARRIVALS_EVERY: Duration = Duration::from_millis(100);
 /// What requests that are under way may take when the relay stops.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -92,6 +94,8 @@ pub(crate) struct Shared {
     gate: Arc<Gate>,
     metrics: Metrics,
     meetings: Meetings,
+    /// How other processes on the same store reach this one.
+    reach: OnceLock<RelayAddress>,
     /// True when the relay stops.
     stopping: watch::Sender<bool>,
 }
@@ -131,6 +135,7 @@ impl Server {
             gate: Gate::new(settings.limits),
             metrics: Metrics::default(),
             meetings: Meetings::default(),
+            reach: OnceLock::new(),
             stopping: watch::Sender::new(false),
         });
         Ok(Self { listener, metrics, acceptor, shared })
@@ -142,6 +147,13 @@ impl Server {
     /// If the system does not say.
     pub fn port(&self) -> io::Result<u16> {
         self.listener.local_addr().map(|addr| addr.port())
+    }
+
+    /// Other processes on the same store reach this one there: ends of a splice that come to different ones are
+    /// joined.
+    pub fn reached_at(&self, address: RelayAddress) {
+        // The first one stands.
+        let _ = self.shared.reach.set(address);
     }
 
     /// The port of the metrics.
@@ -156,6 +168,7 @@ impl Server {
         let Self { listener, metrics, acceptor, shared } = self;
         let mut chores = JoinSet::new();
         chores.spawn(sweep(Arc::clone(&shared)));
+        chores.spawn(listen_to_others(Arc::clone(&shared)));
         if let Some(listener) = metrics {
             chores.spawn(page::run(listener, Arc::clone(&shared)));
         }
@@ -224,6 +237,19 @@ fn of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+/// Rings for what other processes have taken in.
+async fn listen_to_others(shared: Arc<Shared>) {
+    let mut ticks = interval(ARRIVALS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while let Some(arrivals) = shared.store.arrivals() {
+        match arrivals.await {
+            Ok(mailboxes) => mailboxes.into_iter().for_each(|mailbox| shared.arrived(mailbox)),
+            Err(error) => tracing::warn!(%error, "the store does not say what has arrived"),
+        }
+        ticks.tick().await;
+    }
 }
 
 async fn sweep(shared: Arc<Shared>) {

@@ -5,10 +5,12 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use wire::relay::{Item, Lane, LookupId, MailboxId, Owner, Refusal, TokenHash};
+use wire::relay::{Item, Lane, LookupId, MailboxId, MeetingId, Owner, Refusal, TokenHash};
 
+mod postgres;
 mod sqlite;
 
+pub use postgres::Postgres;
 pub use sqlite::Sqlite;
 
 /// How long an envelope stays that nobody fetches: 30 days.
@@ -199,8 +201,28 @@ pub trait Store: Send + Sync {
     /// Removes what has had its time, a bounded part of it: until nothing is returned there may be more.
     fn sweep(&self, now: u64) -> Pending<'_, Swept>;
 
-    /// How much there is.
+    /// How much there is; where many processes use the store, as of some seconds ago.
     fn counts(&self) -> Pending<'_, Counts>;
+
+    /// Where many processes use the store: mailboxes in which another one has left something since the last
+    /// time. `None` where this process is the only one.
+    fn arrivals(&self) -> Option<Pending<'_, Vec<MailboxId>>> {
+        None
+    }
+
+    /// Where many processes use the store: the place of the one at which the other end of a meeting waits, which
+    /// waits no more then; else it is noted until `until` that one end waits at `place`. `None` where this
+    /// process is the only one.
+    fn meet(
+        &self,
+        meeting: MeetingId,
+        place: String,
+        until: u64,
+        now: u64,
+    ) -> Option<Pending<'_, Option<String>>> {
+        let _ = (meeting, place, until, now);
+        None
+    }
 }
 
 /// What decides about a deposit: alike in every store.

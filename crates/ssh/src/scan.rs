@@ -23,7 +23,7 @@ use wire::{
 use crate::{
     Cidr,
     connecto::PORT,
-    meet::{BETTER, Connecto, Kind, SSH_TOPIC, is_own, lasts, look_at, speaks},
+    meet::{BETTER, Connecto, Kind, SSH_TOPIC, connect, is_own, lasts, look_at, speaks},
 };
 
 /// Addresses that are asked at once.
@@ -190,8 +190,8 @@ pub(crate) async fn near(which: Connecto) -> Vec<(SocketAddr, Kind, String)> {
         if let Some(ip) = next {
             asked.spawn(async move {
                 let addr = SocketAddr::new(ip, PORT);
-                connects(addr).await.then_some(())?;
-                connecto(addr, which).await
+                let stream = connect(addr, CONNECT).await.ok()?;
+                connecto(stream, addr, which).await
             });
             continue;
         }
@@ -245,7 +245,9 @@ async fn listen(
                     let (which, seen) = (setup.connecto.unwrap_or(Connecto::Any), seen.clone());
                     if !found.ours && asked.len() < AT_ONCE {
                         asked.spawn(async move {
-                            if let Some(it) = connecto(found.addr, which).await {
+                            if let Ok(stream) = connect(found.addr, CONNECT).await
+                                && let Some(it) = connecto(stream, found.addr, which).await
+                            {
                                 let _ = seen.send(it).await;
                             }
                         });
@@ -329,22 +331,18 @@ async fn sweep(
 
 /// What is at an address, if anything of interest is.
 async fn ask(endpoint: &Arc<Endpoint>, addr: SocketAddr, which: Option<Connecto>) -> Option<Seen> {
-    if !connects(addr).await {
-        return None;
-    }
     // First in Connecto's way, which its listeners take for a look; what is of Kinfold says so afterwards.
     let other = match which {
-        Some(which) => connecto(addr, which).await,
+        Some(which) => {
+            let stream = connect(addr, CONNECT).await.ok()?;
+            connecto(stream, addr, which).await
+        }
         None => None,
     };
     match kinfold(endpoint, addr).await {
         Ok((name, device)) => Some(Seen { name, addr, kind: Kind::Kinfold, device: Some(device) }),
         Err(_) => other,
     }
-}
-
-async fn connects(addr: SocketAddr) -> bool {
-    matches!(timeout(CONNECT, TcpStream::connect(addr)).await, Ok(Ok(_)))
 }
 
 async fn kinfold(
@@ -364,17 +362,27 @@ async fn kinfold(
     Ok((name, device))
 }
 
-async fn connecto(addr: SocketAddr, which: Connecto) -> Option<Seen> {
+/// What of Connecto's is spoken there; the first question goes over this connection.
+async fn connecto(stream: TcpStream, addr: SocketAddr, which: Connecto) -> Option<Seen> {
     let (json, text) = match which {
         Connecto::Any => (true, true),
         Connecto::Json => (true, false),
         Connecto::Text => (false, true),
     };
-    if json && let Some(name) = speaks(addr, Kind::Connecto).await {
+    let mut stream = Some(stream);
+    if json
+        && let Some(stream) = stream.take()
+        && let Some(name) = speaks(stream, Kind::Connecto).await
+    {
         let name = name.unwrap_or_default();
         return Some(Seen { name, addr, kind: Kind::Connecto, device: None });
     }
-    if text && speaks(addr, Kind::ConnectoText).await.is_some() {
+    if text {
+        let stream = match stream {
+            Some(stream) => stream,
+            None => connect(addr, CONNECT).await.ok()?,
+        };
+        speaks(stream, Kind::ConnectoText).await?;
         return Some(Seen { name: String::new(), addr, kind: Kind::ConnectoText, device: None });
     }
     None

@@ -140,7 +140,7 @@ fn attack_14_versions_sizes_and_second_forms_are_refused() {
     let good = mine.encode(&key(1).sign(&mine.digest(&recipient_of(2)).unwrap().0), b"");
     assert!(open(&around(&padded(&good))).is_ok());
     // An unknown field, a field twice, padding that says something, a length that lies.
-    let field = [&good[..], &[0x38, 1]].concat();
+    let field = [&good[..], &[0x40, 1]].concat();
     let twice = [&[0x18, 3], &good[..]].concat();
     for bytes in [field, twice] {
         let refused = open(&around(&padded(&bytes)));

@@ -2,7 +2,7 @@
 //!
 //! A relay is given nothing that it could read: an entry and an envelope are sealed before they come here,
 //! and an [`Owner`] is a key made for one entry or one mailbox, never a device's. What is here checks sizes
-//! and forms; what a relay does with it is crate `relay`'s. docs/protocol.md, section 19.
+//! and forms; what a relay does with it is crate `relay`'s. docs/protocol.md, section 25.
 
 use std::fmt;
 

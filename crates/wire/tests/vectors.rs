@@ -130,3 +130,54 @@ fn unknown_fields_of_a_record_stay_in_its_hash_and_are_otherwise_ignored() {
     assert_eq!(parsed.bytes, longer);
     assert_ne!(parsed.hash, file.hash);
 }
+
+#[test]
+fn what_a_relay_is_asked_and_answers_is_as_printed() {
+    use wire::relay::{
+        Ack, Answer, Deposit, DepositToken, Get, Item, Lane, LookupId, Meet, MeetingId, OwnerKey,
+        Put, Receive, Refusal, Remove, Settle, Signed, Withdraw,
+    };
+    let mut made = BTreeMap::new();
+    let mut add = |name: &str, value: &[u8]| made.insert(name.to_owned(), hex(value));
+    let channel = [1; 32];
+    let key = OwnerKey::from_seed(&Secret::new([7; 32])).unwrap();
+    let owner = key.owner();
+    add("owner", &owner.0);
+    add("mailbox", &owner.mailbox().0);
+    let token = DepositToken(Secret::new([5; 32]));
+    add("token_hash", &token.hash().0);
+    let (lookup, until) = (LookupId([3; 32]), 1_800_000_000);
+    let entry = vec![9; 1024];
+    let signature = Signed::Put { lookup, until, entry: &entry }.sign(&channel, &key);
+    add("put_signature", &signature.0);
+    // A kilobyte of the same is not worth printing.
+    let put = Put { lookup, owner, until, entry: entry.into(), signature }.encode();
+    add("put_head", &put[..77]);
+    add("get", &Get { lookup }.encode());
+    let signature = Signed::Withdraw(lookup).sign(&channel, &key);
+    add("withdraw", &Withdraw { lookup, owner, signature }.encode());
+    let signature = Signed::Settle(token.hash()).sign(&channel, &key);
+    add("settle", &Settle { owner, token: token.hash(), signature }.encode());
+    let signature = Signed::Remove.sign(&channel, &key);
+    add("remove", &Remove { owner, signature }.encode());
+    let signature = Signed::Receive.sign(&channel, &key);
+    add("receive", &Receive { owner, signature }.encode());
+    add("meet", &Meet { meeting: MeetingId([4; 32]) }.encode());
+    let envelope = [&[1; 33][..], &[8; 991]].concat();
+    let mailbox = owner.mailbox();
+    let deposit = |token| Deposit { mailbox, token, envelope: envelope.clone().into() }.encode();
+    add("deposit_members_head", &deposit(Some(token))[..71]);
+    add("deposit_strangers_head", &deposit(None)[..37]);
+    let item = Item { number: 300, lane: Lane::Members, envelope: envelope.clone().into() };
+    add("item_head", &item.encode()[..8]);
+    add("ack", &Ack { numbers: vec![1, 2, 300] }.encode());
+    for (name, answer) in [
+        ("done", Answer::Done),
+        ("absent", Answer::Absent),
+        ("full", Answer::Refused(Refusal::Full)),
+        ("limited", Answer::Refused(Refusal::Limited { after: 60 })),
+    ] {
+        add(name, &answer.encode());
+    }
+    assert_eq!(printed("vectors-relay"), made);
+}

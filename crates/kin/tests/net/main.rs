@@ -30,6 +30,7 @@ mod many;
 mod meet;
 mod memory;
 mod past;
+mod sites;
 mod ssh;
 mod ssh_meet;
 mod stranger;
@@ -53,6 +54,8 @@ enum Needs {
     Setpriv,
     /// And a terminal to run it in (`script`).
     Terminal,
+    /// And routers between networks (`nft`).
+    Nat,
     /// And OpenSSH's server, and accounts of their own on the hosts.
     Sshd,
 }
@@ -70,6 +73,7 @@ impl Needs {
             }
             Self::Setpriv => program("setpriv"),
             Self::Terminal => program("script"),
+            Self::Nat => program("nft"),
             Self::Sshd => lab::sshd::missing(),
         })
     }
@@ -112,6 +116,12 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan t10_what_happened_while_a_device_was_away_reaches_it_by_any_member
             Lan pairing_with_an_address_needs_no_discovery_and_a_no_leaves_nothing
         }
+        sites {
+            Nat t16_a_code_is_joined_across_two_nats_by_way_of_a_relay_that_knows_nothing
+            Nat t4_a_token_pairs_two_sites_and_a_folder_comes_through_the_splice
+            Nat t18_the_issuer_is_away_and_the_relay_is_killed_in_the_middle
+            Lan t20_a_code_is_joined_on_a_local_network_without_any_relay
+        }
         ceremonies {
             Lan attack_07_a_man_in_the_middle_shows_other_strings_and_leaves_nothing
             Lan t8_a_kill_at_any_step_of_a_pairing_leaves_both_or_neither
@@ -138,6 +148,7 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Sshd a_scan_lists_who_listens_and_pair_takes_the_number
             Sshd connecto_is_served_after_a_question_that_says_what_is_not_proven
             Sshd a_listener_of_connecto_is_paired_with
+            Sshd a_listener_of_connecto_that_announces_nothing_is_found
             Sshd connectos_adverts_are_there_with_the_flag_only
             Sshd it_works_where_there_is_no_ipv4
             Sshd connecto_syncs_whoever_begins_and_also_when_both_do

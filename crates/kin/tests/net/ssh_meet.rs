@@ -4,7 +4,7 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     path::Path,
     time::{Duration, Instant},
 };
@@ -23,6 +23,8 @@ use crate::{
 
 /// Where `kin ssh` and Connecto listen.
 const PORT: u16 = 8099;
+/// The group of multicast DNS.
+const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICxqHnumWOS3matZEZhKv39MaG0kQXKvR4IFqfepTSjz";
 const FINGERPRINT: &str = "SHA256:seusSwOLegH0bvThqA8aaBWCH+E+2c3mOexVtXp5BME";
@@ -425,6 +427,39 @@ fn browse(service: &str) {
     }
 }
 
+pub(crate) fn a_listener_of_connecto_that_announces_nothing_is_found() {
+    let lan = lan(2);
+    let lap = Person::new(&lan, 0, "bob");
+    let other = lan.host(1).v4();
+    let serving = Stranger::start(lan.host(1), &format!("connecto found {other}"));
+    assert_eq!(serving.says(SHORT), "listening");
+    let mut pair = lap.kin(&["ssh", "pair", "--connecto", "--json"]);
+    let found = pair.expect("found");
+    assert_eq!((&found["kind"], &found["addr"]), (&"connecto".into(), &other.to_string().into()));
+    let asked = pair.expect("confirm");
+    assert_eq!((&asked["verified"], &asked["name"]), (&false.into(), &"hosta".into()));
+    pair.answer(&asked, true);
+    assert_eq!(pair.expect("installed")["user"], "carol");
+    assert_eq!(pair.exit_code(), Some(0));
+}
+
+/// As its program: the question which services there are is answered, and no other.
+fn answer_what_there_is(own: Ipv4Addr) {
+    let heard = UdpSocket::bind(("0.0.0.0", 5353)).expect("the port is free");
+    heard.join_multicast_v4(&GROUP, &own).expect("multicast");
+    let said = UdpSocket::bind((own, 0)).expect("the address is ours");
+    let mut answer = vec![0, 0, 0x84, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    answer.extend(b"\x09_services\x07_dns-sd\x04_udp\x05local\0\0\x0c\0\x01\0\0\0\x78\0\x12");
+    answer.extend(b"\x09_connecto\x04_tcp\xc0\x1d");
+    let mut packet = [0; 1500];
+    while let Ok((len, _)) = heard.recv_from(&mut packet) {
+        let asks = packet[..len].windows(9).any(|window| window == b"_services");
+        if asks && packet[2] & 0x80 == 0 {
+            let _ = said.send_to(&answer, (GROUP, 5353));
+        }
+    }
+}
+
 /// Plays Connecto.
 pub(crate) fn connecto(words: &[&str]) {
     match *words {
@@ -447,6 +482,11 @@ pub(crate) fn connecto(words: &[&str]) {
             let said = other.hear();
             other.say("BYE");
             say(said);
+        }
+        ["found", own] => {
+            let own = own.parse().expect("an address");
+            std::thread::spawn(move || answer_what_there_is(own));
+            connecto(&["serve"]);
         }
         ["serve"] => serve(|other, line| {
             if line.contains(r#""type":"Hello""#) {

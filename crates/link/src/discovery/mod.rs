@@ -29,12 +29,14 @@ use wire::session::Name;
 use crate::LinkError;
 
 mod addrs;
+mod asking;
 mod book;
 mod plain;
 mod text;
 
 use addrs::Heard;
 pub use addrs::own_addresses;
+pub use asking::Asking;
 use book::Book;
 pub use book::Found;
 pub use plain::{Plain, PlainFound};

@@ -1,5 +1,5 @@
 //! Sharing codes (rules T14, T16 to T20): what this device issued, and judges when somebody says hello with
-//! one; and joins by codes that it was given. docs/protocol.md, section 22.
+//! one; and joins by codes that it was given. docs/protocol.md, section 23.
 
 mod issue;
 mod joining;

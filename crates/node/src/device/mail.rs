@@ -1,6 +1,6 @@
 //! Letters to devices: over the link between the two if there is one, else by a relay. What goes by a relay is
 //! durable first, and goes in its order; what comes by one is from whoever signed it, and from nobody else.
-//! docs/protocol.md, section 23.
+//! docs/protocol.md, section 24.
 
 mod cards;
 mod meet;

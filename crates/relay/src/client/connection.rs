@@ -14,6 +14,9 @@ use wire::relay::{
 use super::{ClientError, in_time, told};
 use crate::tls;
 
+/// Requests at once before the relay has said how many it takes.
+const FIRST_STREAMS: usize = 16;
+
 /// A connection to a relay, for requests. Requests may run at the same time.
 #[derive(Debug)]
 pub struct Connection {
@@ -36,6 +39,7 @@ impl Connection {
         }
         let channel = tls::channel(tls).map_err(|error| ClientError::broken(&error))?;
         let (sender, driving) = http2::Builder::new(TokioExecutor::new())
+            .initial_max_send_streams(FIRST_STREAMS)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ClientError::broken(&error))?;
@@ -137,7 +141,7 @@ impl Connection {
                 return Err(ClientError::Broken(format!("status {}", answer.status().as_u16())));
             }
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| ClientError::broken(&error))?.to_bytes();
+            let body = body.map_err(|error| ClientError::broken(&*error))?.to_bytes();
             Answer::decode(&body).map_err(|error| ClientError::broken(&error))
         })
         .await

@@ -26,16 +26,16 @@ const MAX_FILE: usize = 64 << 10;
 #[non_exhaustive]
 pub enum OptionsError {
     /// Where to listen.
-    #[error("{option}: {given} is no address to listen on")]
+    #[error("--{option}: {given} is no address to listen on")]
     Listen {
         /// Which option.
         option: &'static str,
         /// What it says.
         given: String,
     },
-    /// Which store; the text may hold a password and is not shown beyond its beginning.
+    /// Which store. What was said may hold a password, and is not shown.
     #[error("there is no store of this kind")]
-    Store(String),
+    Store,
     /// A certificate without its key, or the other way round.
     #[error("--cert and --cert-key go together")]
     HalfCertificate,
@@ -61,7 +61,7 @@ pub enum OptionsError {
 impl OptionsError {
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Self::Listen { .. } | Self::Store(_) | Self::HalfCertificate => "usage",
+            Self::Listen { .. } | Self::Store | Self::HalfCertificate => "usage",
             Self::Environment(_) | Self::File { .. } | Self::Unreadable(_) => "config",
             Self::NoDirectory => "no_home",
         }
@@ -72,7 +72,7 @@ impl OptionsError {
             Self::Listen { .. } => {
                 "say [HOST]:PORT, for example :8443, 192.0.2.7:8443 or [::1]:8443"
             }
-            Self::Store(_) => "say sqlite, or postgres://USER@HOST/DATABASE",
+            Self::Store => "say sqlite, or postgres://USER@HOST/DATABASE",
             Self::NoDirectory => "say --dir DIR",
             Self::Environment(_) => "docs/relay.md names all variables",
             _ => "",
@@ -114,6 +114,9 @@ options! {
     /// sqlite, in the directory; or postgres://USER@HOST/DATABASE
     #[arg(long, value_name = "STORE")]
     store: String,
+    /// Where other relays on the same database reach this one, to join splices
+    #[arg(long, value_name = "HOST:PORT")]
+    reach: String,
     /// A certificate chain in PEM, to be known by it instead of by a key of its own
     #[arg(long, value_name = "FILE")]
     cert: PathBuf,
@@ -233,6 +236,16 @@ impl Options {
 
     pub(super) fn metrics(&self) -> Result<Option<SocketAddr>, OptionsError> {
         self.metrics.as_deref().map(|given| address("metrics", given)).transpose()
+    }
+
+    pub(super) fn reach(&self) -> Result<Option<(String, u16)>, OptionsError> {
+        let Some(given) = &self.reach else { return Ok(None) };
+        let parsed = given.rsplit_once(':').and_then(|(host, port)| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Some((host.to_owned(), port.parse().ok()?))
+        });
+        let wrong = || OptionsError::Listen { option: "reach", given: given.clone() };
+        parsed.map(Some).ok_or_else(wrong)
     }
 
     pub(super) fn limits(&self) -> Limits {

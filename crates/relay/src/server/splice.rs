@@ -19,11 +19,13 @@ use wire::relay::{Answer, MAX_FRAME, Meet, MeetingId, Refusal};
 
 use super::{
     Shared,
+    api::refused,
     connection::{Caller, Connection},
     metrics::Kind,
+    now,
     receive::upgrade,
 };
-use crate::frames;
+use crate::{Client, RelayAddress, frames};
 
 /// The protocol that the stream is upgraded to.
 pub(crate) const PROTOCOL: &str = "kin-splice/1";
@@ -106,6 +108,19 @@ async fn meet(shared: &Shared, connection: Arc<Connection>, mut stream: Stream) 
         }
         Err(waiting) => waiting,
     };
+    match elsewhere(shared, meeting).await {
+        Ok(None) => {}
+        Ok(Some(other)) => {
+            drop(waiting);
+            shared.meetings.leave(meeting);
+            return bridge(shared, meeting, stream, &other, began).await;
+        }
+        Err(refusal) => {
+            drop(waiting);
+            shared.meetings.leave(meeting);
+            return refuse(stream, refusal).await;
+        }
+    }
     let mut waiting = waiting;
     let met = {
         // Nothing may be said before the other is there: this notices an end that has gone.
@@ -140,8 +155,49 @@ async fn meet(shared: &Shared, connection: Arc<Connection>, mut stream: Stream) 
     }
 }
 
+/// The process at which the other end waits already, if it is another one.
+async fn elsewhere(shared: &Shared, meeting: MeetingId) -> Result<Option<String>, Refusal> {
+    let Some(place) = shared.reach.get() else { return Ok(None) };
+    let now = now();
+    let until = now.saturating_add(shared.gate.limits().splice_wait.as_secs());
+    match shared.store.meet(meeting, place.to_string(), until, now) {
+        Some(met) => met.await.map_err(|error| refused(&error)),
+        None => Ok(None),
+    }
+}
+
+/// Joins this end to the one that waits at another process, as that one's client.
+async fn bridge(
+    shared: &Shared,
+    meeting: MeetingId,
+    mut stream: Stream,
+    other: &str,
+    began: Instant,
+) -> io::Result<()> {
+    let limits = shared.gate.limits();
+    let there = async {
+        let address: RelayAddress = other.parse().ok()?;
+        Client::new(&address).ok()?.splice(meeting, limits.patience).await.ok()
+    };
+    let there = there.await;
+    let answer = match there {
+        Some(_) => Answer::Done,
+        None => Answer::Refused(Refusal::Unavailable),
+    };
+    shared.metrics.request(Kind::Splice, &answer, began.elapsed());
+    timeout(limits.patience, frames::write(&mut stream, &answer.encode())).await??;
+    match there {
+        Some(there) => copy(shared, stream, there, limits.splice_idle).await,
+        None => Ok(()),
+    }
+}
+
 /// Copies both ways until one side ends, or both are silent for too long.
-async fn copy(shared: &Shared, one: Stream, other: Stream, idle: Duration) -> io::Result<()> {
+async fn copy<A, B>(shared: &Shared, one: A, other: B, idle: Duration) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
     let (mut from_one, mut to_one) = tokio::io::split(one);
     let (mut from_other, mut to_other) = tokio::io::split(other);
     let moved = std::sync::atomic::AtomicU64::new(0);

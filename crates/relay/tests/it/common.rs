@@ -6,38 +6,68 @@ use bytes::Bytes;
 use identity::Secret;
 use relay::{
     Client, Identity, Limits, RelayAddress, Server, Settings,
-    store::{Quotas, Sqlite},
+    store::{Quotas, Sqlite, Store},
 };
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+};
 use wire::relay::{DepositToken, OwnerKey};
 
 /// A relay that runs. It stops when it is dropped.
 pub(crate) struct Running {
     pub(crate) address: RelayAddress,
+    metrics: u16,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<()>,
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings { listen: (Ipv4Addr::LOCALHOST, 0).into(), metrics: None, limits: Limits::default() }
+    Settings {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        metrics: Some((Ipv4Addr::LOCALHOST, 0).into()),
+        limits: Limits::default(),
+    }
 }
 
 pub(crate) async fn start(dir: &Path, settings: Settings, quotas: Quotas) -> Running {
+    start_on(Arc::new(Sqlite::open(&dir.join("relay.db"), quotas).unwrap()), &settings)
+}
+
+/// A relay on that store.
+pub(crate) fn start_on(store: Arc<dyn Store>, settings: &Settings) -> Running {
     let identity = Identity::from_seed(&Secret::new([42; 32])).unwrap();
-    let store = Arc::new(Sqlite::open(&dir.join("relay.db"), quotas).unwrap());
-    let server = Server::bind(&settings, &identity, store).unwrap();
+    let server = Server::bind(settings, &identity, store).unwrap();
     let address = RelayAddress::new("127.0.0.1", server.port().unwrap(), identity.key()).unwrap();
+    let metrics = server.metrics_port().unwrap();
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
-    Running { address, stop: Some(stop), ended }
+    Running { address, metrics, stop: Some(stop), ended }
 }
 
 impl Running {
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.address).unwrap()
+    }
+
+    /// A figure of its metrics.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
+    }
+
+    /// A connection to it on which nothing has been said.
+    pub(crate) async fn dial(&self) -> TcpStream {
+        TcpStream::connect((self.address.host(), self.address.port())).await.unwrap()
     }
 
     pub(crate) async fn stop(mut self) {

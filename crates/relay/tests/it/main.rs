@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
+mod hostile;
 mod mailboxes;
 mod rendezvous;
 mod splices;
+mod strangers;

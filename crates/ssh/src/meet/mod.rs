@@ -27,7 +27,7 @@ use crate::{Cidr, Home, OwnKey, Sshd};
 pub(crate) use ceremony::look_at;
 pub use find::{AddressError, Place};
 pub(crate) use run::{BETTER, is_own, lasts};
-pub(crate) use visit::speaks;
+pub(crate) use visit::{connect, speaks};
 
 /// What adverts of an open `kin ssh` have in common. No session of `kin sync` can have it for a topic.
 pub const SSH_TOPIC: &str = "\0kin ssh";

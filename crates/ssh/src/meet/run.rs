@@ -8,8 +8,8 @@ use std::{
 };
 
 use link::{
-    Advert, Discovery, Door, Endpoint, Found, Limits, LinkError, Listener, Plain, PlainFound,
-    Protocol, Visitor, own_addresses,
+    Advert, Asking, Discovery, Door, Endpoint, Found, Limits, LinkError, Listener, Plain,
+    PlainFound, Protocol, Visitor, own_addresses,
 };
 use tokio::{
     sync::mpsc,
@@ -147,10 +147,16 @@ impl Run {
             }
         }
         let (mut _plain, mut heard) = (None, None);
+        let (mut _asking, mut answers) = (None, None);
         if setup.connecto.is_some() {
             match self.connecto(port) {
                 Ok((service, found)) => (_plain, heard) = (Some(service), Some(found)),
                 Err(error) => desk.note(error.to_string()).await,
+            }
+            if setup.purpose.logs_in()
+                && let Ok((asking, found)) = Asking::start(self.service())
+            {
+                (_asking, answers) = (Some(asking), Some(found));
             }
         }
         match &setup.target {
@@ -178,6 +184,10 @@ impl Run {
                 visitor = next(self.visitors.as_mut()) => self.visit(visitor),
                 found = next(news.as_mut()) => self.found(found).await,
                 found = next(heard.as_mut()) => self.advertised(&found).await,
+                ip = next(answers.as_mut()) => {
+                    let addr = SocketAddr::new(ip, crate::connecto::PORT);
+                    self.connecto_at(addr, Kind::Connecto, String::new()).await;
+                }
                 Some(ended) = self.tasks.join_next() => {
                     if let Ok(task) = ended
                         && let Some(outcome) = self.ended(task).await
@@ -221,13 +231,8 @@ impl Run {
         port: Option<u16>,
     ) -> Result<(Plain, mpsc::Receiver<PlainFound>), LinkError> {
         let setup = &self.desk.setup;
-        let service = if setup.purpose == Purpose::Sync { SYNCING } else { LISTENING };
-        let sweeps = match setup.purpose {
-            Purpose::Listen | Purpose::Look => false,
-            Purpose::Sync => true,
-            Purpose::Pair => !matches!(setup.target, Target::At(..)),
-        };
-        if sweeps {
+        // One that syncs goes on after a look; one that listens may serve one connection only.
+        if setup.purpose == Purpose::Sync {
             let which = setup.connecto.unwrap_or(Connecto::Any);
             self.tasks.spawn(async move {
                 sleep(SETTLE).await;
@@ -236,7 +241,12 @@ impl Run {
         }
         // Its program passes over adverts that have its own name in theirs: digits are in no name.
         let label = u32::from_be_bytes(random().map_err(LinkError::Discovery)?);
-        Plain::start(service, &format!("{label:010}"), port)
+        Plain::start(self.service(), &format!("{label:010}"), port)
+    }
+
+    /// What Connecto's side of this is called.
+    fn service(&self) -> &'static str {
+        if self.desk.setup.purpose == Purpose::Sync { SYNCING } else { LISTENING }
     }
 
     // Candidates
@@ -310,7 +320,8 @@ impl Run {
     async fn connecto_at(&mut self, addr: SocketAddr, kind: Kind, name: String) {
         let known =
             self.candidates.values().any(|one| one.addrs.iter().any(|it| it.ip() == addr.ip()));
-        if !known && self.desk.setup.purpose != Purpose::Listen {
+        let own = is_own(addr.ip(), &own_addresses(addr.port()));
+        if !known && !own && self.desk.setup.purpose != Purpose::Listen {
             self.add(format!("connecto {addr}"), name, vec![addr], kind).await;
         }
     }
@@ -555,11 +566,6 @@ async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
     };
     let ended = if desk.setup.purpose == Purpose::Sync {
         visit::sync(desk, addr).await
-    } else if desk.setup.connecto == Some(Connecto::Any) && kind == Kind::Connecto {
-        match visit::speaks(addr, Kind::Connecto).await {
-            Some(_) => visit::pair(desk, addr, Kind::Connecto).await,
-            None => visit::pair(desk, addr, Kind::ConnectoText).await,
-        }
     } else {
         visit::pair(desk, addr, kind).await
     };

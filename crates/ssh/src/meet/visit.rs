@@ -18,7 +18,7 @@ use tokio::{
 use wire::ssh::Purpose;
 
 use super::{
-    Kind, Made, Question,
+    Connecto, Kind, Made, Question,
     ceremony::Ended,
     desk::Desk,
     install::{self, Problem, There},
@@ -33,6 +33,10 @@ use crate::{
 const SSH_PORT: u16 = 22;
 /// How long this side's own exchange may wait for its answer before the other side's is served after all.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How an attempt ends in which the other side did not understand the first line.
+const NOT_GREETED: &str = "it did not answer in this protocol";
 /// How long a listener may take to greet before it is thought to speak something else.
 const GREETING: Duration = Duration::from_secs(2);
 /// How long a person on the other side may think; this run may end before.
@@ -68,27 +72,36 @@ pub(super) async fn serve(desk: Arc<Desk>, visitor: Visitor) -> Ended {
     let half = first == b'H';
     // Whole until the end: it counts among the connections that strangers may have.
     let Visitor { stream, addr, .. } = visitor;
-    Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None, alias: None }
-        .play()
-        .await
+    let mut visit = Visit::new(&desk, stream, addr, talk);
+    visit.half = half;
+    visit.play().await
 }
 
-/// Begins a conversation with a listener.
+/// Begins a conversation with a listener. There is one connection for each attempt and none before it: a
+/// listener of Connecto's that serves one pairing serves one connection.
 pub(super) async fn pair(desk: Arc<Desk>, addr: SocketAddr, kind: Kind) -> Result<Ended, String> {
     let Some(me) = myself(&desk) else { return Err("there is no key".to_owned()) };
-    let stream = connect(addr).await?;
-    let (talk, half): (Box<dyn Talk>, _) = match kind {
-        Kind::ConnectoText => (Box::new(Text::pair(me)), true),
-        Kind::Connecto | Kind::Kinfold => (Box::new(Json::pair(me)), false),
-    };
-    Ok(Visit { desk, stream, addr, talk, lines: Lines::default(), half, own: None, alias: None }
-        .play()
-        .await)
+    let any = desk.setup.connecto == Some(Connecto::Any) && kind == Kind::Connecto;
+    if kind != Kind::ConnectoText {
+        let stream = connect(addr, CONNECT).await?;
+        let talk: Box<dyn Talk> = Box::new(Json::pair(me.clone()));
+        let mut visit = Visit::new(&desk, stream, addr, talk);
+        visit.greeting = any.then_some(GREETING);
+        let ended = visit.play().await;
+        let greeted = !matches!(&ended, Ended::Lost(words) if words == NOT_GREETED);
+        if greeted || !any {
+            return Ok(ended);
+        }
+    }
+    let stream = connect(addr, CONNECT).await?;
+    let mut visit = Visit::new(&desk, stream, addr, Box::new(Text::pair(me)));
+    visit.half = true;
+    Ok(visit.play().await)
 }
 
-/// What of Connecto's protocols is understood there: a look that ends at once.
-pub(crate) async fn speaks(addr: SocketAddr, which: Kind) -> Option<Option<String>> {
-    let mut stream = connect(addr).await.ok()?;
+/// Which of these protocols a listener on this connection speaks, and what it calls itself if it says so: a
+/// look that ends at once.
+pub(crate) async fn speaks(mut stream: TcpStream, which: Kind) -> Option<Option<String>> {
     let hello = match which {
         Kind::ConnectoText => "HELLO 1\n".to_owned(),
         _ => format!(
@@ -121,28 +134,19 @@ pub(crate) async fn speaks(addr: SocketAddr, which: Kind) -> Option<Option<Strin
 pub(super) async fn sync(desk: Arc<Desk>, addr: SocketAddr) -> Result<Ended, String> {
     let Some(me) = myself(&desk) else { return Err("there is no key".to_owned()) };
     let priority = u64::from_be_bytes(super::desk::random()?);
-    let stream = connect(addr).await?;
+    let stream = connect(addr, CONNECT).await?;
     let ip = addr.ip();
     desk.initiate(ip, priority);
-    let talk: Box<dyn Talk> = Box::new(Json::sync_initiate(me, priority));
-    let own = Some(priority);
-    let visit = Visit {
-        desk: Arc::clone(&desk),
-        stream,
-        addr,
-        talk,
-        lines: Lines::default(),
-        half: false,
-        own,
-        alias: None,
-    };
+    let mut visit = Visit::new(&desk, stream, addr, Box::new(Json::sync_initiate(me, priority)));
+    visit.own = Some(priority);
     let ended = visit.play().await;
     desk.settle(ip);
     Ok(ended)
 }
 
-async fn connect(addr: SocketAddr) -> Result<TcpStream, String> {
-    match timeout(Duration::from_secs(5), TcpStream::connect(addr)).await {
+/// Connects, if somebody takes the connection in time.
+pub(crate) async fn connect(addr: SocketAddr, limit: Duration) -> Result<TcpStream, String> {
+    match timeout(limit, TcpStream::connect(addr)).await {
         Ok(Ok(stream)) => {
             // Answers are short, and each waits for the one before it.
             let _ = stream.set_nodelay(true);
@@ -165,6 +169,8 @@ struct Visit {
     own: Option<u64>,
     /// The alias that the person was shown (rule T24).
     alias: Option<Alias>,
+    /// How long the first line may take, if it may be that another protocol is spoken.
+    greeting: Option<Duration>,
 }
 
 /// What came next.
@@ -176,6 +182,20 @@ enum Heard {
 }
 
 impl Visit {
+    fn new(desk: &Arc<Desk>, stream: TcpStream, addr: SocketAddr, talk: Box<dyn Talk>) -> Self {
+        Self {
+            desk: Arc::clone(desk),
+            stream,
+            addr,
+            talk,
+            lines: Lines::default(),
+            half: false,
+            own: None,
+            alias: None,
+            greeting: None,
+        }
+    }
+
     async fn play(mut self) -> Ended {
         let desk = Arc::clone(&self.desk);
         let mut slot = None;
@@ -183,7 +203,14 @@ impl Visit {
         let mut pending: VecDeque<Step> = self.talk.begin().into();
         loop {
             let Some(step) = pending.pop_front() else {
-                match self.hear().await {
+                let heard = match self.greeting.take() {
+                    None => self.hear().await,
+                    Some(limit) => match timeout(limit, self.line()).await {
+                        Ok(Heard::Line(line)) if line.starts_with('{') => Heard::Line(line),
+                        _ => return Ended::Lost(NOT_GREETED.to_owned()),
+                    },
+                };
+                match heard {
                     Heard::Line(line) => {
                         if let Some(ended) = self.tied(&line).await {
                             return ended;
@@ -331,6 +358,10 @@ impl Visit {
 
     async fn ask(&mut self, claim: &Claim) -> Result<bool, Ended> {
         let desk = Arc::clone(&self.desk);
+        let own = desk.setup.own.as_ref().map(|own| &own.public);
+        if own.is_some() && own == claim.key.as_ref() {
+            return Err(Ended::Never("the other side mirrors this one".to_owned()));
+        }
         let logs_in = desk.setup.purpose.logs_in();
         let name = install::connecto_name(claim, self.addr);
         let (mut alias, mut host_key) = (None, None);

@@ -231,3 +231,48 @@ async fn text_with_a_pairing_device_of_ours() {
     let installed = lap.home().installed().expect("can be read");
     assert_eq!(installed[0].host.as_ref().map(|host| host.user.as_str()), Some("alice"));
 }
+
+#[tokio::test]
+async fn a_listener_that_knows_text_only_is_greeted_in_text_on_a_second_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("is bound");
+    let lap = Device::new(2);
+    let target = Target::At(Place::from(addr), None);
+    let mut run = Run::start(Setup { target, ..setup(&lap, Purpose::Pair) }).await;
+    let accept = || async {
+        let (stream, _) = timeout(LONG, listener.accept()).await.expect("in time").expect("one");
+        Other(BufReader::new(stream))
+    };
+    let mut first = accept().await;
+    assert!(first.hear().await.starts_with(r#"{"type":"Hello","#));
+    first.say("ERR what?").await;
+    let mut second = accept().await;
+    assert_eq!(second.hear().await, "HELLO 1");
+    second.say("HELLO 1").await;
+    run.answer(true).await;
+    assert!(second.hear().await.starts_with("PUBKEY ssh-ed25519 "));
+    second.say("OK hosta alice").await;
+    assert_eq!(second.hear().await, "BYE");
+    assert_eq!(run.outcome().await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn a_listener_that_serves_one_connection_is_paired_with_on_its_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("is bound");
+    let lap = Device::new(2);
+    let target = Target::At(Place::from(addr), None);
+    let mut run = Run::start(Setup { target, ..setup(&lap, Purpose::Pair) }).await;
+    let (stream, _) = timeout(LONG, listener.accept()).await.expect("in time").expect("one");
+    drop(listener);
+    let mut other = Other(BufReader::new(stream));
+    other.hear().await;
+    other
+        .say(r#"{"type":"HelloAck","version":1,"device_name":"hosta","verification_code":null}"#)
+        .await;
+    run.answer(true).await;
+    other.hear().await;
+    other.say(r#"{"type":"KeyAccepted","message":""}"#).await;
+    other.say(r#"{"type":"PairingComplete","ssh_user":"alice"}"#).await;
+    assert_eq!(run.outcome().await, Outcome::Done);
+}

@@ -138,7 +138,8 @@ fn attack_14_a_newer_version_or_anything_more_is_a_typed_error() {
     assert_eq!(with(105, 9), malformed("role", "unknown"));
     assert_eq!(with(106, 5), malformed("folders", "too many"));
     assert_eq!(with(123, 9), malformed("addresses", "too many"));
-    assert_eq!(with(good.len() - 1, 1), malformed("relay", "unknown to this version"));
+    assert_eq!(with(good.len() - 1, 2), malformed("relay", "unknown to this version"));
+    assert_eq!(with(good.len() - 1, 1), malformed("relay", "cut short"));
     let longer = Token::decode(&[&good[..], &[0]].concat()).err();
     assert_eq!(longer, malformed("end", "something follows it"));
     for len in 0..good.len() {
@@ -196,4 +197,23 @@ fn a_token_with_two_addresses_fits_a_small_qr_code() {
     // Version 10 at the lowest level of correction: 395 characters of upper case and digits.
     let link = example().to_link().unwrap();
     assert!(link.expose().len() <= 279, "{} characters: version 8", link.expose().len());
+}
+
+#[test]
+fn a_mailbox_takes_the_room_of_addresses_and_never_the_members_lane() {
+    let token = example();
+    let mail = |relay: &str| MailAddress {
+        relay: relay.to_owned(),
+        mailbox: [7; 32],
+        token: Some([8; 32]),
+    };
+    let with = token.clone().with_mail(Some(&mail("kin:relay/relay.example.org:443")));
+    assert_eq!(with.addresses, token.addresses);
+    let read = Token::decode(with.encode().unwrap().expose()).unwrap();
+    assert_eq!(read.mail, Some(mail("kin:relay/relay.example.org:443").for_strangers()));
+    // A long one leaves no room for all addresses, and is still there.
+    let crowded = Token { addresses: vec![token.addresses[0]; 8], ..token.clone() };
+    let long = format!("kin:relay/{}", "x".repeat(280));
+    let with = crowded.with_mail(Some(&mail(&long)));
+    assert!(with.mail.is_some() && with.to_text().is_ok());
 }
