@@ -5,6 +5,7 @@
 //! For tests only: nothing that is shipped uses it.
 
 mod ceremonies;
+mod codes;
 mod contents;
 mod keys;
 mod members;
@@ -42,7 +43,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// All checks.
-pub const CHECKS: [Check; 19] = [
+pub const CHECKS: [Check; 20] = [
     Check { name: "frame", run: messages::frame, factor: 100, constant: 64 * KIB },
     Check { name: "session", run: messages::session, factor: 100, constant: 64 * KIB },
     Check { name: "sync", run: messages::sync, factor: 100, constant: 64 * KIB },
@@ -59,6 +60,7 @@ pub const CHECKS: [Check; 19] = [
     Check { name: "envelope", run: tokens::envelope, factor: 100, constant: 512 * KIB },
     Check { name: "token", run: tokens::token, factor: 100, constant: 64 * KIB },
     Check { name: "window", run: tokens::window, factor: 100, constant: 256 * KIB },
+    Check { name: "code", run: codes::code, factor: 100, constant: 64 * KIB },
     Check { name: "ssh", run: keys::message, factor: 100, constant: 64 * KIB },
     Check { name: "connecto", run: keys::connecto, factor: 200, constant: 256 * KIB },
     Check { name: "relay", run: relays::relay, factor: 100, constant: 64 * KIB },

@@ -228,6 +228,23 @@ fn fit_name(host: &str) -> String {
     if name.is_empty() { "device".to_owned() } else { name.to_owned() }
 }
 
+/// Addresses of relays.
+///
+/// # Errors
+/// Names the first that is none.
+pub(crate) fn relays(what: &str, texts: &[String]) -> Result<(), CommandError> {
+    let wrong = |text: &&String| text.parse::<relay::RelayAddress>().is_err();
+    match texts.iter().find(wrong) {
+        None => Ok(()),
+        Some(text) => {
+            let message = format!("{what}: \"{text}\" is no relay's address");
+            Err(CommandError::usage("relay", &message).hint(
+                "copy the whole address that kin relay prints there: kin:relay/HOST:PORT/kr1…",
+            ))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

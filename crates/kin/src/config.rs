@@ -44,6 +44,7 @@ pub(crate) struct Config {
     /// Of `[device]`: what counts for the device in the background only.
     pub(crate) device_port: Option<Value<u16>>,
     pub(crate) device_no_discovery: Option<Value<bool>>,
+    pub(crate) device_relay: Option<Value<Vec<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +70,7 @@ struct Raw {
 struct RawDevice {
     port: Option<Spanned<u16>>,
     no_discovery: Option<Spanned<bool>>,
+    relay: Option<Spanned<OneOrMany>>,
 }
 
 impl Config {
@@ -85,7 +87,7 @@ impl Config {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let what = error.message().lines().collect::<Vec<_>>().join(" ");
             CommandError::usage("config", &format!("{}, line {line}: {what}", file.display()))
-                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers, max_deletes, history_days and history_share, and in [device] port and no_discovery")
+                .hint("the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers, max_deletes, history_days and history_share, and in [device] port, no_discovery and relay")
         })?;
         let base = file.parent().unwrap_or(Path::new(""));
         Ok(Self {
@@ -103,6 +105,7 @@ impl Config {
             history_share: located(text, raw.history_share, |share| share),
             device_port: located(text, raw.device.port, |port| port),
             device_no_discovery: located(text, raw.device.no_discovery, |no| no),
+            device_relay: located(text, raw.device.relay, |relay| relay.0),
         })
     }
 
@@ -218,7 +221,7 @@ mod tests {
         let config = parse(
             "path = 'docs'\nport = 9001\nname = 'x'\npeer = ['a:1', 'b:2']\nno_discovery = true\n\
              exclude = '*.o'\ntopic = 't'\nmax_concurrent_transfers = 2\n\
-             history_days = 7\nhistory_share = 5\n[device]\nport = 7\nno_discovery = true\n",
+             history_days = 7\nhistory_share = 5\n[device]\nport = 7\nno_discovery = true\nrelay = 'r'\n",
         )
         .expect("right");
         assert_eq!(config.path.expect("set").value, Path::new("/home/ann/.config/kin/docs"));
@@ -230,6 +233,7 @@ mod tests {
         assert_eq!(config.history_share, Some(Value { value: 5, line: 10 }));
         assert_eq!(config.device_port, Some(Value { value: 7, line: 12 }));
         assert_eq!(config.device_no_discovery, Some(Value { value: true, line: 13 }));
+        assert_eq!(config.device_relay, Some(Value { value: vec!["r".into()], line: 14 }));
     }
 
     #[test]

@@ -173,6 +173,11 @@ pub(crate) fn of_device(
         settings.history.share =
             check::history_share(&config.what("history_share", found), Some(found.value))?;
     }
+    if let Some(found) = &config.device_relay {
+        let what = config.what("relay", found);
+        settings.relays = found.value.clone();
+        check::relays(&what, &settings.relays)?;
+    }
     let port = port.or(config.device_port.as_ref().map(|port| port.value));
     let off = no_discovery || config.device_no_discovery.as_ref().is_some_and(|no| no.value);
     let online = Online {
@@ -335,6 +340,10 @@ mod tests {
         assert_eq!(settings.max_deletes, DeleteLimit { files: 7, percent: 0 });
         assert_eq!(settings.history, Limits { days: 3, share: 4 });
         assert_eq!(settings.max_concurrent_transfers, 2);
+        let (with_relays, _) = of("[device]\nrelay = 'kin:relay/a:1'", None, false).unwrap();
+        assert_eq!(with_relays.relays, ["kin:relay/a:1"]);
+        let wrong = of("[device]\nrelay = ['x']", None, false).unwrap_err();
+        assert!(wrong.message.starts_with("/c/kin.toml, line 2: relay: \"x\""), "{wrong}");
         let (_, online) = of(text, Some(0), false).unwrap();
         assert_eq!((online.port, online.port_is_required), (0, false));
         assert!(!of("", None, true).unwrap().1.discovery);

@@ -150,11 +150,23 @@ pub fn judge(terms: &Terms, joiner: &DeviceId, present: &Present<'_>) -> Verdict
     if terms.suspended {
         return Verdict::Wait(Wait::Suspended);
     }
-    match (terms.ask, present.consent) {
+    let asks = terms.ask || gives_more(terms, &present.standing, &given);
+    match (asks, present.consent) {
         (true, None) => Verdict::Wait(Wait::Asked),
         (_, Some(false)) => Verdict::Refuse(Refusal::Declined),
         _ => Verdict::Admit(given.0, given.1),
     }
+}
+
+/// True if a member would get more by the code than the code says, which only a person may agree to: a role holds
+/// for all folders that a device may have, so one for this folder may raise what it may do in others, or its own
+/// role may be more than the code's.
+fn gives_more(terms: &Terms, standing: &Standing, (role, folders): &(Role, Scope)) -> bool {
+    let Standing::Member(had, scope) = standing else { return false };
+    let only = Scope::List(vec![terms.folder]);
+    let raises_others = role > had && *folders != only;
+    let more_here = folders != scope && *role > terms.role && *had != Role::Admin;
+    raises_others || more_here
 }
 
 /// What a member has with the code besides what it had: nothing less.

@@ -100,6 +100,27 @@ fn a_second_code_gives_a_member_more_and_never_less() {
 }
 
 #[test]
+fn t14_what_would_give_a_member_more_than_the_code_says_waits_for_a_person() {
+    let other = || Scope::List(vec![FolderId([2; 32])]);
+    let both = Scope::List(vec![FolderId([2; 32]), FOLDER]);
+    let with = |code, role, folders, consent| {
+        let standing = Standing::Member(role, folders);
+        let terms = Terms { role: code, ..terms() };
+        judge(&terms, &device(5), &Present { standing, consent, ..present(&[]) })
+    };
+    let waits = Verdict::Wait(Wait::Asked);
+    // A role is for all folders that a device may have.
+    assert_eq!(with(Role::Reader, Role::Writer, other(), None), waits, "it would write here, too");
+    assert_eq!(with(Role::Writer, Role::Reader, other(), None), waits, "it would write there, too");
+    assert_eq!(with(Role::Writer, Role::Reader, Scope::All, None), waits);
+    let asked = with(Role::Writer, Role::Reader, other(), Some(true));
+    assert_eq!(asked, Verdict::Admit(Role::Writer, both.clone()));
+    let declined = with(Role::Writer, Role::Reader, other(), Some(false));
+    assert_eq!(declined, Verdict::Refuse(Refusal::Declined));
+    assert_eq!(with(Role::Reader, Role::Reader, other(), None), Verdict::Admit(Role::Reader, both));
+}
+
+#[test]
 fn t18_a_state_that_looks_restored_and_a_question_make_it_wait() {
     let asks = Terms { ask: true, ..terms() };
     assert_eq!(judge(&asks, &device(5), &present(&[])), Verdict::Wait(Wait::Asked));

@@ -12,7 +12,9 @@ use pairing::{
     token::{Card, TokenJoin, TokenWindow, WindowStep},
 };
 use wire::{
+    code::{self, Code, Greeting, Hello, Invitation, Refusal, Wait, Way},
     envelope::Letter,
+    mail::MailAddress,
     membership::{FolderId, GroupId, OperationId, Role, Scope},
     pair::{Decline, Message, Terms, Token, WindowId},
     session::{self, Mode, Name},
@@ -160,4 +162,62 @@ fn t21_the_envelope_in_the_document_is_read() {
     let (len, rest) = contents.expose().split_at(4);
     assert_eq!(len, u32::try_from(letter.len()).unwrap().to_be_bytes());
     assert!(rest.starts_with(&letter) && rest[letter.len()..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn t16_the_code_vectors_in_the_document_are_what_the_code_makes() {
+    let (issuing, _, issuer) = device(1, "desk");
+    let (_, _, joiner) = device(2, "Küche");
+    let code = Code::new(&Secret::new([0x35; 16]), &issuer.device);
+    let keys = code.keys();
+    let invitation = Invitation {
+        issuer: issuer.device,
+        inbox: issuer.inbox,
+        issuer_name: issuer.name.clone(),
+        group: GroupId([0x32; 32]),
+        group_name: Name::new("home").unwrap(),
+        folder: FolderId([0x33; 32]),
+        folder_name: Name::new("Photos").unwrap(),
+        role: Role::Reader,
+        expires: 1_800_000_000,
+        addresses: vec!["192.168.1.20:22000".parse().unwrap()],
+        mail: vec![MailAddress {
+            relay: "kin:relay/relay.example.org:443".to_owned(),
+            mailbox: [0x36; 32],
+            token: None,
+        }],
+    };
+    let sealed = invitation.seal(&keys, &issuing, &[0x37; 24]).unwrap();
+    assert_eq!(Invitation::open(&sealed, &code), Ok(invitation.clone()));
+    let greeting = Greeting {
+        lookup: &keys.lookup,
+        issuer: &issuer.device,
+        joiner: &joiner.device,
+        inbox: &joiner.inbox,
+    };
+    let by_link = greeting.mac(&keys.proof, Way::Link(&[0x41; 32]));
+    let hello = code::Message::Hello(Hello {
+        lookup: keys.lookup,
+        inbox: joiner.inbox,
+        name: joiner.name.clone(),
+        mac: greeting.mac(&keys.proof, Way::Mail),
+    });
+    let (lookup, group) = (keys.lookup, GroupId([0x32; 32]));
+    let refused = code::Message::Refused { lookup, why: Refusal::UsedUp };
+    let texts = [
+        ("code", code.to_text().expose().clone()),
+        ("link", code.to_link(Some("kin:relay/relay.example.org:443")).expose().clone()),
+        ("id", hex(&keys.id.0)),
+        ("lookup", hex(&keys.lookup.0)),
+        ("seal", hex(keys.seal.expose())),
+        ("proof", hex(keys.proof.expose())),
+        ("invitation", hex(&sealed)),
+        ("mac_by_link", hex(&by_link)),
+        ("hello", hex(&hello.encode())),
+        ("admitted", hex(&code::Message::Admitted { lookup, group }.encode())),
+        ("refused", hex(&refused.encode())),
+        ("waits", hex(&code::Message::Waits { lookup, why: Wait::Asked }.encode())),
+    ];
+    let made: BTreeMap<_, _> = texts.map(|(name, value)| (name.to_owned(), value)).into();
+    assert_eq!(printed("vectors-code"), made);
 }

@@ -117,8 +117,22 @@ impl Client {
     /// # Errors
     /// If TLS cannot be set up: for a relay with a certificate, if this system trusts nobody.
     pub fn new(address: &RelayAddress) -> Result<Self, ClientError> {
+        Self::trusting(address, None)
+    }
+
+    /// A client of a relay whose certificate is of this authority (a certificate in PEM), whatever the system
+    /// trusts. For a relay with a key in its address it changes nothing.
+    ///
+    /// # Errors
+    /// If there is no certificate in it.
+    pub fn with_authority(address: &RelayAddress, pem: &[u8]) -> Result<Self, ClientError> {
+        Self::trusting(address, Some(pem))
+    }
+
+    fn trusting(address: &RelayAddress, authority: Option<&[u8]>) -> Result<Self, ClientError> {
         let connector = |protocol| {
-            Ok::<_, TlsError>(TlsConnector::from(Arc::new(tls::client(address, protocol)?)))
+            let config = tls::client(address, authority, protocol)?;
+            Ok::<_, TlsError>(TlsConnector::from(Arc::new(config)))
         };
         Ok(Self {
             address: address.clone(),

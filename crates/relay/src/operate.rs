@@ -155,6 +155,11 @@ impl Operated {
 /// If it cannot be run like that.
 pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let options = given.complete(env::vars_os())?;
+    // What makes no sense is said before anything is made.
+    let (listen, metrics, reach) = (options.listen()?, options.metrics()?, options.reach()?);
+    if let Some(host) = &options.host {
+        RelayAddress::new(host, DEFAULT_PORT, None)?;
+    }
     allow_descriptors();
     let dir = directory(&options, |name| env::var_os(name)).ok_or(OptionsError::NoDirectory)?;
     let state = StateDir::open(&dir)?;
@@ -177,10 +182,8 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
         Some(_) => return Err(OptionsError::Store.into()),
     };
     let identity = identity(&options, &state)?;
-    let metrics = options.metrics()?;
     let limits = options.limits();
     let kind = store.kind();
-    let listen = options.listen()?;
     let mut settings = Settings { listen, metrics, limits };
     let bound = match Server::bind(&settings, &identity, Arc::clone(&store)) {
         // A system without IPv6.
@@ -196,7 +199,7 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
     let port = server.port().map_err(|error| io(error, "cannot read the port"))?;
     let (host, guessed) = host(options.host.as_deref(), settings.listen.ip());
     let address = RelayAddress::new(&host, options.public_port.unwrap_or(port), identity.key())?;
-    if let Some(reach) = options.reach()? {
+    if let Some(reach) = reach {
         server.reached_at(RelayAddress::new(&reach.0, reach.1, identity.key())?);
     }
     let metrics_port = server.metrics_port();

@@ -125,8 +125,13 @@ pub(crate) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// The configuration of a client of that relay, for one protocol.
-pub(crate) fn client(address: &RelayAddress, protocol: &[u8]) -> Result<ClientConfig, TlsError> {
+/// The configuration of a client of that relay, for one protocol. An authority (PEM) takes the place of those that
+/// this system trusts, for a relay with a certificate.
+pub(crate) fn client(
+    address: &RelayAddress,
+    authority: Option<&[u8]>,
+    protocol: &[u8],
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(provider());
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider)
@@ -139,7 +144,13 @@ pub(crate) fn client(address: &RelayAddress, protocol: &[u8]) -> Result<ClientCo
         }
         None => {
             let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let certificates = match authority {
+                Some(pem) => CertificateDer::pem_slice_iter(pem)
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| TlsError::Certificate(error.to_string()))?,
+                None => rustls_native_certs::load_native_certs().certs,
+            };
+            roots.add_parsable_certificates(certificates);
             if roots.is_empty() {
                 return Err(TlsError::NoRoots);
             }

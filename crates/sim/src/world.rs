@@ -512,7 +512,7 @@ impl World {
                     Event::Skipped { path, reason } if reason.contains("takes its name for") => {
                         self.twins.insert((number, path));
                     }
-                    Event::Mended { path } => {
+                    Event::Skipped { path, .. } | Event::Mended { path } => {
                         self.twins.remove(&(number, path));
                     }
                     Event::Applied { path, kind: AppliedKind::Deleted, .. } => {

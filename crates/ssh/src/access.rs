@@ -24,7 +24,8 @@ pub struct Access {
 
 impl Access {
     /// The line, with its end.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let mut options = Vec::new();
         if !self.from.is_empty() {
             let from: Vec<String> = self.from.iter().map(ToString::to_string).collect();

@@ -112,12 +112,28 @@ impl Home {
         })?)
     }
 
-    /// Lets a device in no more, however its lines look by now.
+    /// Lets a device in no more, however its lines look by now: also by no line of ours for somebody else that has
+    /// the same key, since whoever holds the key could come in by that.
     ///
     /// # Errors
     /// As the files; nothing is changed then.
     pub fn revoke(&self, tag: &Tag) -> Result<Edited, SshError> {
-        self.without(AUTHORIZED, |line| Tag::of_line(line).as_ref() == Some(tag))
+        if self.dir.read(AUTHORIZED, MAX_FILE)?.is_none() {
+            return Ok(Edited::Unchanged);
+        }
+        Ok(self.dir.edit(AUTHORIZED, &is_ours, &mut |old| {
+            let of_it = |line: &[u8]| Tag::of_line(line).as_ref() == Some(tag);
+            let keys: Vec<PublicKey> = lines(old)
+                .filter(|line| of_it(line))
+                .filter_map(|line| Allowed::read(line)?.key)
+                .collect();
+            let same_key = |line: &[u8]| {
+                Allowed::read(line)
+                    .and_then(|other| other.key)
+                    .is_some_and(|key| keys.contains(&key))
+            };
+            replaced(old, |line| of_it(line) || same_key(line), b"")
+        })?)
     }
 
     /// True if this key opens the account by a line that is not ours, and so after [`Home::revoke`], too.
@@ -169,7 +185,10 @@ impl Home {
         let known_hosts = self.path().join(KNOWN);
         hosts::write(vec![block.clone()], &known_hosts)?;
         let pins = known::lines(host);
-        let of_it = |line: &[u8]| Tag::of_line(line).as_ref() == Some(&host.tag);
+        // A pin that is left of another device of this name would let that one stand for this one.
+        let of_it = |line: &[u8]| {
+            Tag::of_line(line).as_ref() == Some(&host.tag) || is_pin_of(line, &host.alias)
+        };
         let mut edited =
             self.dir.edit(KNOWN, &is_ours, &mut |old| replaced(old, of_it, pins.as_bytes()))?;
         edited = either(
@@ -188,14 +207,9 @@ impl Home {
     /// As the files.
     pub fn unreach(&self, alias: &Alias) -> Result<Edited, SshError> {
         let edited = self.edit_blocks(|blocks| blocks.retain(|block| block.alias != *alias))?;
+        let edited = either(edited, self.without(KNOWN, |line| is_pin_of(line, alias))?);
         let none_left = self.blocks()?.is_empty();
-        let edited =
-            either(edited, if none_left { self.include(false)? } else { Edited::Unchanged });
-        let of_it = |line: &[u8]| {
-            is_ours(line)
-                && line.split(u8::is_ascii_whitespace).next() == Some(alias.as_str().as_bytes())
-        };
-        Ok(either(edited, self.without(KNOWN, of_it)?))
+        Ok(either(edited, if none_left { self.include(false)? } else { Edited::Unchanged }))
     }
 
     /// Takes away everything that is installed for a device, in both directions.
@@ -500,6 +514,11 @@ fn used(alias: &Alias, by: &str) -> SshError {
 
 fn either(a: Edited, b: Edited) -> Edited {
     if a == Edited::Changed { a } else { b }
+}
+
+/// True for a line of ours in `known_hosts` that says a host key of this alias.
+fn is_pin_of(line: &[u8], alias: &Alias) -> bool {
+    is_ours(line) && line.split(u8::is_ascii_whitespace).next() == Some(alias.as_str().as_bytes())
 }
 
 fn is_ours(line: &[u8]) -> bool {

@@ -309,3 +309,40 @@ fn t13_what_is_installed_follows_to_a_new_id() {
     assert!(fixture.text("authorized_keys").contains("kinfold:kd1other"));
     assert!(fixture.judged("desk").contains("user bob\n"));
 }
+
+#[test]
+fn attack_21_the_key_of_a_device_that_is_put_out_opens_by_no_other_line_of_ours() {
+    let fixture = Fixture::new();
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIS1iTMeKYdWwPPCrFoElHQzkZ1tpLSLkF5dRQFNEdZy";
+    fixture.put("authorized_keys", format!("{BOB} by hand\n"));
+    // The same key under two ids: the device was set up anew, and paired again.
+    fixture.home.allow(&access("kd1old")).expect("works");
+    fixture.home.allow(&access("kd1new")).expect("works");
+    let key = PublicKey::parse(other).expect("is one");
+    fixture.home.allow(&Access { key: key.clone(), ..access("kd1other") }).expect("works");
+    fixture.home.forget(&tag("kd1new")).expect("works");
+    let left = fixture.home.installed().expect("can be read");
+    let left: Vec<&str> = left.iter().map(|one| one.tag.as_str()).collect();
+    assert_eq!(left, ["kd1other"]);
+    // What a person wrote stays, and is known of.
+    assert!(fixture.text("authorized_keys").starts_with(&format!("{BOB} by hand\n")));
+    let bob = PublicKey::parse(BOB).expect("is one");
+    assert!(fixture.home.allows_by_others(&bob).expect("can be read"));
+    assert!(!fixture.home.allows_by_others(&key).expect("can be read"));
+}
+
+#[test]
+fn attack_19_a_pin_that_is_left_of_another_device_goes_with_the_next_owner_of_its_name() {
+    let fixture = Fixture::new();
+    let key = fixture.home.key_or_new(KeyKind::Ed25519, "x").expect("can be made");
+    fixture.home.reach(&host("kd1first", "desk", key.path.clone())).expect("works");
+    // Its block is gone, its pins are not: a person removed it, or a kill came between the two.
+    fixture.put("kinfold_config", "");
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIS1iTMeKYdWwPPCrFoElHQzkZ1tpLSLkF5dRQFNEdZy";
+    let mut second = host("kd1second", "desk", key.path);
+    second.host_keys = vec![PublicKey::parse(other).expect("is one")];
+    fixture.home.reach(&second).expect("works");
+    let known = fixture.text("known_hosts");
+    let pins: Vec<&str> = known.lines().filter(|line| line.starts_with("desk ")).collect();
+    assert!(pins.len() == 1 && pins[0].contains(other), "{known}");
+}

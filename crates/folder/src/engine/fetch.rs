@@ -5,7 +5,7 @@
 //! everything is verified by hash before it goes anywhere. A download that breaks off stays in
 //! `.kin/partial` and goes on where it stopped.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use tree::Place;
@@ -53,6 +53,8 @@ pub(super) struct Want {
     /// Peers that do not have it.
     pub(super) tried: Vec<PeerId>,
     pub(super) state: WantState,
+    /// True once history was looked through for it.
+    pub(super) searched: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,17 +91,20 @@ pub(super) struct Fetch {
     pub(super) large: VecDeque<Hash>,
     /// Small contents that an interrupted run left in `.kin/partial`.
     pub(super) whole: HashSet<Hash>,
-    copies: VecDeque<CopyItem>,
+    pub(super) copies: VecDeque<CopyItem>,
     copy_jobs: usize,
     pub(super) transfers: BTreeMap<Hash, Transfer>,
     requests: BTreeMap<u32, Request>,
     waiting: usize,
+    /// Contents that history is to be looked through for, and whether that goes on.
+    pub(super) to_search: BTreeSet<Hash>,
+    pub(super) searching: bool,
     pub(super) progress: Progress,
 }
 
 impl Fetch {
     pub(super) fn is_quiet(&self) -> bool {
-        self.wants.len() == self.waiting
+        self.wants.len() == self.waiting && self.to_search.is_empty() && !self.searching
     }
 
     /// True if a path waits for contents.
@@ -173,7 +178,7 @@ impl Fetch {
         }
     }
 
-    fn enqueue(&mut self, content: Hash) {
+    pub(super) fn enqueue(&mut self, content: Hash) {
         self.set_state(&content, WantState::Queued);
         let Some(want) = self.wants.get(&content) else { return };
         if local::is_small(want.size) {
@@ -228,7 +233,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.fetch.progress.files_total += 1;
         self.fetch.progress.bytes_total += size;
         let paths = BTreeMap::from([(path.clone(), pending)]);
-        let want = Want { size, paths, tried: Vec::new(), state: WantState::Queued };
+        let want =
+            Want { size, paths, tried: Vec::new(), state: WantState::Queued, searched: false };
         self.fetch.wants.insert(content, want);
         let here =
             if local::is_small(size) { self.index.by_content(&content)? } else { Vec::new() };
@@ -245,6 +251,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Asks for what is wanted, as far as the windows allow.
     pub(super) fn fetch_on(&mut self) {
+        self.search_on();
         while self.fetch.copy_jobs < COPY_JOBS && !self.fetch.copies.is_empty() {
             let most = self.fetch.copies.len().min(SMALL_ITEMS);
             let items = self.fetch.copies.drain(..most).collect();
@@ -355,10 +362,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
-    /// Nobody who is connected has a content: it waits, visibly.
+    /// Nobody who is connected has a content: it waits, visibly, unless it is in history.
     pub(super) fn no_source(&mut self, content: Hash) {
         self.fetch.set_state(&content, WantState::Waiting);
         self.fetch.drop_transfer(&content);
+        if self.fetch.is_to_be_searched(content) {
+            return;
+        }
         let Some(want) = self.fetch.wants.get(&content) else { return };
         let paths: Vec<_> = want.paths.keys().map(ToString::to_string).collect();
         for path in paths {

@@ -301,6 +301,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub(super) fn applied(&mut self, results: Vec<Changed>) -> Result<(), EngineError> {
         let mut under_way = self.group.under_way.take().unwrap_or_default();
         self.scan.group_ended();
+        if results.iter().any(|it| it.result.as_ref().is_ok_and(|done| done.out.is_some())) {
+            self.history_has_news();
+        }
         for Changed { path, result } in results {
             let Some(then) = under_way.remove(&path) else { continue };
             self.group.busy.remove(&path);
@@ -362,6 +365,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 row.here = Some(here);
                 copied = copy;
                 self.made_dir(path);
+                self.learn.dir_was_made(path);
                 AppliedKind::Created
             }
             (Then::Meta { record }, Some(stat)) => {

@@ -1,7 +1,10 @@
 //! What peers say, and what follows from it: records are merged into what is known, and each path that
 //! may differ from the tree is decided and handed to `fetch` and `group`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+};
 
 use bytes::Bytes;
 use tree::FileKind;
@@ -186,6 +189,19 @@ impl Learn {
         free.into_iter().for_each(|path| self.reconcile(path));
     }
 
+    /// A directory was made: what could not be put into it may come now.
+    pub(super) fn dir_was_made(&mut self, dir: &RelPath) {
+        let after = (Bound::Excluded(dir), Bound::Unbounded);
+        let below = self.blocked.range::<RelPath, _>(after).map(|(path, _)| path);
+        let below = below.take_while(|path| path.as_str().starts_with(dir.as_str()));
+        let below: Vec<_> =
+            below.filter(|path| path.parent().as_ref() == Some(dir)).cloned().collect();
+        for path in below {
+            self.delays.remove(&path);
+            self.reconcile(path);
+        }
+    }
+
     /// Everything that was blocked may go now.
     pub(super) fn unblock_all(&mut self) {
         for path in std::mem::take(&mut self.blocked).into_keys() {
@@ -341,6 +357,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 }
             }
             Decision::Adopt => {
+                self.mended_of(path, Trouble::Apply);
                 if let Some(here) = &mut row.here {
                     if below {
                         here.implied = true;

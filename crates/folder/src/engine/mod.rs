@@ -35,6 +35,7 @@ mod counters;
 mod fetch;
 mod group;
 mod keeping;
+mod kept;
 mod learn;
 mod local;
 mod peer;
@@ -311,6 +312,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Ok(())
             }
             Done::CopiedSmall { items } => self.copied_small(items),
+            Done::FoundKept { found } => {
+                self.found_kept(found);
+                Ok(())
+            }
+            Done::TookKept { content, list } => self.took_kept(content, list),
             Done::Assembled { content, transfer, result } => {
                 self.assembled(content, transfer, result)
             }

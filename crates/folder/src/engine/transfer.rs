@@ -379,7 +379,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !chunks.missing.is_empty() || chunks.asked > 0 || chunks.writing > 0 {
             return Ok(());
         }
-        self.index.put_chunks(&content, &chunks.list)?;
+        let list = chunks.list.clone();
+        self.large_arrived(content, &list)
+    }
+
+    /// A large content is whole in `.kin/partial`.
+    pub(super) fn large_arrived(
+        &mut self,
+        content: Hash,
+        list: &ChunkList,
+    ) -> Result<(), EngineError> {
+        self.index.put_chunks(&content, list)?;
         self.uncommitted = true;
         let Some(want) = self.fetch.drop_want(&content) else { return Ok(()) };
         self.fetch.progress.files_done += 1;

@@ -25,6 +25,7 @@ use crate::{
 mod again;
 mod apply;
 mod download;
+mod kept;
 mod read;
 mod recover;
 
@@ -70,6 +71,20 @@ pub enum Job {
     CopySmall {
         /// Which.
         items: Vec<CopyItem>,
+    },
+    /// Look in history for contents that are to be had nowhere else (rule E15).
+    FindKept {
+        /// Which, with the size of each.
+        wanted: Vec<(Hash, u64)>,
+    },
+    /// Make a finished download of a large content out of what is in history.
+    TakeKept {
+        /// The content.
+        content: Hash,
+        /// Its size in bytes.
+        size: u64,
+        /// Where it may be.
+        source: Place,
     },
     /// Prepare a download: see what is there of it, and copy what the folder has elsewhere.
     Assemble {
@@ -151,6 +166,18 @@ pub enum Done {
         request: u32,
         /// The pieces, each with the path whose file is not what the index says, if so.
         answers: Vec<(PieceAnswer, Option<RelPath>)>,
+    },
+    /// Of [`Job::FindKept`].
+    FoundKept {
+        /// Each content, with a place where it may be, if there is one.
+        found: Vec<(Hash, Option<Place>)>,
+    },
+    /// Of [`Job::TakeKept`].
+    TookKept {
+        /// The content.
+        content: Hash,
+        /// Its chunks, if it was there.
+        list: Result<Option<ChunkList>, Failure>,
     },
     /// Of [`Job::CopySmall`].
     CopiedSmall {
@@ -505,6 +532,11 @@ fn run_on(disk: &dyn Disk, job: Job) -> Done {
         Job::CopySmall { items } => {
             let copy = |item: CopyItem| (item.content, read::copy_small(disk, &item));
             Done::CopiedSmall { items: items.into_iter().map(copy).collect() }
+        }
+        Job::FindKept { wanted } => Done::FoundKept { found: kept::find(disk, wanted) },
+        Job::TakeKept { content, size, source } => {
+            let list = kept::take(disk, content, size, &source);
+            Done::TookKept { content, list: list.map_err(|error| Failure::of(&error)) }
         }
         Job::Assemble { content, transfer, size, plan } => {
             let result =

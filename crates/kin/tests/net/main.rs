@@ -149,6 +149,7 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Sshd connecto_is_served_after_a_question_that_says_what_is_not_proven
             Sshd a_listener_of_connecto_is_paired_with
             Sshd a_listener_of_connecto_that_announces_nothing_is_found
+            Sshd attack_11_what_is_proven_comes_before_connecto
             Sshd connectos_adverts_are_there_with_the_flag_only
             Sshd it_works_where_there_is_no_ipv4
             Sshd connecto_syncs_whoever_begins_and_also_when_both_do

@@ -443,6 +443,18 @@ pub(crate) fn a_listener_of_connecto_that_announces_nothing_is_found() {
     assert_eq!(pair.exit_code(), Some(0));
 }
 
+pub(crate) fn attack_11_what_is_proven_comes_before_connecto() {
+    let lan = lan(2);
+    let (desk, lap) = (Person::new(&lan, 0, "alice"), Person::new(&lan, 1, "bob"));
+    for (here, there) in [("listen", "pair"), ("sync", "sync")] {
+        let mut a = desk.kin(&["ssh", here, "--name", "desk", "--connecto", "--json"]);
+        a.expect("listening");
+        let mut b = lap.kin(&["ssh", there, "--name", "lap", "--connecto", "--json"]);
+        both_yes(&mut a, &mut b);
+        assert_eq!((a.exit_code(), b.exit_code()), (Some(0), Some(0)));
+    }
+}
+
 /// As its program: the question which services there are is answered, and no other.
 fn answer_what_there_is(own: Ipv4Addr) {
     let heard = UdpSocket::bind(("0.0.0.0", 5353)).expect("the port is free");

@@ -212,9 +212,14 @@ async fn attack_04_each_refusal_is_said_in_its_own_word() {
     let _: serde_json::Value = desk.ask(Request::Unshare { folder: "Photos".into() }).await;
     let (end, _) = ending(&phone, &mut begin(&phone, &desk, &code).await).await;
     assert_eq!(end, refused("folder_gone"));
-    // Its time is over (attack 3), also for a clock that was set back since.
-    let code = issue(&desk, "Music", five()).await;
-    let over = code.expires;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_03_a_code_that_has_ended_stays_ended_when_the_clock_is_set_back() {
+    let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);
+    let code = issue(&desk, "Music", ShareCode::default()).await;
+    // The clock stood a second after the code's end once; now it stands where it does.
+    let over = code.expires + 1;
     let late = desk.device.hub.with(move |hub| {
         hub.store.set("latest time", &over.to_be_bytes()).unwrap();
     });
@@ -222,7 +227,42 @@ async fn attack_04_each_refusal_is_said_in_its_own_word() {
     let desk = desk.restart().await;
     let (end, _) = ending(&phone, &mut begin(&phone, &desk, &code).await).await;
     assert_eq!(end, refused("expired"));
-    assert_eq!(codes(&desk).await.last().unwrap().state, "expired");
+    let [line] = &codes(&desk).await[..] else { panic!() };
+    assert_eq!((&*line.state, line.uses_left), ("expired", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_02_a_use_and_the_admission_are_both_there_or_neither_is() {
+    let mut desk = Lab::new("desk").await;
+    let code = issue(&desk, "Photos", ShareCode::default()).await;
+    let (parsed, _) = Code::parse(&code.code).unwrap();
+    let own: DeviceId = desk.devices().await[0].device.parse().unwrap();
+    let letter = letter(&parsed, &own);
+    // The disk refuses the second of the two, each in its turn: the device ends, as at a crash there.
+    for table in ["code_uses", "operations"] {
+        let path = desk.top.path().join("state/state.db");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch(&format!(
+            "CREATE TRIGGER no BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+        ))
+        .unwrap();
+        let said = letter.clone();
+        let mut events = desk.device.stream(Request::Events).await.unwrap();
+        let _ = desk.device.hub.with(move |hub| hub.code_letter(&said, Via::Mail)).await;
+        // Until it has let its state go.
+        while timeout(PATIENCE, events.recv()).await.expect("it ends").is_some() {}
+        db.execute_batch("DROP TRIGGER no").unwrap();
+        drop(db);
+        desk = desk.restart().await;
+        assert_eq!(desk.devices().await.len(), 1, "{table}: nobody is in");
+        assert_eq!(codes(&desk).await[0].uses_left, 1, "{table}: no use is spent");
+    }
+    // Without a fault both are there, and stay.
+    let said = letter.clone();
+    let taken = desk.device.hub.with(move |hub| hub.code_letter(&said, Via::Mail)).await;
+    assert_eq!(taken, Some(true));
+    let desk = desk.restart().await;
+    assert_eq!((desk.devices().await.len(), codes(&desk).await[0].uses_left), (2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

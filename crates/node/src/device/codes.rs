@@ -91,10 +91,11 @@ impl Hub {
             }
         };
         let Some(code) = stored else {
-            // Costs nothing that a stranger could use up: what is not known leaves no trace.
-            if matches!(via, Via::Link(_)) {
-                let (lookup, why) = (hello.lookup, Refusal::Unknown);
-                self.post_code(&joiner, None, &Message::Refused { lookup, why });
+            // Costs nothing that a stranger could use up: a letter would have a number, which is kept.
+            if let Via::Link(id) = via
+                && let Some(conn) = self.conns.get(&id)
+            {
+                conn.say(Say::Invitation(Bytes::new()));
             }
             return false;
         };
@@ -107,7 +108,11 @@ impl Hub {
             return false;
         }
         self.judge_hello(&code, &joiner, hello, now, via);
-        true
+        // Whoever was refused leaves no more than that behind.
+        !self.groups.shared_with(&joiner.device).is_empty()
+            || self.store.code_asks(&code.terms.id).is_ok_and(|asks| {
+                asks.iter().any(|ask| ask.device == joiner.device && ask.consent.is_none())
+            })
     }
 
     /// The one place where a code lets a device in.
@@ -320,6 +325,14 @@ impl Hub {
                 tracing::warn!(%error, "an invitation was not sealed");
                 None
             }
+        }
+    }
+
+    /// Operations of this device's own that it did not have: what it knows of its codes may be old (rule T18).
+    pub(super) fn look_for_own(&mut self, new: &[wire::membership::SignedOperation]) {
+        if new.iter().any(|signed| signed.operation().author == self.me) {
+            let why = "operations of this device came back that it did not have: its state looks restored";
+            self.suspend_codes(why);
         }
     }
 

@@ -190,6 +190,8 @@ impl Hub {
     /// Takes other settings. What an engine was told it goes by until it ends, so folders begin anew.
     pub(super) fn apply_settings(&mut self, settings: super::Settings) {
         let settings = super::Settings { name: self.settings.name.clone(), ..settings };
+        self.settings.relays.clone_from(&settings.relays);
+        self.use_relays_of_settings();
         if settings == self.settings {
             return;
         }

@@ -83,6 +83,8 @@ pub(super) enum GroupError {
     Log(#[from] LogError),
     #[error("this device does not have that group")]
     Unknown,
+    #[error("the device's state could not be written, so nothing was changed")]
+    Stopping,
 }
 
 impl From<GroupError> for Failure {
@@ -93,7 +95,7 @@ impl From<GroupError> for Failure {
             GroupError::Write(WriteError::NotMember) => Self::failed("not_member", error),
             GroupError::Write(WriteError::Itself) => Self::usage("itself", error).hint("kin leave"),
             GroupError::Write(_) => Self::failed("group", error),
-            GroupError::Store(_) => Self::failed("state", error),
+            GroupError::Store(_) | GroupError::Stopping => Self::failed("state", error),
             GroupError::Log(_) => Self::failed("group", error),
             GroupError::Unknown => Self::usage("no_group", error).hint("kin group list"),
         }

@@ -196,6 +196,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         stopping: None,
     };
     hub.load_relays();
+    hub.review_mail();
     hub.restore_token_joins();
     hub.review_code_joins();
     hub.sweep_ssh();

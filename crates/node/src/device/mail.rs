@@ -41,6 +41,8 @@ pub(super) struct Mail {
     /// Where answers go to those who are no members.
     replies: BTreeMap<DeviceId, MailAddress>,
     meetings: BTreeMap<DeviceId, meet::Meeting>,
+    /// When joins have said hello last.
+    hellos: Option<Instant>,
 }
 
 impl Hub {
@@ -87,6 +89,9 @@ impl Hub {
     ) {
         let known = self.mail_place(&to.device);
         let Some(place) = known.as_ref().or(place) else { return };
+        if !self.may_mail(&to.device) {
+            return tracing::debug!(device = ?to.device, "too many letters to strangers wait");
+        }
         let reply = self.reply_for(&to.device);
         let Some(envelope) = self.sealed(to, group, kind, body, reply) else { return };
         let letter = store::Outgoing {
@@ -106,6 +111,13 @@ impl Hub {
             }
             Err(error) => self.fail(&error.to_string()),
         }
+    }
+
+    /// Answers to those who are no members wait for a few of them only: anybody can ask under a new name.
+    fn may_mail(&self, device: &DeviceId) -> bool {
+        let known = !self.groups.shared_with(device).is_empty()
+            || self.joins.iter().any(|join| join.device == *device);
+        known || self.store.waiting_for().is_ok_and(|waiting| waiting.len() < MAX_REPLIES)
     }
 
     /// Where a device's letters may be left.
@@ -156,8 +168,12 @@ impl Hub {
         self.store.begin()?;
         let done = work(self);
         // What was not kept must not be told.
-        self.store.end(done.is_ok() && self.stopping.is_none())?;
-        done
+        let keep = done.is_ok() && self.stopping.is_none();
+        self.store.end(keep)?;
+        match (done, keep) {
+            (Ok(_), false) => Err(super::groups::GroupError::Stopping),
+            (done, _) => done,
+        }
     }
 
     /// Members that are not linked are told of an operation of this device's by mail; in the transaction that
@@ -199,10 +215,17 @@ impl Hub {
             Err(error) => return tracing::debug!(%error, "mail was passed over"),
         };
         let author = letter.author;
-        match self.store.heard_mail(&author) {
-            Ok(last) if letter.sequence > last => {}
-            Ok(_) => return tracing::debug!(?author, "mail came late or twice (rule T21)"),
+        let last = match self.store.heard_mail(&author) {
+            Ok(last) => last,
             Err(error) => return self.fail(&error.to_string()),
+        };
+        // What is in operations and cards says by itself whether it is new: being overtaken must not lose a
+        // removal. A meeting goes past the outbox, so its number says nothing of others.
+        let message = Message::decode(letter.kind, &letter.body);
+        let by_itself = matches!(message, Ok(Message::Operations(_) | Message::Card(_)));
+        let passes = matches!(message, Ok(Message::Meet { .. }));
+        if letter.sequence <= last && !by_itself {
+            return tracing::debug!(?author, "mail came late or twice (rule T21)");
         }
         if let Some(reply) = &letter.reply {
             if self.mail.replies.len() >= MAX_REPLIES && !self.mail.replies.contains_key(&author) {
@@ -221,7 +244,10 @@ impl Hub {
             return;
         }
         // Strangers who come no further leave no trace in the store.
-        if let Err(error) = self.store.took_mail(&author, letter.sequence) {
+        if !passes
+            && letter.sequence > last
+            && let Err(error) = self.store.took_mail(&author, letter.sequence)
+        {
             return self.fail(&error.to_string());
         }
         if let Some(reply) = letter.reply {
@@ -238,7 +264,8 @@ impl Hub {
         let (mut at, mut card) = (0, None);
         if let Some((present, since, told)) = known {
             let poorer = address.token.is_none() && present.mailbox == address.mailbox;
-            if present == *address || poorer {
+            // A card says since when it holds; a letter may have waited for long.
+            if present == *address || poorer || told.is_some() {
                 return;
             }
             (at, card) = (since, told);
@@ -278,7 +305,10 @@ impl Hub {
             operations.into_iter().map(SignedOperation::parse).collect();
         let Ok(parsed) = parsed else { return };
         match self.groups.take(&mut self.store, &group, parsed) {
-            Ok((new, _)) if !new.is_empty() => self.spread(group, &new, None),
+            Ok((new, _)) if !new.is_empty() => {
+                self.look_for_own(&new);
+                self.spread(group, &new, None);
+            }
             Ok(_) => {}
             Err(error) => self.fail(&error.to_string()),
         }

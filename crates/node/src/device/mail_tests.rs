@@ -5,6 +5,7 @@ use std::{fs, net::Ipv4Addr, path::Path, sync::Arc};
 
 use ::relay::{
     Identity, Limits as RelayLimits, RelayAddress, Server, Settings as RelaySettings,
+    hostile::{Hostile, Mischief},
     store::{Quotas, Sqlite},
 };
 use identity::Secret;
@@ -29,15 +30,16 @@ struct Relay {
     dir: TempDir,
     address: RelayAddress,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    hostile: Hostile,
 }
 
 impl Relay {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (port, running) = run(dir.path(), 0);
+        let (port, running, hostile) = run(dir.path(), 0);
         let key = Identity::from_seed(&Secret::new([42; 32])).unwrap().key();
         let address = RelayAddress::new("127.0.0.1", port, key).unwrap();
-        Self { dir, address, running: Some(running) }
+        Self { dir, address, running: Some(running), hostile }
     }
 
     async fn stop(&mut self) {
@@ -47,7 +49,8 @@ impl Relay {
     }
 
     fn restart(&mut self) {
-        self.running = Some(run(self.dir.path(), self.address.port()).1);
+        let (_, running, hostile) = run(self.dir.path(), self.address.port());
+        (self.running, self.hostile) = (Some(running), hostile);
     }
 
     /// Everything that the relay has kept, as it is on its disk.
@@ -60,21 +63,22 @@ impl Relay {
     }
 }
 
-fn run(dir: &Path, port: u16) -> (u16, (oneshot::Sender<()>, JoinHandle<()>)) {
+fn run(dir: &Path, port: u16) -> (u16, (oneshot::Sender<()>, JoinHandle<()>), Hostile) {
     let identity = Identity::from_seed(&Secret::new([42; 32])).unwrap();
     let store = Arc::new(Sqlite::open(&dir.join("relay.db"), Quotas::default()).unwrap());
+    let hostile = Hostile::new(store);
     let settings = RelaySettings {
         listen: (Ipv4Addr::LOCALHOST, port).into(),
         metrics: None,
         limits: RelayLimits::default(),
     };
-    let server = Server::bind(&settings, &identity, store).unwrap();
+    let server = Server::bind(&settings, &identity, Arc::new(hostile.clone())).unwrap();
     let port = server.port().unwrap();
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
-    (port, (stop, ended))
+    (port, (stop, ended), hostile)
 }
 
 /// A device that nobody can dial, as behind a NAT: what it says of its places leads nowhere.
@@ -277,6 +281,7 @@ async fn t21_a_removal_reaches_by_mail_who_was_away_and_replays_do_nothing() {
     let group = Some("Geheimnisse".to_owned());
     let _: serde_json::Value =
         desk.ask(Request::RemoveDevice { device: "third".into(), group }).await;
+    let me = desk.device.hub.with(|hub| hub.me).await.unwrap();
     let after = desk.device.hub.with(|hub| hub.own_mail()[0].token).await.unwrap();
     assert_ne!(before, after, "rule T22: what opened the members' lane opens it no more");
     outbox_is_empty(&desk).await;
@@ -292,6 +297,16 @@ async fn t21_a_removal_reaches_by_mail_who_was_away_and_replays_do_nothing() {
             third.devices().await.iter().all(|one| one.me || !one.online)
         })
         .await;
+    let told = third
+        .device
+        .hub
+        .with(move |hub| hub.store.mail_place(&me).unwrap().and_then(|(address, ..)| address.token))
+        .await
+        .unwrap();
+    assert_ne!(
+        told, after,
+        "rule T22: the new one was not told to it on the link that it still had"
+    );
     let groups: Vec<GroupLine> = phone.ask(Request::Groups).await;
     assert_eq!(groups[0].devices, 2);
 }
@@ -344,4 +359,48 @@ async fn attack_37_mail_that_is_changed_replayed_or_for_others_does_nothing() {
     desk.device.hub.with(move |hub| hub.heard_mail(&sealed)).await.unwrap();
     let codes: Vec<CodeLine> = desk.ask(Request::Codes).await;
     assert_eq!(codes[0].uses_left, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_37_nothing_worse_than_delay_comes_of_a_hostile_relay() {
+    let relay = Relay::start().await;
+    let desk = behind_nat("desk", Some(&relay)).await;
+    let phone = behind_nat("phone", None).await;
+    let code = issue(&desk, 1).await;
+    let mut events = begin(&phone, &code).await;
+    // While its person reads, the relay begins.
+    let offer = next(&mut events, |event| matches!(event, ApiEvent::Offer { .. })).await;
+    let harm = [
+        Mischief { replay: true, reorder: true, ..Mischief::default() },
+        Mischief { truncate: true, ..Mischief::default() },
+        Mischief { corrupt: true, ..Mischief::default() },
+        Mischief { swap: Some(wire::relay::MailboxId([9; 32])), ..Mischief::default() },
+    ];
+    let ApiEvent::Offer { id, .. } = offer else { panic!() };
+    relay.hostile.set(harm[2]);
+    answer(&phone, id, true).await;
+    outbox_is_empty(&phone).await;
+    for mischief in harm {
+        relay.hostile.set(mischief);
+        // What was changed on the way was not taken for anything.
+        assert!(phone.names().await.len() != 1);
+        let codes: Vec<CodeLine> = desk.ask(Request::Codes).await;
+        assert!(codes[0].used_by.iter().all(|name| name == "phone"));
+    }
+    // It behaves again: what was lost is said again when the join is taken up anew.
+    relay.hostile.set(Mischief { replay: true, ..Mischief::default() });
+    let phone = phone.restart().await;
+    hide(&phone).await;
+    phone.device.hub.with(hub::Hub::mail_hellos).await.unwrap();
+    phone
+        .file(&phone.top.path().join("joined/tagebuch"), "the contents are nobody's business")
+        .await;
+    let codes: Vec<CodeLine> = desk.ask(Request::Codes).await;
+    assert_eq!((codes[0].uses_left, codes[0].used_by.len()), (0, 1), "handled once");
+    // It was given no name, content or path, in all that it ever saw.
+    for seen in relay.hostile.everything() {
+        for secret in ["Geheimnisse", "tagebuch", "nobody's business", "desk", "phone"] {
+            assert!(!seen.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
+        }
+    }
 }

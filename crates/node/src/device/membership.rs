@@ -9,7 +9,7 @@ use identity::DeviceId;
 use wire::{
     device::{MAX_HEADS, MAX_OPERATIONS_SENT, Message as Say, Purpose, Tag},
     frame::MAX_STRANGER_FRAME,
-    membership::{Action, GroupId, OperationId, SignedOperation},
+    membership::{GroupId, OperationId, SignedOperation},
     session::{Message, Refusal},
 };
 
@@ -131,9 +131,7 @@ impl Hub {
     fn take_operations(&mut self, id: ConnId, group: GroupId, operations: Vec<SignedOperation>) {
         match self.groups.take(&mut self.store, &group, operations) {
             Ok((new, refused)) => {
-                if new.iter().any(|signed| signed.operation().author == self.me) {
-                    self.suspend_codes("operations of this device came back that it did not have: its state looks restored");
-                }
+                self.look_for_own(&new);
                 if let Some(refused) = refused {
                     tracing::info!(%refused, "an operation of a membership log was refused");
                 }
@@ -257,12 +255,6 @@ impl Hub {
             let operations = new.iter().filter(may).map(|signed| signed.bytes().clone()).collect();
             say_operations(conn, conn.tag(&group), operations);
         }
-        let put_out = |signed: &SignedOperation| {
-            matches!(signed.operation().action, Action::Remove { .. } | Action::Leave)
-        };
-        if new.iter().any(put_out) {
-            self.rotate_mail();
-        }
         self.review(group);
     }
 
@@ -291,6 +283,8 @@ impl Hub {
                 self.give(id, group);
             }
         }
+        // Not before the links of those who are out have ended: they must not hear of the new token.
+        self.review_mail();
         self.review_folders(group);
         self.review_code_joins();
         self.look_for_members();

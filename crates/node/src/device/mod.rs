@@ -81,6 +81,8 @@ pub struct Settings {
     pub max_deletes: DeleteLimit,
     /// How much of what was replaced and deleted is kept.
     pub history: HistoryLimits,
+    /// Addresses of relays that are used from now on.
+    pub relays: Vec<String>,
     /// Whose SSH files are changed when people have agreed to it; nobody's unless it is said.
     pub ssh: SshHome,
 }
@@ -90,8 +92,8 @@ impl Settings {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let (max_deletes, history) = (DeleteLimit::default(), HistoryLimits::default());
-        let ssh = SshHome::default();
-        Self { name: name.to_owned(), max_concurrent_transfers: 4, max_deletes, history, ssh }
+        let (name, relays, ssh) = (name.to_owned(), Vec::new(), SshHome::default());
+        Self { name, max_concurrent_transfers: 4, max_deletes, history, relays, ssh }
     }
 
     /// What a folder's engine is told.
@@ -278,6 +280,7 @@ impl Device {
                 let (targets, adverts) = (Targets::default(), std::collections::HashMap::new());
                 let discovery = online.discovery;
                 hub.net = Some(Net { endpoint, port, discovery, targets, adverts });
+                hub.use_relays_of_settings();
                 hub.start_mail();
             })
             .await

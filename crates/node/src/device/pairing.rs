@@ -458,7 +458,12 @@ impl Hub {
     pub(super) fn forget_join(&mut self, device: &DeviceId) {
         self.joins.retain(|join| join.device != *device);
         self.end_token_join(device);
-        if let Err(error) = self.store.remove_join(device) {
+        let mut removed = self.store.remove_join(device);
+        if self.groups.shared_with(device).is_empty() {
+            // What was said about SSH was said for this pairing, and for no later one.
+            removed = removed.and_then(|()| self.store.forget_ssh(device));
+        }
+        if let Err(error) = removed {
             self.complain("state", &error.to_string(), "");
         }
     }

@@ -56,6 +56,11 @@ pub(super) struct Waiting {
     installed: Vec<ApiEvent>,
 }
 
+/// The setting that holds the line by which a device was let in last, as it was written.
+fn written_key(device: &DeviceId) -> String {
+    format!("ssh line {device}")
+}
+
 /// A leave to log in whose end has come is none.
 fn may_come_in(consent: &Consent) -> bool {
     consent.into_here && consent.terms.expires.is_none_or(|end| end > wall())
@@ -140,18 +145,37 @@ impl Hub {
             expires: consent.terms.expires,
             from: consent.terms.from.iter().filter_map(|net| net.parse().ok()).collect(),
         };
-        let from = conn.line.addr.ip().to_canonical().to_string();
+        let from = match self.ssh_addr(id) {
+            Some(addr) => addr.ip().to_canonical().to_string(),
+            None => String::new(),
+        };
         let hub = self.handle.clone();
+        let key_of_line = written_key(&device);
+        let line = access.line();
+        let written = self.store.setting(&key_of_line).ok().flatten();
+        // The same was written before. If the line is another one by now, a person has seen to it since.
+        let again = written.is_some_and(|written| written == line.as_bytes());
         files.run(move |here| {
             let installed = here.and_then(|here| {
                 let sshd = here.sshd();
                 let mut host_keys = sshd.host_keys;
                 host_keys.truncate(MAX_HOST_KEYS);
-                here.home.allow(&access)?;
+                let is_there = || -> Result<bool, SshError> {
+                    let installed = here.home.installed()?;
+                    let of_it = installed.into_iter().filter(|one| one.tag == access.tag);
+                    let mut keys = of_it.flat_map(|one| one.access).filter_map(|one| one.key);
+                    Ok(keys.any(|key| key == access.key))
+                };
+                if !(again && is_there()?) {
+                    here.home.allow(&access)?;
+                }
                 Ok((here.home.user().to_string(), sshd.port, host_keys))
             });
             hub.send(move |hub| match installed {
                 Ok((user, port, host_keys)) => {
+                    if let Err(error) = hub.store.set(&key_of_line, line.as_bytes()) {
+                        hub.complain("state", &error.to_string(), "");
+                    }
                     if host_keys.is_empty() {
                         let message = format!("{name} may log in here, but there is no SSH server");
                         let hint = "install OpenSSH's server (openssh-server), and start it";
@@ -190,7 +214,11 @@ impl Hub {
     /// The other end says where its server is, or that this device may not come in.
     pub(super) fn heard_ssh_open(&mut self, id: ConnId, turn: u32, server: Option<SshServer>) {
         let Some(conn) = self.conns.get(&id).filter(|conn| conn.is_accepted()) else { return };
-        let (device, addr) = (conn.line.peer, conn.line.addr);
+        let device = conn.line.peer;
+        let Some(addr) = self.ssh_addr(id) else {
+            // By a relay alone nobody knows where its server is: with a direct link it is installed.
+            return self.ssh_opened(id, turn);
+        };
         let wanted = self.consent(&device).is_some_and(|consent| consent.from_here);
         let name = self.name_of(&device);
         let (Some(files), Some(server), true) = (&self.files, server, wanted) else {
@@ -230,6 +258,15 @@ impl Hub {
                 hub.ssh_opened(id, turn);
             });
         });
+    }
+
+    /// Where the other end of a link is: of one that a relay carries, where the device was last.
+    fn ssh_addr(&self, id: ConnId) -> Option<std::net::SocketAddr> {
+        let line = &self.conns.get(&id)?.line;
+        match line.is_carried() {
+            false => Some(line.addr),
+            true => self.places.get(&line.peer)?.addresses.first().copied(),
+        }
     }
 
     fn ssh_opened(&mut self, id: ConnId, turn: u32) {

@@ -57,12 +57,25 @@ fn reply(answer: &Answer) -> Response {
     response
 }
 
-/// Reads the body, decides, counts and answers.
-async fn respond<F, A>(shared: &Shared, kind: Kind, request: Request, decide: F) -> Response
+/// Charges the source where the price is known beforehand, reads the body, decides, counts and answers: whoever
+/// asks too often has nothing read and nothing kept.
+async fn respond<F, A>(
+    shared: &Shared,
+    (kind, price): (Kind, Option<(&Caller, Cost)>),
+    request: Request,
+    decide: F,
+) -> Response
 where
     F: FnOnce(Bytes) -> A,
     A: Future<Output = Result<Answer, Refusal>>,
 {
+    if let Some((caller, cost)) = price
+        && let Err(refusal) = shared.gate.check(caller.connection.source, cost)
+    {
+        let answer = Answer::Refused(refusal);
+        shared.metrics.request(kind, &answer, std::time::Duration::ZERO);
+        return reply(&answer);
+    }
     let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
     let body = match timeout(shared.gate.limits().patience, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -90,8 +103,8 @@ async fn put(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    respond(&shared, Kind::Put, request, async |body| {
-        shared.gate.check(caller.connection.source, Cost::Change)?;
+    let price = Some((&caller, Cost::Change));
+    respond(&shared, (Kind::Put, price), request, async |body| {
         let put = understood(Put::decode(&body))?;
         let signed = Signed::Put { lookup: put.lookup, until: put.until, entry: &put.entry };
         if !signed.verify(&caller.channel, put.owner, &put.signature) {
@@ -113,8 +126,8 @@ async fn get_entry(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    respond(&shared, Kind::Get, request, async |body| {
-        shared.gate.check(caller.connection.source, Cost::Get)?;
+    let price = Some((&caller, Cost::Get));
+    respond(&shared, (Kind::Get, price), request, async |body| {
         let get = understood(Get::decode(&body))?;
         let entry = shared.store.get(get.lookup, now()).await.map_err(|error| refused(&error))?;
         Ok(entry.map_or(Answer::Absent, Answer::Entry))
@@ -127,8 +140,8 @@ async fn withdraw(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    respond(&shared, Kind::Withdraw, request, async |body| {
-        shared.gate.check(caller.connection.source, Cost::Change)?;
+    let price = Some((&caller, Cost::Change));
+    respond(&shared, (Kind::Withdraw, price), request, async |body| {
         let Withdraw { lookup, owner, signature } = understood(Withdraw::decode(&body))?;
         if !Signed::Withdraw(lookup).verify(&caller.channel, owner, &signature) {
             return Err(Refusal::Denied);
@@ -144,8 +157,8 @@ async fn settle(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    respond(&shared, Kind::Settle, request, async |body| {
-        shared.gate.check(caller.connection.source, Cost::Change)?;
+    let price = Some((&caller, Cost::Change));
+    respond(&shared, (Kind::Settle, price), request, async |body| {
         let Settle { owner, token, signature } = understood(Settle::decode(&body))?;
         if !Signed::Settle(token).verify(&caller.channel, owner, &signature) {
             return Err(Refusal::Denied);
@@ -161,8 +174,8 @@ async fn remove(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    respond(&shared, Kind::Remove, request, async |body| {
-        shared.gate.check(caller.connection.source, Cost::Change)?;
+    let price = Some((&caller, Cost::Change));
+    respond(&shared, (Kind::Remove, price), request, async |body| {
         let Remove { owner, signature } = understood(Remove::decode(&body))?;
         if !Signed::Remove.verify(&caller.channel, owner, &signature) {
             return Err(Refusal::Denied);
@@ -178,7 +191,7 @@ async fn deposit(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    respond(&shared, Kind::Deposit, request, async |body| {
+    respond(&shared, (Kind::Deposit, None), request, async |body| {
         shared.gate.check(caller.connection.source, Cost::Deposit(body.len()))?;
         let Deposit { mailbox, token, envelope } = understood(Deposit::decode(&body))?;
         // What waits in the store holds no part of the request besides.

@@ -29,8 +29,8 @@ use wire::relay::CHANNEL_LEN;
 use super::{Shared, api, limits::Pass};
 use crate::{socket, tls};
 
-/// Requests at once on one connection.
-const STREAMS: u32 = 64;
+/// Requests at once on one connection: each may hold the largest body until its time is over.
+const STREAMS: u32 = 16;
 /// Bytes of a request's head.
 const HEAD: u32 = 4 << 10;
 /// Bytes that may be on their way to us in one request: the largest request.

@@ -40,8 +40,18 @@ pub(crate) async fn start(dir: &Path, settings: Settings, quotas: Quotas) -> Run
 /// A relay on that store.
 pub(crate) fn start_on(store: Arc<dyn Store>, settings: &Settings) -> Running {
     let identity = Identity::from_seed(&Secret::new([42; 32])).unwrap();
-    let server = Server::bind(settings, &identity, store).unwrap();
-    let address = RelayAddress::new("127.0.0.1", server.port().unwrap(), identity.key()).unwrap();
+    start_as(&identity, "127.0.0.1", store, settings)
+}
+
+/// A relay that proves itself so.
+pub(crate) fn start_as(
+    identity: &Identity,
+    host: &str,
+    store: Arc<dyn Store>,
+    settings: &Settings,
+) -> Running {
+    let server = Server::bind(settings, identity, store).unwrap();
+    let address = RelayAddress::new(host, server.port().unwrap(), identity.key()).unwrap();
     let metrics = server.metrics_port().unwrap();
     let (stop, stopped) = oneshot::channel();
     let ended = tokio::spawn(server.run(async {

@@ -8,6 +8,7 @@
 )]
 
 mod contract;
+mod killed;
 mod many;
 
 use std::{process::ExitCode, sync::Arc};
@@ -54,6 +55,10 @@ fn main() -> ExitCode {
         Ok(())
     });
     trials.push(contract.with_ignored_flag(missing.is_some()));
+    trials.push(Trial::test("what_a_killed_relay_took_in_is_there_when_it_is_back", || {
+        killed::on_sqlite();
+        Ok(())
+    }));
     for (name, test) in many::TESTS {
         let run = move || {
             test(&Postgres::start(false));

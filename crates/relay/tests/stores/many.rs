@@ -20,7 +20,8 @@ use wire::relay::{DepositToken, LookupId, MeetingId, OwnerKey};
 /// A test, by its name.
 type Test = (&'static str, fn(&Postgres));
 
-pub(crate) const TESTS: [Test; 3] = [
+pub(crate) const TESTS: [Test; 4] = [
+    ("what_a_killed_relay_took_in_another_one_delivers", crate::killed::on_postgres),
     ("ends_of_a_splice_meet_that_came_to_different_relays", ends_of_a_splice_meet),
     ("what_one_relay_takes_in_another_one_delivers", what_one_relay_takes_in_another_one_delivers),
     ("relays_that_start_at_once_make_the_tables_once", relays_that_start_at_once),

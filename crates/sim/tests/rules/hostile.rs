@@ -349,3 +349,30 @@ fn e23_a_peer_that_still_differs_is_compared_with_again_and_ever_less_often() {
     assert_eq!(lone.ended, None);
     assert!((5..=15).contains(&asked), "{asked} times in an hour");
 }
+
+#[test]
+fn e15_contents_that_no_peer_has_come_out_of_history() {
+    let contents = b"deleted and wanted again";
+    let mut lone = Lone::with(|_| ());
+    let answer = |lone: &mut Lone, bytes: Option<&[u8]>| {
+        for (request, pieces) in lone.asked() {
+            let numbers = (0..).zip(pieces);
+            let answers =
+                numbers.map(|(item, _)| PieceAnswer { item, data: bytes.and_then(piece) });
+            lone.tell(Message::Data { request, answers: answers.collect() });
+        }
+    };
+    lone.push(vec![file("a", contents, 1)]);
+    answer(&mut lone, Some(contents));
+    assert_eq!(lone.text("a").as_deref(), Some(&contents[..]));
+    lone.push(vec![record("a", Body::Tombstone { deleted: Hash::of(contents) }, 2)]);
+    lone.pass(1_000);
+    assert_eq!(lone.text("a"), None);
+    lone.push(vec![file("b", contents, 3), file("c", b"had by nobody", 4)]);
+    answer(&mut lone, None);
+    lone.pass(1_000);
+    assert_eq!(lone.text("b").as_deref(), Some(&contents[..]));
+    let waits = |event: &Event| matches!(event, Event::Skipped { path, .. } if path == "c");
+    assert!(lone.events.iter().any(waits), "{:?}", lone.events);
+    assert_eq!(lone.ended, None);
+}

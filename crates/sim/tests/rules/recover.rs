@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use folder::jobs::{self, Done, Job};
+use folder::{
+    content::ContentReader,
+    jobs::{self, Done, Job},
+};
 use sim::{disk::VirtualDisk, history::Edit, scenario::Scenario};
-use tree::{Disk as _, Place};
-use wire::Hash;
+use tree::{
+    Disk as _, Place,
+    apply::{HistoryName, Why},
+};
+use wire::{Hash, RelPath};
 
-use crate::{SEEDS, assert_alike};
+use crate::{SEEDS, assert_alike, noise};
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
@@ -187,4 +193,37 @@ fn e12_what_a_recovery_finds_and_puts_back_outlives_a_loss_of_power() {
         }
     }
     assert!(twice > 100, "only {twice} histories had both");
+}
+
+#[test]
+fn e15_a_large_content_in_history_becomes_a_download_that_is_done() {
+    let disk = VirtualDisk::new();
+    let bytes = noise(9, 3 << 20);
+    let place = Place::Partial(Hash([3; 32]));
+    put(&disk, &place, &bytes);
+    let stat = disk.stat(&place).expect("stat").expect("is there");
+    let file = disk.open(&place).expect("open");
+    let content = ContentReader::new().read(&*file, &stat).expect("read").content;
+    let path = RelPath::parse("d/film").expect("a path");
+    // The name of an edit that lost says nothing of its contents.
+    for (number, why) in [(content.head(), Why::Deleted), (77 << 32, Why::Conflict)] {
+        let name = HistoryName::new(&path, 5, number, why);
+        let kept = Place::History(name.place());
+        disk.rename_new(&place, &kept).expect("rename");
+        let wanted = vec![(Hash([4; 32]), stat.size), (content, stat.size)];
+        let Done::FoundKept { found } = jobs::run(&disk, Job::FindKept { wanted }) else {
+            panic!("another job");
+        };
+        assert_eq!(found, [(Hash([4; 32]), None), (content, Some(kept.clone()))]);
+        let job = Job::TakeKept { content, size: stat.size, source: kept.clone() };
+        let Done::TookKept { list, .. } = jobs::run(&disk, job) else { panic!("another job") };
+        let list = list.expect("the disk is sound").expect("it is there");
+        assert_eq!(list.content(), content);
+        let download = disk.stat(&Place::Partial(content)).expect("stat");
+        assert_eq!(download.map(|it| it.size), Some(stat.size));
+        let job = Job::TakeKept { content: Hash([4; 32]), size: stat.size, source: kept.clone() };
+        let Done::TookKept { list, .. } = jobs::run(&disk, job) else { panic!("another job") };
+        assert!(list.expect("the disk is sound").is_none(), "another content was taken for it");
+        disk.rename_new(&kept, &place).expect("rename");
+    }
 }

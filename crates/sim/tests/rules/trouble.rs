@@ -1,5 +1,7 @@
 //! What is not in step is told of once, counts until it is mended, and stops nothing else.
 
+use std::sync::Arc;
+
 use folder::engine::Event;
 use sim::scenario::Scenario;
 use tree::FileKind;
@@ -129,4 +131,37 @@ fn e25_contents_that_nobody_has_are_mended_when_somebody_comes_who_has_them() {
         assert!(skipped.is_empty() || told(&scenario, 2, "large") == [true, false]);
         assert_eq!(left_out(&scenario, 2), Some(0));
     }
+}
+
+#[test]
+fn e25_what_was_done_though_the_disk_said_otherwise_is_mended() {
+    // Found by `--faults all --from 102086`: a directory is made, and then looking at it fails.
+    let mut met = 0;
+    for seed in SEEDS {
+        for nth in 0..20 {
+            let mut scenario = Scenario::linked(seed, 2);
+            scenario.forget();
+            let disk = scenario.disk(1);
+            let (breaks, mends) = (Arc::clone(&disk), Arc::clone(&disk));
+            disk.before_call(nth, move || breaks.break_all(true));
+            disk.before_call(nth + 1, move || mends.break_all(false));
+            scenario.write(0, "d/a", b"a");
+            scenario.run(60_000);
+            scenario.settle();
+            assert_alike(&scenario, 2);
+            let mut told = std::collections::BTreeSet::new();
+            for (_, event) in scenario.events(1) {
+                match event {
+                    Event::Skipped { path, .. } => {
+                        met += 1;
+                        told.insert(path.clone());
+                    }
+                    Event::Mended { path } => drop(told.remove(path)),
+                    _ => {}
+                }
+            }
+            assert_eq!(told, std::collections::BTreeSet::new(), "seed {seed}, call {nth}");
+        }
+    }
+    assert!(met > 0, "nothing went wrong");
 }

@@ -84,6 +84,19 @@ fn attack_26_directories_that_are_one_to_a_disk_are_not_mixed() {
         assert_eq!(scenario.paths(1), ["Photos", "Photos/one"]);
         let told = lacks(&scenario, 1);
         assert!(matches!(&told[..], [(path, _)] if path == "photos"), "{told:?}");
+        // The folder is looked through again and again meanwhile.
+        for _ in 0..3 {
+            scenario.skip(11 * 60 * 1000);
+            scenario.run(30_000);
+        }
+        scenario.remove(0, "Photos");
+        let before = scenario.now();
+        scenario.settle();
+        assert_eq!(scenario.paths(1), ["photos", "photos/two"], "seed {seed}");
+        assert!(scenario.now() < before + 10_000, "it came after {} ms", scenario.now() - before);
+        scenario.write(0, "Photos/one", b"the first");
+        scenario.settle();
+        assert_eq!(scenario.paths(1), ["photos", "photos/two"]);
         scenario.rename(0, "photos", "pictures");
         scenario.settle();
         assert_eq!(scenario.paths(1), ["Photos", "Photos/one", "pictures", "pictures/two"]);

@@ -11,7 +11,7 @@ use std::{
 use link::{Endpoint, Link, LinkError};
 use tokio::{net::lookup_host, task::JoinSet, time::timeout};
 
-use super::run::lasts;
+use super::candidates::lasts;
 use crate::connecto::PORT;
 
 /// Head start of one address before the next is tried beside it (RFC 8305, section 5).

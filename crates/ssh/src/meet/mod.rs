@@ -8,6 +8,7 @@
 //! questions are answered through it. What each side says is in `wire::ssh`; docs/protocol.md, "Exchanging SSH keys",
 //! describes it for others.
 
+mod candidates;
 mod ceremony;
 mod desk;
 mod find;
@@ -24,9 +25,9 @@ use tokio::sync::mpsc;
 use wire::{session::Name, ssh::Purpose};
 
 use crate::{Cidr, Home, OwnKey, Sshd};
+pub(crate) use candidates::{BETTER, is_own, lasts};
 pub(crate) use ceremony::look_at;
 pub use find::{AddressError, Place};
-pub(crate) use run::{BETTER, is_own, lasts};
 pub(crate) use visit::{connect, speaks};
 
 /// What adverts of an open `kin ssh` have in common. No session of `kin sync` can have it for a topic.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,8 @@ use tokio::{
 use wire::ssh::Purpose;
 
 use super::{
-    Connecto, Event, Kind, Outcome, Place, SSH_TOPIC, Setup, Target,
+    Connecto, Event, Kind, Outcome, SSH_TOPIC, Setup, Target,
+    candidates::{AIMED, Candidate, Held, MAX_FOUND, SETTLE},
     ceremony::{self, Ended},
     desk::{Desk, plain, random},
     find,
@@ -28,22 +29,14 @@ use super::{
 };
 use crate::{connecto::Spoken, scan};
 
-/// How long more candidates are waited for once there is one.
-const SETTLE: Duration = Duration::from_millis(600);
 /// How long a name is looked for before it is taken for a host's.
 const SEARCH: Duration = Duration::from_secs(2);
 /// Pause before somebody who was lost is dialled again.
 const REDIAL: Duration = Duration::from_millis(500);
 /// The same for somebody with whom another link is used, or who wanted nothing.
 const LATER: Duration = Duration::from_secs(3);
-/// Others that are told of and dialled (attacks.md 12).
-const MAX_FOUND: usize = 32;
 /// Tasks at once: links, dialling and connections of Connecto's.
-const MAX_TASKS: usize = 64;
-/// How long a device that syncs waits before it begins with a Connecto, which looks for it, too.
-const HEAD_START: Duration = Duration::from_secs(2);
-/// How long an address is waited for that holds beyond one cable and one start: ssh is to be given it.
-pub(crate) const BETTER: Duration = Duration::from_millis(250);
+pub(super) const MAX_TASKS: usize = 64;
 /// Services of Connecto's.
 const LISTENING: &str = "_connecto._tcp.local.";
 const SYNCING: &str = "_connecto-sync._tcp.local.";
@@ -55,23 +48,8 @@ pub(super) enum Order {
     Stop,
 }
 
-/// Somebody who may be the other side.
-struct Candidate {
-    index: u32,
-    name: String,
-    addrs: Vec<SocketAddr>,
-    kind: Kind,
-    /// A link with it is tried or used.
-    busy: bool,
-    /// It was told of.
-    told: bool,
-    /// When it is dialled next, if it is.
-    at: Option<Instant>,
-    gone: bool,
-}
-
 /// What a task was for, and how it ended.
-enum Task {
+pub(super) enum Task {
     /// A link or connection that came in.
     Came(Ended),
     /// A candidate, by its key.
@@ -81,15 +59,19 @@ enum Task {
 }
 
 pub(super) struct Run {
-    desk: Arc<Desk>,
+    pub(super) desk: Arc<Desk>,
     listener: Option<Listener>,
     visitors: Option<mpsc::Receiver<Visitor>>,
-    candidates: HashMap<String, Candidate>,
-    tasks: JoinSet<Task>,
+    pub(super) candidates: HashMap<String, Candidate>,
+    /// The last number that a candidate got.
+    pub(super) last_index: u32,
+    /// Places of Connecto's, and when they count: what of them runs kin is found better until then.
+    pub(super) held: Vec<Held>,
+    pub(super) tasks: JoinSet<Task>,
     /// When somebody is dialled without being chosen.
-    settled: Option<Instant>,
+    pub(super) settled: Option<Instant>,
     /// When a name that was not found is taken for a host's.
-    otherwise: Option<Instant>,
+    pub(super) otherwise: Option<Instant>,
     /// The last thing that went wrong.
     trouble: String,
     told: HashSet<String>,
@@ -121,6 +103,8 @@ impl Run {
             listener,
             visitors,
             candidates: HashMap::new(),
+            last_index: 0,
+            held: Vec::new(),
             tasks: JoinSet::new(),
             settled: None,
             otherwise: None,
@@ -165,8 +149,10 @@ impl Run {
             Target::Named(_, None) | Target::Any => {}
         }
         let outcome = loop {
-            let wake =
-                self.candidates.values().filter_map(|one| one.at).chain(self.settled).chain(end);
+            let set = [self.settled, self.otherwise, end];
+            let held = self.held.iter().map(|held| held.at);
+            let wake = self.candidates.values().filter_map(|one| one.at).chain(held);
+            let wake = wake.chain(set.into_iter().flatten());
             let wake = wake.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 () = desk.unheard() => break Outcome::Stopped,
@@ -183,10 +169,10 @@ impl Run {
                 }
                 visitor = next(self.visitors.as_mut()) => self.visit(visitor),
                 found = next(news.as_mut()) => self.found(found).await,
-                found = next(heard.as_mut()) => self.advertised(&found).await,
+                found = next(heard.as_mut()) => self.advertised(&found),
                 ip = next(answers.as_mut()) => {
                     let addr = SocketAddr::new(ip, crate::connecto::PORT);
-                    self.connecto_at(addr, Kind::Connecto, String::new()).await;
+                    self.hold(addr, Kind::Connecto, String::new());
                 }
                 Some(ended) = self.tasks.join_next() => {
                     if let Ok(task) = ended
@@ -249,201 +235,6 @@ impl Run {
         if self.desk.setup.purpose == Purpose::Sync { SYNCING } else { LISTENING }
     }
 
-    // Candidates
-
-    /// One place was given: it is dialled until somebody answers.
-    fn aim(&mut self, place: &Place, kind: Option<Kind>) {
-        let kind = match (kind, self.desk.setup.connecto) {
-            (Some(kind), _) => kind,
-            (None, Some(Connecto::Text)) => Kind::ConnectoText,
-            (None, Some(_)) => Kind::Connecto,
-            (None, None) => Kind::Kinfold,
-        };
-        let name = place.to_string();
-        // An advert of the same place says that Kinfold is there, which is better.
-        let wait = if kind == Kind::Kinfold { Duration::ZERO } else { SETTLE };
-        let at = Some(Instant::now() + wait);
-        let one = Candidate {
-            index: 1,
-            name,
-            addrs: Vec::new(),
-            kind,
-            busy: false,
-            told: true,
-            at,
-            gone: false,
-        };
-        self.candidates.insert(AIMED.to_owned(), one);
-    }
-
-    async fn found(&mut self, found: Found) {
-        if found.gone {
-            if let Some(one) = self.candidates.get_mut(&found.instance) {
-                one.gone = true;
-                one.at = None;
-            }
-            return;
-        }
-        if found.claims_to_be(self.desk.endpoint.device()) {
-            return;
-        }
-        if let Some(known) = self.candidates.get_mut(&found.instance) {
-            known.addrs = found.addrs;
-            known.gone = false;
-            let waits = known.at.is_some() && !known.told;
-            if !known.told && known.addrs.iter().any(lasts) {
-                self.tell_found(&found.instance).await;
-                if waits && let Some(known) = self.candidates.get_mut(&found.instance) {
-                    known.at = Some(Instant::now());
-                }
-            }
-            return;
-        }
-        if let Some(aimed) = self.candidates.get_mut(AIMED) {
-            // The place that was given is one of Kinfold.
-            let place: Option<Place> = aimed.name.parse().ok();
-            if found.addrs.iter().any(|addr| place == Some((*addr).into())) {
-                aimed.kind = Kind::Kinfold;
-            }
-            return;
-        }
-        self.add(found.instance, found.name, found.addrs, Kind::Kinfold).await;
-    }
-
-    /// A service of Connecto's. Those of this program are found better otherwise.
-    async fn advertised(&mut self, found: &PlainFound) {
-        if !found.ours {
-            self.connecto_at(found.addr, Kind::Connecto, String::new()).await;
-        }
-    }
-
-    async fn connecto_at(&mut self, addr: SocketAddr, kind: Kind, name: String) {
-        let known =
-            self.candidates.values().any(|one| one.addrs.iter().any(|it| it.ip() == addr.ip()));
-        let own = is_own(addr.ip(), &own_addresses(addr.port()));
-        if !known && !own && self.desk.setup.purpose != Purpose::Listen {
-            self.add(format!("connecto {addr}"), name, vec![addr], kind).await;
-        }
-    }
-
-    async fn add(&mut self, key: String, name: String, addrs: Vec<SocketAddr>, kind: Kind) {
-        if self.candidates.len() >= MAX_FOUND || self.desk.setup.purpose == Purpose::Listen {
-            return;
-        }
-        if addrs.is_empty() {
-            return;
-        }
-        let better = addrs.iter().any(lasts);
-        let index = u32::try_from(self.candidates.len() + 1).unwrap_or(u32::MAX);
-        let mut one = Candidate {
-            index,
-            name: name.clone(),
-            addrs,
-            kind,
-            busy: false,
-            told: false,
-            at: None,
-            gone: false,
-        };
-        let now = Instant::now();
-        match &self.desk.setup.target {
-            Target::Named(wanted, _) => {
-                if !wanted.eq_ignore_ascii_case(&name) {
-                    return;
-                }
-                self.settled.get_or_insert(now + SETTLE / 2);
-            }
-            _ if self.desk.setup.purpose == Purpose::Sync => {
-                one.at = Some(match (kind, better) {
-                    (Kind::Kinfold, true) => now,
-                    (Kind::Kinfold, false) => now + BETTER,
-                    _ => now + HEAD_START,
-                });
-            }
-            Target::Any | Target::At(..) => {
-                self.settled.get_or_insert(now + SETTLE);
-            }
-        }
-        self.candidates.insert(key.clone(), one);
-        if better {
-            self.tell_found(&key).await;
-        }
-    }
-
-    async fn tell_found(&mut self, key: &str) {
-        let Some(one) = self.candidates.get_mut(key).filter(|one| !one.told) else { return };
-        one.told = true;
-        let Some(addr) = one.addrs.first().copied() else { return };
-        let (index, name, kind) = (one.index, one.name.clone(), one.kind);
-        self.desk.tell(Event::Found { index, name, addr, kind }).await;
-    }
-
-    fn choose(&mut self, index: u32) {
-        let now = Instant::now();
-        if let Some(one) = self.candidates.values_mut().find(|one| one.index == index) {
-            one.at = (!one.busy).then_some(now);
-        }
-    }
-
-    async fn due(&mut self) {
-        let now = Instant::now();
-        if self.otherwise.is_some_and(|at| at <= now) {
-            self.otherwise = None;
-            if let (Target::Named(_, Some((place, kind))), true) =
-                (&self.desk.setup.target, self.candidates.is_empty())
-            {
-                let (place, kind) = (place.clone(), *kind);
-                self.aim(&place, kind);
-            }
-        }
-        if self.settled.is_some_and(|at| at <= now) {
-            self.settled = None;
-            let keys: Vec<String> = self.candidates.keys().cloned().collect();
-            for key in keys {
-                self.tell_found(&key).await;
-            }
-            let several = self.candidates.len() > 1;
-            if several {
-                let count = u32::try_from(self.candidates.len()).unwrap_or(u32::MAX);
-                self.desk.tell(Event::Choose(count)).await;
-            } else if let Some(one) = self.candidates.values_mut().next() {
-                one.at = Some(now);
-            }
-        }
-        let due: Vec<String> = self
-            .candidates
-            .iter()
-            .filter(|(_, one)| !one.busy && one.at.is_some_and(|at| at <= now))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in due {
-            self.tell_found(&key).await;
-            self.dial(key);
-        }
-    }
-
-    fn dial(&mut self, key: String) {
-        let Some(one) = self.candidates.get_mut(&key) else { return };
-        one.at = None;
-        if one.gone || self.tasks.len() >= MAX_TASKS {
-            return;
-        }
-        one.busy = true;
-        let (desk, addrs, kind) = (Arc::clone(&self.desk), one.addrs.clone(), one.kind);
-        let place = (key == AIMED).then(|| one.name.clone());
-        self.tasks.spawn(async move {
-            let addrs = match place.and_then(|place| place.parse::<Place>().ok()) {
-                None => Ok(addrs),
-                Some(place) => place.resolve().await,
-            };
-            let ended = match addrs {
-                Ok(addrs) => talk(desk, addrs, kind).await,
-                Err(error) => Ended::Lost(error),
-            };
-            Task::Dialled(key, ended)
-        });
-    }
-
     fn visit(&mut self, visitor: Visitor) {
         let known = matches!(Spoken::by(visitor.first), Some(Spoken::Json | Spoken::Text));
         if !known || self.tasks.len() >= MAX_TASKS {
@@ -461,7 +252,7 @@ impl Run {
             Task::Dialled(key, ended) => (Some(key), ended),
             Task::Swept(found) => {
                 for (addr, kind, name) in found {
-                    self.connecto_at(addr, kind, name).await;
+                    self.hold(addr, kind, name);
                 }
                 return None;
             }
@@ -534,16 +325,8 @@ impl Run {
     }
 }
 
-/// True for an address that ssh can be given for later.
-pub(crate) fn lasts(addr: &SocketAddr) -> bool {
-    !matches!(addr.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
-/// The key of the place that was given.
-const AIMED: &str = "";
-
 /// Talks with whoever is there.
-async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
+pub(super) async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
     if kind == Kind::Kinfold {
         return match find::first(&desk.endpoint, addrs).await {
             Ok(link) => ceremony::play(desk, link).await,
@@ -590,9 +373,4 @@ async fn next<T>(receiver: Option<&mut mpsc::Receiver<T>>) -> T {
         },
         None => std::future::pending().await,
     }
-}
-
-/// Addresses of this machine are not looked at.
-pub(crate) fn is_own(ip: IpAddr, own: &[SocketAddr]) -> bool {
-    own.iter().any(|addr| addr.ip() == ip) || ip == IpAddr::V4(Ipv4Addr::LOCALHOST)
 }

@@ -169,6 +169,8 @@ struct Visit {
     own: Option<u64>,
     /// The alias that the person was shown (rule T24).
     alias: Option<Alias>,
+    /// The host keys that a person was shown: these and no others are pinned.
+    host_keys: Vec<PublicKey>,
     /// How long the first line may take, if it may be that another protocol is spoken.
     greeting: Option<Duration>,
 }
@@ -192,6 +194,7 @@ impl Visit {
             half: false,
             own: None,
             alias: None,
+            host_keys: Vec::new(),
             greeting: None,
         }
     }
@@ -369,8 +372,9 @@ impl Visit {
             let tag = install::connecto_tag(claim, self.addr).map_err(Ended::Failed)?;
             alias = Some(install::propose(&desk, tag, &name).await.map_err(Ended::Failed)?);
             self.alias.clone_from(&alias);
-            let keys = host_keys(self.addr).await;
-            host_key = keys.first().map(|key| key.fingerprint().to_owned());
+            self.host_keys = host_keys(self.addr).await;
+            let shown: Vec<&str> = self.host_keys.iter().map(PublicKey::fingerprint).collect();
+            host_key = (!shown.is_empty()).then(|| shown.join(", "));
         }
         let own = desk.setup.own.as_ref().map(|own| own.public.fingerprint());
         let theirs = claim.key.as_ref().map(PublicKey::fingerprint);
@@ -431,7 +435,7 @@ impl Visit {
             let Some(alias) = self.alias.clone() else {
                 return Err("nobody was asked".to_owned().into());
             };
-            let host_keys = host_keys(self.addr).await;
+            let host_keys = self.host_keys.clone();
             if host_keys.is_empty() {
                 desk.note(format!(
                     "no SSH server answers at {}: its host key is not pinned, and ssh will ask about it",

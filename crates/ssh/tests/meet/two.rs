@@ -2,7 +2,7 @@
 
 use ssh::{
     PublicKey, Tag,
-    meet::{Outcome, Setup},
+    meet::{Outcome, Place, Setup, Target},
 };
 use wire::ssh::Purpose;
 
@@ -197,4 +197,15 @@ async fn an_address_that_leads_back_is_no_other_device() {
     let (_a, addr) = Run::listening(desk.setup(Purpose::Listen)).await;
     let mut b = Run::start(Setup { target: at(addr), ..desk.setup(Purpose::Pair) }).await;
     assert!(matches!(b.outcome().await, Outcome::Refused(_)));
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_taken_for_a_hosts() {
+    let (desk, lap) = (Device::new(1), Device::new(2));
+    let (mut a, addr) = Run::listening(desk.setup(Purpose::Listen)).await;
+    let target = Target::Named("no such device".into(), Some((Place::from(addr), None)));
+    let mut b = Run::start(Setup { target, ..lap.setup(Purpose::Pair) }).await;
+    a.answer(true).await;
+    b.answer(true).await;
+    assert_eq!((a.outcome().await, b.outcome().await), (Outcome::Done, Outcome::Done));
 }

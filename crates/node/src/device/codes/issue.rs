@@ -167,7 +167,8 @@ impl Hub {
             () => "open",
         };
         let asks = self.store.code_asks(&terms.id).map_err(lost)?;
-        let open = state == "open" && terms.ask;
+        // Also of a code that asks nobody: it may be that it would give more than it says.
+        let open = state == "open";
         let asks = asks.into_iter().filter(|ask| open && ask.consent.is_none());
         let refused = self.store.code_refusals(&terms.id).map_err(lost)?;
         let held = self.groups.get(&terms.group);
@@ -267,7 +268,8 @@ impl Hub {
     }
 
     /// True if any code might still let somebody in, so that strangers' letters are worth opening.
-    pub(in crate::device) fn has_codes(&self) -> bool {
-        self.store.has_codes().unwrap_or(false)
+    pub(in crate::device) fn has_codes(&mut self) -> bool {
+        let since = self.code_time().saturating_sub(TOLD_FOR);
+        self.store.has_codes(since).unwrap_or(false)
     }
 }

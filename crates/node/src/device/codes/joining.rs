@@ -116,14 +116,16 @@ impl Hub {
             state: kept.expose().clone(),
         };
         // An address of no port is none: the link's own is among the places already.
-        self.store.begin()?;
-        let kept = self.put_join(join, SocketAddr::from(([0, 0, 0, 0], 0)));
-        if kept.is_ok() {
+        self.at_once(|hub| {
             // With a relay it waits at the issuer's mailbox from now on.
-            self.mail_hello(&issuer, &saved);
-        }
-        self.store.end(kept.is_ok())?;
-        kept?;
+            let kept = hub.put_join(join, SocketAddr::from(([0, 0, 0, 0], 0)));
+            if let Err(failure) = kept {
+                hub.fail(&failure.message);
+            }
+            hub.mail_hello(&issuer, &saved);
+            Ok(())
+        })
+        .inspect_err(|error| self.fail(&error.to_string()))?;
         if self.link_to(&issuer).is_none()
             && let Some(asking) = &self.codes.asking
         {

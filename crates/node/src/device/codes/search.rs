@@ -226,6 +226,14 @@ impl Hub {
     pub(in crate::device) fn heard_invitation(&mut self, id: ConnId, sealed: &Bytes) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
+        let joins = self.joins.iter().find(|join| join.device == peer);
+        if sealed.is_empty()
+            && let Some(saved) = joins.and_then(super::super::store::StoredJoin::code)
+        {
+            // It was said hello, and knows nothing of the code any more.
+            self.heard_refused(&peer, &saved.lookup, Refusal::Unknown);
+            return;
+        }
         if !self.looks_for(&peer) {
             return;
         }

@@ -1,10 +1,14 @@
 //! The relays that this device uses: its mailbox at each, what comes from there, and the invitations that are
 //! posted there.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{
+    collections::BTreeSet,
+    str::FromStr as _,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use identity::Secret;
+use identity::{DeviceId, Secret};
 use pairing::code::TOLD_FOR;
 use relay::{Client, ClientError, RelayAddress};
 use serde_json::Value;
@@ -26,6 +30,12 @@ use crate::{
 
 /// First and longest pause before a relay is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How often a join says hello by mail while nothing comes of it.
+const REPEATED: Duration = Duration::from_secs(24 * 3600);
+/// How long a relay must have been reached for the next attempt to be made at once.
+const STEADY: Duration = Duration::from_secs(60);
+/// The setting that holds who was told the members' token: ids in a row.
+const TOLD: &str = "mail told";
 /// Relays that a device uses at most.
 const MAX_RELAYS: usize = 4;
 
@@ -80,6 +90,15 @@ impl Hub {
         }
         self.deliver_all();
         self.look_for_members();
+    }
+
+    /// Uses what the config file names.
+    pub(in crate::device) fn use_relays_of_settings(&mut self) {
+        for text in self.settings.relays.clone() {
+            if let Err(Failure { kind, message, hint, .. }) = self.use_relay(&text) {
+                self.complain(&kind, &message, &hint);
+            }
+        }
     }
 
     /// Where letters to this device may be left, in the members' lane.
@@ -182,8 +201,18 @@ impl Hub {
         (relay.up, relay.trouble) = (true, None);
         tracing::info!(address, "the relay is reached");
         self.post_invitations(address);
+        self.repeat_hellos();
         self.deliver_all();
         self.meet_all();
+    }
+
+    /// Once a day, since a join may wait for long.
+    fn repeat_hellos(&mut self) {
+        let due = self.mail.hellos.is_none_or(|at| at.elapsed() >= REPEATED);
+        if due && !self.joins.is_empty() {
+            self.mail.hellos = Some(Instant::now());
+            self.mail_hellos();
+        }
     }
 
     fn relay_down(&mut self, address: &str, why: String) {
@@ -195,8 +224,34 @@ impl Hub {
         }
     }
 
+    /// Who belonged to a group when the members' token was told, and belongs to none any more, must not have
+    /// the one that opens the lane (rule T22). Compared with what is stored, so that a crash forgets nothing.
+    pub(in crate::device) fn review_mail(&mut self) {
+        let members: BTreeSet<DeviceId> = self
+            .groups
+            .iter()
+            .flat_map(|(_, group)| group.manifest().members.keys().copied().collect::<Vec<_>>())
+            .collect();
+        let told = match self.store.setting(TOLD) {
+            Ok(told) => told.unwrap_or_default(),
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        let told: BTreeSet<DeviceId> =
+            told.as_chunks::<32>().0.iter().map(|id| DeviceId(*id)).collect();
+        if told == members {
+            return;
+        }
+        if !told.is_subset(&members) {
+            self.rotate_mail();
+        }
+        let bytes: Vec<u8> = members.iter().flat_map(|device| device.0).collect();
+        if let Err(error) = self.store.set(TOLD, &bytes) {
+            self.fail(&error.to_string());
+        }
+    }
+
     /// Somebody was put out: what opened the members' lane opens it no more (rule T22).
-    pub(in crate::device) fn rotate_mail(&mut self) {
+    fn rotate_mail(&mut self) {
         for at in 0..self.mail.relays.len() {
             let Ok(token) = random() else { return };
             let Some(relay) = self.mail.relays.get_mut(at) else { return };
@@ -322,13 +377,20 @@ impl Hub {
         clients.len()
     }
 
+    /// Leaves the hellos of joins by codes anew: what a relay says it has, it may have lost.
+    pub(in crate::device) fn mail_hellos(&mut self) {
+        let joins: Vec<_> =
+            self.joins.iter().filter_map(|join| Some((join.device, join.code()?))).collect();
+        for (issuer, saved) in joins {
+            if self.link_to(&issuer).is_none() {
+                self.mail_hello(&issuer, &saved);
+            }
+        }
+    }
+
     /// Leaves the hello of a join by a code with its issuer. A device without a relay uses the issuer's from then
     /// on, so that it can be answered.
-    pub(in crate::device) fn mail_hello(
-        &mut self,
-        issuer: &identity::DeviceId,
-        saved: &SavedCodeJoin,
-    ) {
+    pub(in crate::device) fn mail_hello(&mut self, issuer: &DeviceId, saved: &SavedCodeJoin) {
         let Some(place) = saved.mail.first() else { return };
         if self.mail.relays.is_empty()
             && let Err(failure) = self.use_relay(&place.relay)
@@ -351,16 +413,18 @@ impl Hub {
 async fn attend(hub: HubHandle, address: String, owner: OwnerKey, token: DepositToken) {
     let mut pause = PAUSE.0;
     loop {
-        let mut was_up = false;
+        let mut up = None;
         let error = match client(&address) {
-            Ok(client) => receive(&hub, &client, &address, &owner, &token, &mut was_up).await,
+            Ok(client) => receive(&hub, &client, &address, &owner, &token, &mut up).await,
             Err(error) => error,
         };
         let (told, why) = (address.clone(), error.to_string());
         if hub.with(move |hub| hub.relay_down(&told, why)).await.is_none() {
             return;
         }
-        pause = if was_up { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
+        // One that answers and hangs up again and again costs no more than one that does not answer.
+        let steady = up.is_some_and(|at: Instant| at.elapsed() >= STEADY);
+        pause = if steady { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
         sleep(pause).await;
     }
 }
@@ -372,12 +436,12 @@ async fn receive(
     address: &str,
     owner: &OwnerKey,
     token: &DepositToken,
-    was_up: &mut bool,
+    up: &mut Option<Instant>,
 ) -> ClientError {
     let received = async {
         client.settle(owner, token).await?;
         let mut inbox = client.receive(owner).await?;
-        *was_up = true;
+        *up = Some(Instant::now());
         let told = address.to_owned();
         if hub.with(move |hub| hub.relay_up(&told)).await.is_none() {
             return Ok(());

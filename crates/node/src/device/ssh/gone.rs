@@ -92,16 +92,32 @@ impl Hub {
         files.run(move |here| {
             let done = here.and_then(|here| match then {
                 Then::Forget => {
-                    let forgotten = here.home.forget(&Tag::device(&device))?;
-                    Ok(forgotten == tree::Edited::Changed)
+                    let tag = Tag::device(&device);
+                    let installed = here.home.installed()?;
+                    let of_it = installed.into_iter().filter(|one| one.tag == tag);
+                    let keys: Vec<_> =
+                        of_it.flat_map(|one| one.access).filter_map(|one| one.key).collect();
+                    let forgotten = here.home.forget(&tag)?;
+                    let mut still = false;
+                    for key in &keys {
+                        still |= here.home.allows_by_others(key)?;
+                    }
+                    Ok((forgotten == tree::Edited::Changed, still))
                 }
-                Then::Follow(to) => {
-                    here.home.retag(&Tag::device(&device), &Tag::device(&to)).map(|_| false)
-                }
+                Then::Follow(to) => here
+                    .home
+                    .retag(&Tag::device(&device), &Tag::device(&to))
+                    .map(|_| (false, false)),
             });
             // Written down only when it is done: a crash before that does it again.
             hub.send(move |hub| match done {
-                Ok(taken) => {
+                Ok((taken, still)) => {
+                    if still {
+                        let message = format!(
+                            "{name} may log in here still: its key is also in a line of ~/.ssh/authorized_keys that kin did not write"
+                        );
+                        hub.complain("still_allowed", &message, "take that line away by hand");
+                    }
                     let kept = hub.store.forget_ssh(&device);
                     let kept = kept.and_then(|()| hub.store.set_ssh_gone(&device, true));
                     if let Err(error) = kept {

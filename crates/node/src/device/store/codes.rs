@@ -152,9 +152,9 @@ impl Store {
         self.rows(&format!("SELECT {COLUMNS} FROM codes ORDER BY rowid"), code_of)
     }
 
-    pub(in crate::device) fn has_codes(&self) -> Result<bool, StoreError> {
-        let query = "SELECT EXISTS (SELECT 1 FROM codes)";
-        self.db.query_row(query, [], |row| row.get(0)).map_err(self.fail())
+    pub(in crate::device) fn has_codes(&self, since: i64) -> Result<bool, StoreError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM codes WHERE expires > ?1)";
+        self.db.query_row(query, [since], |row| row.get(0)).map_err(self.fail())
     }
 
     pub(in crate::device) fn code_at(

@@ -95,8 +95,14 @@ impl Store {
 
     /// Makes it durable, or undoes it.
     pub(in crate::device) fn end(&mut self, keep: bool) -> Result<(), StoreError> {
-        let end = if keep { "RELEASE whole" } else { "ROLLBACK TO whole; RELEASE whole" };
-        self.db.execute_batch(end).map_err(self.fail())
+        const UNDO: &str = "ROLLBACK TO whole; RELEASE whole";
+        let ended = self.db.execute_batch(if keep { "RELEASE whole" } else { UNDO });
+        if ended.is_err() && !self.db.is_autocommit() {
+            // A commit that failed stays open, and what came after it would never be durable. If this fails, too,
+            // the caller's error ends the device.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+        ended.map_err(self.fail())
     }
 
     // Relays

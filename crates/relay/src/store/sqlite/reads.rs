@@ -73,3 +73,40 @@ fn envelopes(
     }
     Ok(items)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::store::sqlite::{connect, tables};
+
+    #[test]
+    fn attack_06_an_expired_entry_is_missed_in_as_many_steps_as_one_that_never_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.db");
+        let connection = connect(&path, false).unwrap();
+        tables::migrate(&connection, &path).unwrap();
+        for (lookup, expires) in [(1_u8, 50), (3, 10), (5, 50), (7, 50), (9, 50)] {
+            let insert =
+                "INSERT INTO entries (lookup, expires, owner, entry) VALUES (?1, ?2, ?3, ?4)";
+            let entry = (&[lookup; 32][..], expires, &[0; 32][..], &[0; 1024][..]);
+            connection.execute(insert, entry).unwrap();
+        }
+        let withdrawn = "DELETE FROM entries WHERE lookup = ?1";
+        connection.execute(withdrawn, [&[7_u8; 32][..]]).unwrap();
+        let mut statement = connection.prepare(ENTRY).unwrap();
+        let mut steps = |lookup: u8| {
+            statement.reset_status(StatementStatus::VmStep);
+            let found = statement.exists(params![[lookup; 32], 20]).unwrap();
+            (found, statement.get_status(StatementStatus::VmStep))
+        };
+        let (found, _) = steps(5);
+        assert!(found);
+        let absent = steps(2);
+        assert!(!absent.0);
+        assert_eq!(steps(3), absent, "expired");
+        assert_eq!(steps(7), absent, "withdrawn");
+        assert_eq!(steps(4), absent, "another one that never was");
+    }
+}
