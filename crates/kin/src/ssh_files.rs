@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf};
 
-use ssh::{Here, Home, Installed, SshError};
+use ssh::{Here, Home, Installed, Local, SshError, Tag};
 
 use crate::{
     device,
@@ -24,6 +24,18 @@ pub(crate) fn instead() -> Option<PathBuf> {
 /// If there is no home, or the settings cannot be read.
 pub(crate) fn open() -> Result<Here, CommandError> {
     Ok(Here::open(&device::state_dir()?, instead().as_deref())?)
+}
+
+/// The name for ssh that a device has here, or would get (rule T24); `None` if it cannot be told.
+pub(crate) fn alias_of(device: &str, name: &str) -> Option<String> {
+    if device.starts_with(name.trim_end_matches('…')) {
+        // What it calls itself is not known yet.
+        return None;
+    }
+    let local = Local::find().ok()?;
+    let home = Home::at(&instead().unwrap_or(local.home), local.user).ok()?;
+    let alias = home.propose(&Tag::new(device).ok()?, name).ok()?;
+    Some(alias.to_string())
 }
 
 /// What is installed for what a person named: an alias, a device's name, its id or the beginning of one.

@@ -241,12 +241,15 @@ fn ask(question: &Trust) -> (String, String) {
             ),
             "Join? [y/N] ".to_owned(),
         ),
-        ApiEvent::Ask { about, direction, name, .. } => {
-            let (about, name) = (escape(about), escape(name));
+        ApiEvent::Ask { about, direction, device, name: unescaped, .. } => {
+            let (about, name) = (escape(about), escape(unescaped));
             let question = match (about.as_str(), direction.as_str()) {
                 ("ssh", "in") => format!("May {name} log in to this device by SSH?"),
                 ("ssh", "out") => {
-                    format!("Shall this device be able to log in to {name} by SSH?")
+                    // The name that it gets is this machine's own (rule T24), and shown before it is given.
+                    let alias = crate::ssh_files::alias_of(device, unescaped);
+                    let alias = alias.map(|alias| format!(", as ssh {alias}")).unwrap_or_default();
+                    format!("Shall this device be able to log in to {name} by SSH{alias}?")
                 }
                 (_, direction) => format!("{about}, {}, with {name}?", escape(direction)),
             };

@@ -29,7 +29,7 @@ fn confirm(id: u32) -> ApiEvent {
 
 fn ssh(id: u32, direction: &str) -> ApiEvent {
     let (about, name) = ("ssh".into(), "nas".into());
-    ApiEvent::Ask { id, about, direction: direction.into(), name }
+    ApiEvent::Ask { id, about, direction: direction.into(), device: DEVICE.into(), name }
 }
 
 fn paired() -> ApiEvent {
@@ -74,7 +74,7 @@ fn t9_a_person_is_told_what_is_granted_before_each_yes() {
         "    maple otter 42 17",
         "Does na\\u{1b}[2Js show exactly the same? Compare, then answer [y/N]",
         "May nas log in to this device by SSH? [y/N]",
-        "Shall this device be able to log in to nas by SSH? [y/N]",
+        "Shall this device be able to log in to nas by SSH, as ssh nas? [y/N]",
         "Paired: nas (kd1qqqqqqqqq…) and this device know each other in the group home.",
     ];
     let mut rest = told.as_str();

@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::Home;
 
 /// What a run printed as JSON, line by line.
-#[allow(clippy::needless_pass_by_value, reason = "it is what a chain of calls ends with")]
-fn lines(assert: snapbox::cmd::OutputAssert) -> Vec<Value> {
+fn lines(assert: &snapbox::cmd::OutputAssert) -> Vec<Value> {
     let text = String::from_utf8(assert.get_output().stdout.clone()).expect("is text");
     text.lines().map(|line| serde_json::from_str(line).expect("is JSON")).collect()
 }
@@ -30,7 +29,7 @@ fn with_nothing_installed_nothing_is_listed_and_nothing_is_made() {
     let home = Home::new();
     home.kin().args(["ssh", "hosts"]).assert().success().stdout_eq("");
     home.kin().args(["ssh", "keys"]).assert().success().stdout_eq("");
-    assert!(lines(home.kin().args(["ssh", "hosts", "--json"]).assert().success()).is_empty());
+    assert!(lines(&home.kin().args(["ssh", "hosts", "--json"]).assert().success()).is_empty());
     assert!(!home.path().join(".ssh").exists(), "looking makes nothing");
     for command in ["test", "unpair"] {
         let failed = home.kin().args(["ssh", command, "desk"]).assert().code(2);
@@ -43,12 +42,12 @@ fn with_nothing_installed_nothing_is_listed_and_nothing_is_made() {
 #[test]
 fn keys_are_made_listed_and_removed_and_no_file_is_overwritten() {
     let home = Home::new();
-    let made = lines(home.kin().args(["ssh", "keys", "generate", "--json"]).assert().success());
+    let made = lines(&home.kin().args(["ssh", "keys", "generate", "--json"]).assert().success());
     let path = made[0]["path"].as_str().expect("a path").to_owned();
     assert!(path.ends_with("/.ssh/kinfold_ed25519"), "{path}");
     let first = fs::read(&path).expect("was made");
     let more = ["ssh", "keys", "generate", "--comment", "me", "--json"];
-    let made = lines(home.kin().args(more).assert().success());
+    let made = lines(&home.kin().args(more).assert().success());
     let second = made[0]["path"].as_str().expect("a path").to_owned();
     assert!(second.ends_with("/.ssh/kinfold_ed25519_2"), "{second}");
     assert_eq!(fs::read(&path).expect("is there"), first);
@@ -57,7 +56,7 @@ fn keys_are_made_listed_and_removed_and_no_file_is_overwritten() {
     let shown = process::Command::new("ssh-keygen").args(["-lf", &second]).output();
     let shown = String::from_utf8(shown.expect("ssh-keygen").stdout).expect("is text");
     assert!(shown.contains(made[0]["fingerprint"].as_str().expect("is text")), "{shown}");
-    let used: Vec<bool> = lines(home.kin().args(["ssh", "keys", "--json"]).assert().success())
+    let used: Vec<bool> = lines(&home.kin().args(["ssh", "keys", "--json"]).assert().success())
         .iter()
         .map(|key| key["used"] == true)
         .collect();
@@ -84,7 +83,7 @@ fn settings_are_shown_changed_and_checked() {
     run(&["set-sshd-port", "0"]).code(2);
     run(&["set-default-key", "/nowhere/key"]).code(2);
     run(&["set-sshd-config", "/nowhere"]).code(2);
-    let shown = lines(run(&["--json"]).success());
+    let shown = lines(&run(&["--json"]).success());
     assert_eq!(shown, [serde_json::json!({ "subnets": ["10.0.2.0/24"], "sshd_port": 2222 })]);
     run(&["remove-subnet", "10.0.2.0/24"]).success();
     run(&["remove-subnet", "10.0.2.0/24"]).code(2);
@@ -99,7 +98,7 @@ fn t23_an_import_asks_for_each_key_and_an_export_holds_no_private_one() {
     // The end of the input is a no, and so is anything but y.
     for answers in ["", "yes\nno\n", "n\nn\n"] {
         let args = ["ssh", "import", "book.json", "--json"];
-        let said = lines(home.kin().args(args).stdin(answers).assert().success());
+        let said = lines(&home.kin().args(args).stdin(answers).assert().success());
         let asked: Vec<_> = said.iter().filter(|line| line["event"] == "ask").collect();
         assert_eq!(asked.len(), 2, "{said:?}");
         assert!(
@@ -117,7 +116,7 @@ fn t23_an_import_asks_for_each_key_and_an_export_holds_no_private_one() {
     assert!(
         installed().starts_with("from=\"10.0.0.0/8\",expiry-time=\"20961002070640Z\" ssh-ed25519 ")
     );
-    let hosts = lines(home.kin().args(["ssh", "hosts", "--json"]).assert().success());
+    let hosts = lines(&home.kin().args(["ssh", "hosts", "--json"]).assert().success());
     assert_eq!((&hosts[0]["alias"], &hosts[0]["allowed"]), (&"desk".into(), &true.into()));
     home.kin().args(["ssh", "export", "out.json"]).assert().success();
     home.kin().args(["ssh", "export", "out.json"]).assert().code(1);

@@ -67,6 +67,8 @@ pub enum ApiEvent {
         about: String,
         /// `in`: may it log in here; `out`: does this device want to log in there.
         direction: String,
+        /// The other device's id.
+        device: String,
         /// The other device's name.
         name: String,
     },

@@ -310,6 +310,7 @@ impl Task {
                 id: asked.id,
                 about: "ssh".to_owned(),
                 direction: direction.to_owned(),
+                device: line.peer.to_string(),
                 name: name.to_owned(),
             })
             .await;

@@ -223,6 +223,7 @@ impl Hub {
 async fn ask_about_ssh(
     questions: &Questions,
     events: &mpsc::Sender<ApiEvent>,
+    device: DeviceId,
     name: &str,
 ) -> Option<[bool; 2]> {
     let mut answers = [false; 2];
@@ -232,6 +233,7 @@ async fn ask_about_ssh(
             id: asked.id,
             about: "ssh".to_owned(),
             direction: direction.to_owned(),
+            device: device.to_string(),
             name: name.to_owned(),
         };
         events.send(event).await.ok()?;

@@ -11,7 +11,7 @@ use crate::{
     error::CommandError,
     escape::escape,
     output::screen::Screen,
-    when,
+    ssh_files, when,
 };
 
 /// Shortest and longest time that `--expires` takes, in seconds.
@@ -215,7 +215,14 @@ fn question(direction: &str, args: &AllowArgs, meant: &[DeviceLine]) -> String {
     let limits: String = limits.into_iter().flatten().collect();
     match direction {
         "in" => format!("May {who} log in to this device by SSH{limits}?"),
-        _ => format!("Shall this device be able to log in to {who} by SSH?"),
+        _ => {
+            let alias = match meant {
+                [one] => ssh_files::alias_of(&one.device, &one.name),
+                _ => None,
+            };
+            let alias = alias.map(|alias| format!(", as ssh {alias}")).unwrap_or_default();
+            format!("Shall this device be able to log in to {who} by SSH{alias}?")
+        }
     }
 }
 

@@ -410,7 +410,7 @@ impl Task {
         let name = device.short();
         let mut ssh = None;
         if self.ask {
-            ssh = super::ask_about_ssh(&self.questions, &self.events, &name).await;
+            ssh = super::ask_about_ssh(&self.questions, &self.events, device, &name).await;
             if let Some(answers) = ssh {
                 super::keep_ssh(&self.hub, device, answers);
             }

@@ -477,7 +477,7 @@ impl Task {
         self.withdraw_all("another device was let in").await;
         let mut ssh = None;
         if self.expect.is_none() {
-            let asks = super::ask_about_ssh(&self.questions, &self.events, &name);
+            let asks = super::ask_about_ssh(&self.questions, &self.events, device, &name);
             ssh = asks.await;
             if let Some(answers) = ssh {
                 super::keep_ssh(&self.hub, device, answers);
