@@ -174,8 +174,8 @@ fn an_unknown_key_in_the_config() {
         &home,
         &["sync"],
         str![[r#"
-error: [HOME]/kin.toml, line 3: unknown field `prot`, expected one of `path`, `port`, `name`, `peer`, `no_discovery`, `exclude`, `topic`, `max_concurrent_transfers`, `max_deletes`, `history_days`, `history_share`
-hint: the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers, max_deletes, history_days and history_share
+error: [HOME]/kin.toml, line 3: unknown field `prot`, expected one of `path`, `port`, `name`, `peer`, `no_discovery`, `exclude`, `topic`, `max_concurrent_transfers`, `max_deletes`, `history_days`, `history_share`, `device`
+hint: the keys are path, port, name, peer, no_discovery, exclude, topic, max_concurrent_transfers, max_deletes, history_days and history_share, and in [device] port, no_discovery and relay
 
 "#]],
     );

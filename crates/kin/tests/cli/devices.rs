@@ -68,11 +68,24 @@ fn each_action_asks_for_what_it_says() {
             "phone (kd1qqqqqqqqq…) is admin of home now.",
         ),
     ] {
-        let running = Device::run(&home, vec![Reply::Value(device("phone", false))]);
+        let removes = matches!(request, Request::RemoveDevice { .. });
+        let mut replies = vec![Reply::Value(device("phone", false))];
+        let mut requests = vec![request];
+        if removes {
+            // Who is logged in stays so, and is told.
+            replies.push(Reply::Value(json!(["10.0.0.7:40000"])));
+            let device = device("phone", false)["device"].as_str().expect("an id").to_owned();
+            requests.push(Request::SshSessions { device });
+        }
+        let running = Device::run(&home, replies);
         let run = home.kin().arg("devices").args(args).assert().success().stdout_eq("");
         let told = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
         assert!(told.starts_with(said), "{args:?}: {told}");
-        assert_eq!(running.asked(), [request]);
+        assert_eq!(
+            told.contains("still open, and are not ended by this: 10.0.0.7:40000."),
+            removes
+        );
+        assert_eq!(running.asked(), requests);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     env, fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
-    path::Path,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use mdns_sd::{ScopedIp, ServiceDaemon, ServiceEvent};
 use serde_json::Value;
 
 use crate::{
-    common::{KIN, disk, lan},
+    common::KIN,
     stranger::{Stranger, say},
 };
 
@@ -33,13 +33,25 @@ const FINGERPRINT: &str = "SHA256:seusSwOLegH0bvThqA8aaBWCH+E+2c3mOexVtXp5BME";
 struct Person<'a> {
     account: Account<'a>,
     _sshd: Sshd,
+    kin: PathBuf,
+}
+
+/// Where every user can get at files.
+fn disk() -> PathBuf {
+    env::temp_dir()
+}
+
+fn lan(count: u8) -> Lan {
+    Lan::new(&disk(), count)
 }
 
 impl<'a> Person<'a> {
     fn new(lan: &'a Lan, index: usize, user: &str) -> Self {
         let account = Account::new(lan, lan.host(index), user, 22);
         let sshd = account.serve();
-        Self { account, _sshd: sshd }
+        let kin = lan.disk().join(format!("kin-{index}"));
+        fs::copy(KIN, &kin).expect("there is room");
+        Self { account, _sshd: sshd, kin }
     }
 
     fn host(&self) -> &Host {
@@ -49,7 +61,7 @@ impl<'a> Person<'a> {
     fn kin(&self, args: &[&str]) -> Kin {
         let wrapper = self.account.wrapper();
         let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-        KinCommand::on(Path::new(KIN), self.host(), args).through(&wrapper).start()
+        KinCommand::on(&self.kin, self.host(), args).through(&wrapper).start()
     }
 
     /// Runs a command to its end.
@@ -396,7 +408,7 @@ pub(crate) fn connectos_adverts_are_there_with_the_flag_only() {
 
 pub(crate) fn it_works_where_there_is_no_ipv4() {
     for addressing in [Addressing::V6, Addressing::LinkLocal] {
-        let lan = Lan::with(disk(), 2, addressing);
+        let lan = Lan::with(&disk(), 2, addressing);
         let (desk, lap) = (Person::new(&lan, 0, "alice"), Person::new(&lan, 1, "bob"));
         let mut a = desk.kin(&["ssh", "sync", "--name", "desk", "--json"]);
         let mut b = lap.kin(&["ssh", "sync", "--name", "lap", "--json"]);
