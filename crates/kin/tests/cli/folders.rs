@@ -124,7 +124,7 @@ fn a_join_without_a_directory_takes_one_of_the_folders_name() {
     assert!(stderr(&run).contains("other is here already, in /x"));
     for text in ["kt1qqqq", "kin:pair/kt1q"] {
         let run = home.kin().args(["join", text]).assert().code(2);
-        assert!(stderr(&run).contains("is no folder's name") && !stderr(&run).contains(text));
+        assert!(stderr(&run).contains("pairing token") && !stderr(&run).contains(text));
     }
     assert_eq!(running.asked(), [Request::Folders]);
 }
