@@ -44,14 +44,12 @@ pub(crate) fn alias_of(device: &str, name: &str) -> Option<String> {
 /// If there is none, or there are several.
 pub(crate) fn find(home: &Home, named: &str) -> Result<Installed, CommandError> {
     let all = home.installed()?;
-    let alias =
-        |one: &&Installed| one.host.as_ref().is_some_and(|host| host.alias.as_str() == named);
-    if let Some(one) = all.iter().find(alias) {
-        return Ok(one.clone());
-    }
     let meant = |one: &&Installed| {
-        one.name == named || named.len() >= 6 && one.tag.as_str().starts_with(named)
+        one.host.as_ref().is_some_and(|host| host.alias.as_str() == named)
+            || one.name == named
+            || named.len() >= 6 && one.tag.as_str().starts_with(named)
     };
+    // Of an alias and a name that another device gave itself, neither comes first.
     let found: Vec<&Installed> = all.iter().filter(meant).collect();
     match found.as_slice() {
         [one] => Ok((*one).clone()),

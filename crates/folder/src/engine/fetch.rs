@@ -271,6 +271,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for content in contents {
             self.ask_for_chunks(content);
         }
+        // What just turned out to be nobody's is looked for at once, and reported if it is not found.
+        self.search_on();
     }
 
     /// A peer to ask for a content: the one that told of it, else any that has not been tried.
