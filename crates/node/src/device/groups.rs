@@ -357,6 +357,19 @@ impl Groups {
     }
 }
 
+/// The key that a device has now, by one that it had: over as many rotations as there were.
+pub(super) fn present_key(manifest: &Manifest, key: &DeviceId) -> Option<DeviceId> {
+    let mut key = *key;
+    for _ in 0..=manifest.former.len() {
+        if manifest.is_member(&key) {
+            return Some(key);
+        }
+        let Gone::Rotated { to } = manifest.former.get(&key)?.why else { return None };
+        key = to;
+    }
+    None
+}
+
 /// A role by its name.
 pub(super) fn role(text: &str) -> Result<Role, Failure> {
     Ok(match text {

@@ -16,7 +16,7 @@ use wire::{
 
 use super::{
     Device, gone,
-    groups::GroupError,
+    groups::{GroupError, present_key},
     home_failure,
     hub::{Hub, wall},
     store::{Store, rotation::Turn},
@@ -142,16 +142,20 @@ impl Hub {
         let Some(held) = self.groups.get(&group) else { return };
         let manifest = held.manifest();
         for (old, former) in &manifest.former {
-            let Gone::Rotated { to } = &former.why else { continue };
-            if !manifest.is_member(to) || self.places.contains_key(to) {
+            let Gone::Rotated { .. } = &former.why else { continue };
+            let Some(to) = present_key(&manifest, old) else { continue };
+            if self.places.contains_key(&to) && !self.places.contains_key(old) {
                 continue;
             }
-            let place = self.places.get(old).cloned().unwrap_or_default();
-            let kept = self.store.put_place(to, &place).and_then(|()| self.store.follow(old, to));
+            // What is known of the new one already counts more.
+            let place = self.places.get(&to).or_else(|| self.places.get(old));
+            let place = place.cloned().unwrap_or_default();
+            let kept = self.store.put_place(&to, &place).and_then(|()| self.store.follow(old, &to));
             if let Err(error) = kept {
                 self.complain("state", &error.to_string(), "check the disk");
             }
-            self.places.insert(*to, place);
+            self.places.remove(old);
+            self.places.insert(to, place);
         }
     }
 }

@@ -80,7 +80,20 @@ async fn t13_links_and_records_follow_to_the_new_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t13_who_was_away_hears_of_the_new_key_from_whoever_answers() {
     let (laptop, source, nas, target) = couple().await;
+    let old = nas
+        .device
+        .hub
+        .with(|hub| {
+            let old = hub.groups.iter().next().unwrap().1.manifest();
+            let old = *old.members.keys().find(|device| **device != hub.me).unwrap();
+            hub.store.put_ssh_consent(&old, true, false, 7).unwrap();
+            old
+        })
+        .await
+        .unwrap();
     nas.device.stop().await;
+    // Twice, while it is away.
+    let _: DeviceLine = laptop.ask(Request::RotateKey).await;
     let line: DeviceLine = laptop.ask(Request::RotateKey).await;
     fs::write(source.join("letter"), "dearest").unwrap();
     // The nas listens elsewhere now: nobody but itself can dial.
@@ -90,6 +103,12 @@ async fn t13_who_was_away_hears_of_the_new_key_from_whoever_answers() {
     let nas = Lab { device, port, ..nas };
     nas.file(&target.join("letter"), "dearest").await;
     assert_eq!(id_of(&nas, "laptop").await, line.device);
+    let new = line.device.parse().unwrap();
+    let consents = nas.device.hub.with(move |hub| {
+        (hub.store.ssh_consent(&old).unwrap(), hub.store.ssh_consent(&new).unwrap())
+    });
+    let (before, after) = consents.await.unwrap();
+    assert!(before.is_none() && after.is_some_and(|consent| consent.into_here));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use group::log::Gone;
 use identity::DeviceId;
 use ssh::Tag;
 
-use super::super::hub::Hub;
+use super::super::{groups::present_key, hub::Hub};
 use crate::api::ApiEvent;
 
 /// What is to be done about a device that was a member.
@@ -33,8 +33,12 @@ impl Hub {
         for (_, held) in self.groups.iter() {
             let manifest = held.manifest();
             for (device, former) in &manifest.former {
-                let then = match &former.why {
-                    Gone::Rotated { to } if self.is_together(to) => Then::Follow(*to),
+                let present = match &former.why {
+                    Gone::Rotated { .. } => present_key(&manifest, device),
+                    _ => None,
+                };
+                let then = match present {
+                    Some(to) if self.is_together(&to) => Then::Follow(to),
                     _ => Then::Forget,
                 };
                 gone.insert(*device, then);
