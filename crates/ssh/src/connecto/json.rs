@@ -210,6 +210,10 @@ impl Json {
     fn take(&mut self, message: Message) -> Result<Vec<Step>, Broken> {
         let state = std::mem::replace(&mut self.state, State::Over);
         match (state, message) {
+            // Who has said no more than that was not refused anything: anybody could end a listener by it.
+            (State::Listen | State::Greeted { .. } | State::SyncWait, Message::Error { .. }) => {
+                Ok(vec![self.over(End::Probe)])
+            }
             (_, Message::Error { message, .. }) => {
                 Ok(vec![self.over(End::Refused(words(&message)))])
             }

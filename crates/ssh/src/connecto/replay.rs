@@ -240,6 +240,16 @@ fn a_scanner_is_no_error() {
 }
 
 #[test]
+fn an_error_from_whoever_has_asked_for_nothing_ends_no_listener() {
+    let error = r#"{"type":"Error","code":1,"message":"go away"}"#;
+    for listener in [json_listener(), Json::sync_respond(alice())] {
+        let mut played = Played::new(listener);
+        assert_eq!(played.line(error), Vec::<String>::new());
+        assert_eq!(played.end, Some(End::Probe));
+    }
+}
+
+#[test]
 fn a_no_on_either_side_installs_nothing_and_is_said() {
     let mut played = Played::saying_no(json_listener());
     played.line(PAIRING[0].1);

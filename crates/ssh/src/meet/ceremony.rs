@@ -92,7 +92,7 @@ pub(super) async fn play(desk: Arc<Desk>, link: Link) -> Ended {
             talk.line.close().await;
             Ended::Done
         }
-        Err(Stop::Broken(Broken::Refused(Refusal::Failed, words))) => {
+        Err(Stop::Broken(Broken::Refused(Refusal::Failed, words))) if talk.exposed => {
             Ended::Failed(format!("on the other device: {words}").into())
         }
         Err(Stop::Broken(Broken::Refused(_, words))) if talk.exposed => Ended::Refused(words),
