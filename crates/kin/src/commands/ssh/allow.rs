@@ -3,21 +3,17 @@
 use clap::Args;
 use node::api::{DeviceLine, Request, SshAllow, SshReply};
 use serde::Serialize;
-use ssh::{Cidr, SshError};
+use ssh::Cidr;
 
+use super::common;
 use crate::{
     answers::{self, Asker, named},
     device::Device,
     error::CommandError,
     escape::escape,
     output::screen::Screen,
-    ssh_files, when,
+    ssh_files,
 };
-
-/// Shortest and longest time that `--expires` takes, in seconds.
-const EXPIRES: std::ops::RangeInclusive<u64> = 60..=10 * 365 * 86_400;
-/// The first OpenSSH that takes times in UTC.
-const KNOWS_UTC: (u32, u32) = (9, 1);
 
 /// Let a device of the group log in here, and be able to log in there
 ///
@@ -75,21 +71,7 @@ struct Ask<'a> {
 
 /// Runs it to its end.
 pub(super) async fn run(screen: &Screen, json: bool, args: AllowArgs) -> Result<(), CommandError> {
-    let expires = args.expires.as_deref().map(|text| when::span("--expires", text)).transpose()?;
-    if expires.is_some_and(|seconds| !EXPIRES.contains(&seconds)) {
-        return Err(CommandError::usage("time", "--expires: from one minute to ten years"));
-    }
-    if let (Some(_), Some((major, minor))) = (expires, ssh::openssh_version())
-        && (major, minor) < KNOWS_UTC
-    {
-        let said =
-            format!("OpenSSH {major}.{minor} on this machine takes no end of a leave in UTC");
-        return Err(SshError::Sshd(said).into());
-    }
-    let end = expires.map(|seconds| {
-        let now = i64::try_from(when::now() / 1000).unwrap_or(i64::MAX);
-        now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX))
-    });
+    let end = args.expires.as_deref().map(common::end).transpose()?;
     let device = Device::reach().await?;
     let done = allow(screen, json, &args, end, &device).await;
     device.close().await;

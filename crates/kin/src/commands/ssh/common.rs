@@ -166,7 +166,7 @@ pub(super) fn which(protocol: Protocol) -> Connecto {
 }
 
 /// When a leave of this length ends, in seconds since 1970; this machine's sshd must know how to end it.
-fn end(text: &str) -> Result<i64, CommandError> {
+pub(super) fn end(text: &str) -> Result<i64, CommandError> {
     let seconds = when::span("--expires", text)?;
     if !EXPIRES.contains(&seconds) {
         return Err(CommandError::usage("time", "--expires: from one minute to ten years"));
