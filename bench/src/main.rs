@@ -22,6 +22,7 @@
 mod kinfold;
 mod live;
 mod measure;
+mod plot;
 mod rsync;
 mod table;
 mod workload;
@@ -52,6 +53,9 @@ struct Arguments {
     /// Say what there is.
     #[arg(long)]
     list: bool,
+    /// Also measure the first syncs in several sizes, and write the times as an SVG to this file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Files and bytes are divided by this: for trying the benchmark itself.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     divide: u32,
@@ -114,7 +118,47 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     println!("{}", machine());
     print!("{}", table.text());
+    if let Some(file) = &arguments.plot {
+        let picture = plot::svg(&panels(&disk, &kin, arguments, with_rsync)?);
+        fs::write(file, picture).map_err(|e| format!("{}: {e}", file.display()))?;
+    }
     Ok(())
+}
+
+/// The first syncs of one file and of many, in sizes a power of four apart.
+fn panels(
+    disk: &Path,
+    kin: &Path,
+    arguments: &Arguments,
+    with_rsync: bool,
+) -> Result<Vec<plot::Panel>, String> {
+    let all =
+        [("one-file", "one file, by MB", 2147.5), ("small-files", "files of 4 KiB, by count", 5e4)];
+    let mut panels = Vec::new();
+    for (id, title, whole) in all {
+        let workload = WORKLOADS.iter().find(|w| w.id == id).ok_or("a measurement is gone")?;
+        let mut points = Vec::new();
+        for part in [256, 64, 16, 4, 1] {
+            let divide = part * arguments.divide;
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for round in 1..=arguments.runs {
+                eprintln!("plot {id} 1/{part} {round}/{}", arguments.runs);
+                if with_rsync {
+                    let run = |lan: &Lan| rsync::run(lan, workload, divide);
+                    theirs.push(once(disk, workload, divide, run)?.time);
+                }
+                let run = |lan: &Lan| kinfold::run(kin, lan, workload, divide);
+                ours.push(once(disk, workload, divide, run)?.time);
+            }
+            points.push(plot::Point {
+                amount: whole / f64::from(divide),
+                ours: measure::median(ours.into_iter()),
+                theirs: with_rsync.then(|| measure::median(theirs.into_iter())),
+            });
+        }
+        panels.push(plot::Panel { title, points });
+    }
+    Ok(panels)
 }
 
 /// One run on a fresh pair of hosts: files made, read once so that they are cached, measured, compared.

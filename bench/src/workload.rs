@@ -1,9 +1,10 @@
 //! What is measured: which files, and what happens to them.
 
 use std::{
+    env,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use lab::files;
@@ -43,35 +44,42 @@ pub(crate) struct Workload {
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         id: "one-file",
-        title: "one file of 1 GiB, first sync",
+        title: "W1: one file of 2 GiB, first sync",
         usual: true,
-        make: |dir, divide| files::random_file(dir.join("one.bin"), GIB / u64::from(divide), 1),
+        make: one_file,
         timed: Timed::First,
     },
     Workload {
         id: "small-files",
-        title: "20,000 files of 4 KiB, first sync",
+        title: "W2: 50,000 files of 4 KiB in 500 directories, first sync",
         usual: true,
         make: small_files,
         timed: Timed::First,
     },
     Workload {
+        id: "source-tree",
+        title: "W3: sources of Rust packages, up to 30,000 files, first sync",
+        usual: false,
+        make: source_tree,
+        timed: Timed::First,
+    },
+    Workload {
         id: "live-edit",
-        title: "100 bytes written to readable, among 20,000 files",
+        title: "W6: 100 bytes written to readable, among 50,000 files",
         usual: true,
         make: small_files,
         timed: Timed::Live,
     },
     Workload {
         id: "overwrite",
-        title: "1 MiB overwritten in the middle of 1 GiB",
+        title: "W4: 1 MiB overwritten in the middle of 2 GiB",
         usual: false,
-        make: |dir, divide| files::random_file(dir.join("one.bin"), GIB / u64::from(divide), 1),
+        make: one_file,
         timed: Timed::Change(overwrite),
     },
     Workload {
         id: "insert",
-        title: "one byte inserted before 512 MiB",
+        title: "W4: one byte inserted before 512 MiB",
         usual: false,
         make: |dir, divide| {
             files::random_file(dir.join("one.bin"), 512 * MIB / u64::from(divide), 2);
@@ -80,14 +88,14 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
     Workload {
         id: "unchanged",
-        title: "restart with 20,000 files unchanged",
+        title: "W5: restart with 50,000 files unchanged",
         usual: false,
         make: small_files,
         timed: Timed::Restart,
     },
     Workload {
         id: "rename",
-        title: "directory of 1 GiB in 256 files renamed",
+        title: "W7: directory of 1 GiB in 256 files renamed",
         usual: false,
         make: |dir, divide| {
             for number in 0..256 {
@@ -101,8 +109,38 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
 ];
 
+fn one_file(dir: &Path, divide: u32) {
+    files::random_file(dir.join("one.bin"), 2 * GIB / u64::from(divide), 1);
+}
+
 fn small_files(dir: &Path, divide: u32) {
-    files::small_files(dir, 20_000 / divide as usize, 4096, 100, 3);
+    files::small_files(dir, 50_000 / divide as usize, 4096, 100, 3);
+}
+
+/// What cargo has unpacked to build this: real sources, of which every machine that can run this has some.
+fn source_tree(dir: &Path, divide: u32) {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let from = home.expect("a home directory").join("registry/src");
+    let mut left = 30_000 / divide as usize;
+    let mut dirs = vec![(from, dir.join("src"))];
+    while let Some((from, to)) = dirs.pop() {
+        fs::create_dir_all(&to).expect("the disk takes it");
+        let entries = fs::read_dir(&from).into_iter().flatten().flatten();
+        let mut entries: Vec<_> = entries.map(|entry| entry.path()).collect();
+        entries.sort();
+        for entry in entries {
+            let Some(name) = entry.file_name() else { continue };
+            if entry.is_dir() {
+                dirs.push((entry.clone(), to.join(name)));
+            } else if left > 0 && fs::copy(&entry, to.join(name)).is_ok() {
+                left -= 1;
+            }
+        }
+        if left == 0 {
+            break;
+        }
+    }
 }
 
 fn overwrite(dir: &Path) {

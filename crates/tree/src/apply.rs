@@ -76,8 +76,12 @@ fn check_before(disk: &dyn Disk, at: &RelPath, expected: &Expected<'_>) -> Resul
 /// returned: it will not match the disk, so the next scan sees the edit instead of taking it for ours (rule
 /// E3).
 fn read_back(disk: &dyn Disk, at: &RelPath, staged: Stat) -> Stat {
-    match disk.stat(&Place::Tree(at.clone())) {
-        Ok(Some(now)) if now.same_contents(&staged) => Stat { mode: staged.mode, ..now },
+    remembered(disk.stat(&Place::Tree(at.clone())).ok().flatten(), staged)
+}
+
+fn remembered(now: Option<Stat>, staged: Stat) -> Stat {
+    match now {
+        Some(now) if now.same_contents(&staged) => Stat { mode: staged.mode, ..now },
         _ => staged,
     }
 }
@@ -95,9 +99,21 @@ fn staged_stat(disk: &dyn Disk, staged: &Place, at: &RelPath) -> Result<Stat, Ap
 /// untouched then.
 pub fn place_new(disk: &dyn Disk, staged: &Place, at: &RelPath) -> Result<Stat, ApplyError> {
     let stat = staged_stat(disk, staged, at)?;
-    disk.rename_new(staged, &Place::Tree(at.clone()))
-        .map_err(|e| ApplyError::io("create", at, e))?;
-    Ok(read_back(disk, at, stat))
+    place_known(disk, staged, at, stat)
+}
+
+/// As [`place_new`] of something whose stat is known, since it was made a moment ago.
+///
+/// # Errors
+/// As [`place_new`].
+pub fn place_known(
+    disk: &dyn Disk,
+    staged: &Place,
+    at: &RelPath,
+    stat: Stat,
+) -> Result<Stat, ApplyError> {
+    let now = disk.put_in(staged, at).map_err(|e| ApplyError::io("create", at, e))?;
+    Ok(remembered(now, stat))
 }
 
 /// Replaces the expected file or link at `at` by the one at `staged`, in one step where the disk can.

@@ -88,7 +88,7 @@ pub enum Place {
 }
 
 /// A regular file opened for reading.
-pub trait ReadFile: Send {
+pub trait ReadFile: Send + Sync {
     /// `fstat` of the open handle.
     ///
     /// # Errors
@@ -100,6 +100,17 @@ pub trait ReadFile: Send {
     /// # Errors
     /// As the system call.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Reads `len` bytes at `offset`, or as many as there are.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn read_vec(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let read = self.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
 }
 
 /// A file of ours, in `.kin`, opened for reading and writing.
@@ -190,6 +201,16 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// `AlreadyExists` if something is at `to`, or as the system call.
     fn rename_new(&self, from: &Place, to: &Place) -> io::Result<()>;
+
+    /// As [`Disk::rename_new`] to a path of the tree, and then what is there: `None` if that cannot be told.
+    ///
+    /// # Errors
+    /// Those of the move.
+    fn put_in(&self, from: &Place, to: &RelPath) -> io::Result<Option<Stat>> {
+        let to = Place::Tree(to.clone());
+        self.rename_new(from, &to)?;
+        Ok(self.stat(&to).ok().flatten())
+    }
 
     /// Exchanges two places in one step (`RENAME_EXCHANGE`).
     ///

@@ -6,7 +6,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::atomic::AtomicU64,
+    sync::{Mutex, atomic::AtomicU64},
 };
 
 use rustix::{
@@ -131,7 +131,7 @@ impl Root {
     /// As [`Root::open`].
     #[doc(hidden)]
     pub fn open_as_on_an_older_system(dir: &Path) -> Result<Self, OpenError> {
-        Self::open_with(dir, Some(Caps { openat2: false, rename_flags: false }))
+        Self::open_with(dir, Some(Caps { openat2: false, rename_flags: false, one_device: false }))
     }
 
     /// [`Root::open`], with less than what the system can do if `caps` says so.
@@ -169,6 +169,8 @@ impl Root {
             kin_inode,
             caps,
             folds,
+            swap: Mutex::default(),
+            turns: Default::default(),
             detours: AtomicU64::new(0),
         })
     }
@@ -203,6 +205,8 @@ impl Root {
             kin_inode: kin_raw.inode,
             caps,
             folds,
+            swap: Mutex::default(),
+            turns: Default::default(),
             detours: AtomicU64::new(0),
         })
     }

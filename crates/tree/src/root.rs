@@ -3,12 +3,15 @@
 //! Every operation resolves the parent of what it touches from a held handle ([`crate::sys`]) and then
 //! works on one name in it, so no path is trusted to lead to the same place twice. Parents are opened
 //! for each operation (about 2 µs) and not cached: a cached handle would follow a directory that was
-//! moved away. How a folder is opened and locked is in `open`.
+//! moved away. `.kin/swap` alone is held, as `.kin` itself is. How a folder is opened and locked is in `open`.
 
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -32,6 +35,9 @@ const HISTORY: &str = "history";
 /// Directory of copies from history that are being made, in `.kin`.
 const RESTORE: &str = "restore";
 
+/// Downloads that are written to at the same time without waiting for each other.
+const TURNS: usize = 8;
+
 /// A folder on a real disk, held open and locked until it is dropped.
 #[derive(Debug)]
 pub struct Root {
@@ -47,6 +53,10 @@ pub struct Root {
     pub(crate) caps: Caps,
     /// The file system takes different names for the same.
     pub(crate) folds: bool,
+    /// `.kin/swap`, once it was used.
+    pub(crate) swap: Mutex<Option<Arc<OwnedFd>>>,
+    /// Who writes to which download: the kernel lets one at a time, and spins meanwhile.
+    pub(crate) turns: [Arc<Mutex<()>>; TURNS],
     /// Numbers the places that a rename passes through where there is no NOREPLACE.
     pub(crate) detours: AtomicU64,
 }
@@ -55,6 +65,7 @@ pub struct Root {
 enum Parent<'a> {
     Held(BorrowedFd<'a>),
     Opened(OwnedFd),
+    Shared(Arc<OwnedFd>),
 }
 
 impl Parent<'_> {
@@ -62,6 +73,7 @@ impl Parent<'_> {
         match self {
             Self::Held(fd) => *fd,
             Self::Opened(fd) => fd.as_fd(),
+            Self::Shared(fd) => fd.as_fd(),
         }
     }
 }
@@ -124,7 +136,23 @@ impl Root {
         }
         let path = own_path(place)?;
         let (dir, name) = split(&path);
+        if matches!(place, Place::Swap(_)) {
+            return Ok((Parent::Shared(self.swap_dir()?), name.to_owned()));
+        }
         Ok((self.parent_in(self.kin.as_fd(), dir)?, name.to_owned()))
+    }
+
+    /// `.kin/swap`, opened anew if it was removed: a directory without a name has no entry in any other.
+    fn swap_dir(&self) -> io::Result<Arc<OwnedFd>> {
+        let mut held = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fd) = &*held
+            && sys::lstat_handle(fd.as_fd())?.links > 0
+        {
+            return Ok(Arc::clone(fd));
+        }
+        let fd = Arc::new(self.beneath(self.kin.as_fd(), SWAP, sys::dir_handle())?);
+        *held = Some(Arc::clone(&fd));
+        Ok(fd)
     }
 
     /// As [`Self::locate`], making the parents of a place in `.kin` as needed.
@@ -170,7 +198,7 @@ impl Root {
         if sys::lstat_handle(fd.as_fd())?.file_type != FileType::RegularFile {
             return Err(invalid("not a regular file"));
         }
-        Ok(Opened { fd, dev: self.dev })
+        Ok(Opened { fd, dev: self.dev, turn: None })
     }
 
     /// All names of an open directory but those that `leave_out` picks.
@@ -327,10 +355,19 @@ impl Disk for Root {
             | OFlags::NONBLOCK
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
-        let open = || {
+        let open_with = |flags| {
             rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o600))
                 .map_err(sys::typed)
         };
+        if matches!(at, Place::Swap(_)) {
+            match open_with(flags | OFlags::EXCL) {
+                // Made just now: a regular file with one name.
+                Ok(fd) => return Ok(Box::new(Opened { fd, dev: self.dev, turn: None })),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let open = || open_with(flags);
         let fd = match open() {
             // A download that already has its final mode, perhaps read-only, is gone on with.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -348,7 +385,11 @@ impl Disk for Root {
             // Writing here would write to a file of the user's.
             return Err(invalid("has a second name outside our directory"));
         }
-        Ok(Box::new(Opened { fd, dev: self.dev }))
+        let turn = match at {
+            Place::Partial(content) => self.turns.get(usize::from(content.0[0]) % TURNS).cloned(),
+            _ => None,
+        };
+        Ok(Box::new(Opened { fd, dev: self.dev, turn }))
     }
 
     fn read_link(&self, at: &Place) -> io::Result<String> {
@@ -411,6 +452,19 @@ impl Disk for Root {
             (to_parent.fd(), &to_name),
             !matches!(to, Place::Tree(_)),
         )
+    }
+
+    fn put_in(&self, from: &Place, to: &RelPath) -> io::Result<Option<Stat>> {
+        let place = Place::Tree(to.clone());
+        if !self.caps.rename_flags {
+            self.rename_new(from, &place)?;
+            return Ok(self.stat(&place).ok().flatten());
+        }
+        let (from_parent, from_name) = self.locate(from)?;
+        let (to_parent, to_name) = self.locate(&place)?;
+        let (from, to) = ((from_parent.fd(), &*from_name), (to_parent.fd(), &*to_name));
+        sys::rename_new(self.caps, from, to, false)?;
+        Ok(self.lstat(to_parent.fd(), &to_name).ok())
     }
 
     fn exchange(&self, a: &Place, b: &Place) -> io::Result<()> {
@@ -491,6 +545,8 @@ impl Disk for Root {
 struct Opened {
     fd: OwnedFd,
     dev: u64,
+    /// Held while something is written to it.
+    turn: Option<Arc<Mutex<()>>>,
 }
 
 impl ReadFile for Opened {
@@ -501,10 +557,16 @@ impl ReadFile for Opened {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         sys::read_full(self.fd.as_fd(), buf, offset)
     }
+
+    fn read_vec(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        sys::read_vec(self.fd.as_fd(), len, offset)
+    }
 }
 
 impl WriteFile for Opened {
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        let _turn =
+            self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         sys::write_full(self.fd.as_fd(), data, offset)
     }
 

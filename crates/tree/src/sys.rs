@@ -22,12 +22,14 @@ pub(crate) struct Caps {
     pub(crate) openat2: bool,
     /// `renameat2`, or its like, with NOREPLACE and EXCHANGE may be tried.
     pub(crate) rename_flags: bool,
+    /// All of the file system is one device: it knows no btrfs subvolumes or the like.
+    pub(crate) one_device: bool,
 }
 
 impl Caps {
     /// Tries what can only be found out by trying.
     pub(crate) fn probe(dir: BorrowedFd<'_>) -> Self {
-        Self { openat2: probe_openat2(dir), rename_flags: true }
+        Self { openat2: probe_openat2(dir), rename_flags: true, one_device: is_one_device(dir) }
     }
 }
 
@@ -68,6 +70,10 @@ pub(crate) fn open_beneath(
 ) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { "." } else { path };
     let fd = if caps.openat2 { openat2(top, path, flags)? } else { walk(top, dev, path, flags)? };
+    if caps.openat2 && caps.one_device {
+        // What is mounted below was refused (NO_XDEV).
+        return Ok(fd);
+    }
     if flags.contains(OFlags::DIRECTORY) && lstat_handle(fd.as_fd())?.dev != dev {
         // A btrfs subvolume: another device that is no mount point to the kernel (rule E10).
         return Err(Errno::XDEV.into());
@@ -87,6 +93,25 @@ fn resolve_flags() -> rustix::fs::ResolveFlags {
 #[cfg(target_os = "linux")]
 fn probe_openat2(dir: BorrowedFd<'_>) -> bool {
     rustix::fs::openat2(dir, ".", dir_handle(), Mode::empty(), resolve_flags()).is_ok()
+}
+
+/// True for the file systems that are known to show one device each.
+#[cfg(target_os = "linux")]
+fn is_one_device(dir: BorrowedFd<'_>) -> bool {
+    // ext2 to ext4, XFS, tmpfs.
+    const KNOWN: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+    #[allow(
+        clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
+        trivial_numeric_casts,
+        reason = "its type differs from system to system"
+    )]
+    rustix::fs::fstatfs(dir).is_ok_and(|found| KNOWN.contains(&(found.f_type as u64)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_one_device(_dir: BorrowedFd<'_>) -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -474,6 +499,22 @@ pub(crate) fn read_full(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::
         }
     }
     Ok(done)
+}
+
+/// Reads up to `len` bytes at `offset` into memory that is not filled with zeros first.
+pub(crate) fn read_vec(fd: BorrowedFd<'_>, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = offset.saturating_add(bytes.len() as u64);
+        match rustix::io::pread(fd, rustix::buffer::spare_capacity(&mut bytes), at) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // There may be more room than was asked for.
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// Writes all of `data` at `offset`.

@@ -8,6 +8,7 @@
 
 mod cut;
 mod list;
+mod parallel;
 mod reader;
 
 pub use cut::{AVG_CHUNK, CHUNKED_FROM, MAX_CHUNK, MIN_CHUNK, cut};

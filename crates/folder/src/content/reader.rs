@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tree::{ReadFile, Stat};
 use wire::Hash;
 
-use super::{CHUNKED_FROM, Chunk, ChunkList, ListError, MAX_CHUNK, MAX_CONTENT, cut};
+use super::{CHUNKED_FROM, Chunk, ChunkList, ListError, MAX_CHUNK, MAX_CONTENT, cut, parallel};
 
 /// Files below this many bytes are kept in memory when they are hashed (64 KiB), so that they can be sent
 /// without being read again.
@@ -15,6 +15,9 @@ pub const SMALL: u64 = 64 << 10;
 /// processor's second cache, so that cutting and hashing find there what reading left.
 const WINDOW: usize = 2 << 20;
 const _: () = assert!(WINDOW >= MAX_CHUNK as usize && WINDOW as u64 >= CHUNKED_FROM);
+
+/// Is handed each chunk of a large file: its offset, what it is, and its bytes.
+type Each<'a> = &'a mut dyn FnMut(u64, &Chunk, &[u8]);
 
 /// Why a content could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +79,7 @@ impl ContentReader {
     /// # Errors
     /// If it cannot be read, changed since the stat, or is too large.
     pub fn read(&mut self, file: &dyn ReadFile, expected: &Stat) -> Result<Hashed, ContentError> {
-        self.read_with(file, expected, &mut |_, _, _| ())
+        self.read_each(file, expected, None)
     }
 
     /// As [`ContentReader::read`], and hands over each chunk of a large file as soon as it is cut: its
@@ -88,7 +91,16 @@ impl ContentReader {
         &mut self,
         file: &dyn ReadFile,
         expected: &Stat,
-        each: &mut dyn FnMut(u64, &Chunk, &[u8]),
+        each: Each<'_>,
+    ) -> Result<Hashed, ContentError> {
+        self.read_each(file, expected, Some(each))
+    }
+
+    fn read_each(
+        &mut self,
+        file: &dyn ReadFile,
+        expected: &Stat,
+        each: Option<Each<'_>>,
     ) -> Result<Hashed, ContentError> {
         let size = expected.size;
         if size > MAX_CONTENT {
@@ -98,7 +110,12 @@ impl ContentReader {
             let bytes = self.fill(file, size, 0, 0)?;
             (Hash::of(bytes), None, (size < SMALL).then(|| Bytes::copy_from_slice(bytes)))
         } else {
-            let list = self.cut_all(file, size, each)?;
+            let chunks = match each {
+                Some(each) => self.cut_while(file, size, 0, &mut |_| true, each)?,
+                None if size >= parallel::FROM => parallel::cut_all(file, size)?,
+                None => self.cut_while(file, size, 0, &mut |_| true, &mut |_, _, _| ())?,
+            };
+            let list = ChunkList::new(chunks).map_err(ContentError::TooLarge)?;
             (list.content(), Some(list), None)
         };
         let stat = file.stat()?;
@@ -114,32 +131,38 @@ impl ContentReader {
         Ok(Hashed { stat, content, chunks, small })
     }
 
-    fn cut_all(
+    /// Cuts from `start`, the first byte of a chunk, while there are bytes and `more` says so of where the next
+    /// chunk begins.
+    pub(super) fn cut_while(
         &mut self,
         file: &dyn ReadFile,
         size: u64,
-        each: &mut dyn FnMut(u64, &Chunk, &[u8]),
-    ) -> Result<ChunkList, ContentError> {
+        start: u64,
+        more: &mut dyn FnMut(u64) -> bool,
+        each: Each<'_>,
+    ) -> Result<Vec<Chunk>, ContentError> {
         let mut chunks = Vec::new();
         // Where the first byte of the buffer lies in the file, and bytes in the buffer not yet cut.
-        let (mut offset, mut kept) = (0, 0);
-        while offset < size {
+        let (mut offset, mut kept) = (start, 0);
+        let mut go_on = more(offset);
+        while go_on && offset < size {
             let window = self.fill(file, size, offset, kept)?;
             let ends = offset + window.len() as u64 == size;
             let mut rest = window;
-            while let Some(len) = cut(rest, ends) {
+            while go_on && let Some(len) = cut(rest, ends) {
                 let (bytes, behind) = rest.split_at(len);
                 let chunk = Chunk::of(bytes);
                 each(offset, &chunk, bytes);
                 chunks.push(chunk);
                 offset += len as u64;
                 rest = behind;
+                go_on = more(offset);
             }
             kept = rest.len();
             let filled = window.len();
             self.buffer.copy_within(filled - kept..filled, 0);
         }
-        ChunkList::new(chunks).map_err(ContentError::TooLarge)
+        Ok(chunks)
     }
 
     /// Fills the buffer with the file's bytes from `offset`, of which the first `kept` are there already,
@@ -165,7 +188,7 @@ impl ContentReader {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use proptest::prelude::*;
     use tree::FileKind;
@@ -178,13 +201,13 @@ mod tests {
     /// A file in memory that counts what is read of it and can change when it was read.
     struct Memory {
         bytes: Vec<u8>,
-        read: Cell<u64>,
+        read: AtomicU64,
         after: Option<Stat>,
     }
 
     impl Memory {
         fn new(bytes: Vec<u8>) -> Self {
-            Self { bytes, read: Cell::new(0), after: None }
+            Self { bytes, read: AtomicU64::new(0), after: None }
         }
 
         fn now(&self) -> Stat {
@@ -203,7 +226,7 @@ mod tests {
                 usize::try_from(offset).map_or(self.bytes.len(), |at| at.min(self.bytes.len()));
             let len = buf.len().min(self.bytes.len() - start);
             buf[..len].copy_from_slice(&self.bytes[start..start + len]);
-            self.read.set(self.read.get() + len as u64);
+            self.read.fetch_add(len as u64, Ordering::Relaxed);
             Ok(len)
         }
     }
@@ -211,7 +234,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Hashed {
         let file = Memory::new(bytes.to_vec());
         let hashed = ContentReader::new().read(&file, &file.now()).expect("nothing changes");
-        assert_eq!(file.read.get(), bytes.len() as u64, "each byte is read once");
+        assert_eq!(file.read.load(Ordering::Relaxed), bytes.len() as u64, "each byte is read once");
         hashed
     }
 
@@ -261,7 +284,7 @@ mod tests {
                 assert!(chunk.verify(bytes));
                 let start = usize::try_from(offset).expect("fits");
                 assert_eq!(file.bytes[start..start + bytes.len()], *bytes);
-                early |= file.read.get() < 6 << 20;
+                early |= file.read.load(Ordering::Relaxed) < 6 << 20;
                 seen.push(*chunk);
             })
             .expect("nothing changes");

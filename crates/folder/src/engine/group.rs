@@ -307,7 +307,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for Changed { path, result } in results {
             let Some(then) = under_way.remove(&path) else { continue };
             self.group.busy.remove(&path);
-            self.scan.was_applied(&path);
+            self.scan.was_applied(&path, self.now.ms);
             self.index.clear_intent(&path)?;
             self.uncommitted = true;
             match result {
@@ -411,8 +411,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.learn.wake(path);
         self.after_commit.push(Event::Applied { path: path.clone(), kind, from });
         // Something may have been learned about it meanwhile.
-        self.learn.reconcile(path.clone());
-        Ok(())
+        self.reconcile_unless_settled(path, &row)
     }
 
     /// A change could not be made: the disk is looked at again, and it is tried again later.

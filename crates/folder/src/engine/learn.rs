@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     decide::{Decision, Keep},
-    index::Index,
+    index::{Index, Row},
     siblings::Siblings,
 };
 
@@ -228,6 +228,16 @@ impl Learn {
         self.blocked.insert(path, time);
     }
 
+    /// True if nothing is to be done about a path, and nothing waits for it or with it.
+    fn is_at_rest(&self, path: &RelPath) -> bool {
+        let waits = path.parent().and_then(|dir| self.waiting.get(&dir));
+        !self.is_undecided(path)
+            && !self.deletes.contains(path)
+            && !self.waiting.contains_key(path)
+            && !self.hollow.contains(path)
+            && waits.is_none_or(|waiting| !waiting.contains(path))
+    }
+
     pub(super) fn is_queued(&self, path: &RelPath) -> bool {
         self.queued.contains(path)
     }
@@ -280,6 +290,36 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.learn.origin.insert(path.clone(), peer);
         self.learn.reconcile(path);
         Ok(is_known(&siblings))
+    }
+
+    /// Has a path decided again, unless it plainly shows what it should: one record is known, a file or link, it
+    /// is here, and nothing lies below or waits. Of many new files that is all of them.
+    pub(super) fn reconcile_unless_settled(
+        &mut self,
+        path: &RelPath,
+        row: &Row,
+    ) -> Result<(), EngineError> {
+        let shown = match (row.known.as_slice(), &row.here) {
+            ([known], Some(here)) => {
+                here.stat.kind != FileKind::Dir
+                    && !here.implied
+                    && here.shown == known.hash.head()
+                    && row.local.is_none()
+            }
+            _ => false,
+        };
+        let rests = shown
+            && self.learn.is_at_rest(path)
+            && !self.fetch.wants_path(path)
+            && !self.brake.holds(path)
+            && !self.roles.held_back.contains(path)
+            && !self.index.has_any_below(path)?;
+        if rests {
+            self.learn.origin.remove(path);
+        } else {
+            self.learn.reconcile(path.clone());
+        }
+        Ok(())
     }
 
     /// Decides what is queued, as far as is good for one go.

@@ -360,6 +360,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// True if anything live is known below a path.
     pub(super) fn has_live_children(&mut self, dir: &RelPath) -> Result<bool, EngineError> {
+        // Asked of every file: nearly always there is nothing.
+        if !self.index.has_any_below(dir)? {
+            return Ok(false);
+        }
         for (_, row) in self.index.children(dir)? {
             if Self::siblings(&row)?.is_live() {
                 return Ok(true);

@@ -320,6 +320,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Done::Assembled { content, transfer, result } => {
                 self.assembled(content, transfer, result)
             }
+            Done::Flushed => {
+                self.fetch.flushing = false;
+                Ok(())
+            }
             Done::Written { content, transfer, result } => self.written(content, transfer, result),
             Done::Applied { results } => self.applied(results),
             Done::LookedAgain { seen } => {
@@ -543,8 +547,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         self.put(path, row)?;
         self.outbox.push((record, change.inline));
-        self.learn.reconcile(path.clone());
-        Ok(())
+        self.reconcile_unless_settled(path, row)
     }
 
     /// What the tree shows at a path, and what else may be taken as seen by whoever edits it now: all

@@ -135,9 +135,13 @@ impl Scan {
         }
     }
 
-    /// A path of the group that ended just now was changed.
-    pub(super) fn was_applied(&mut self, path: &RelPath) {
+    /// A path of the group that ended just now was changed. Whether somebody else changed it as well is looked at
+    /// without further delay.
+    pub(super) fn was_applied(&mut self, path: &RelPath, now: u64) {
         self.applied.insert(path.clone(), self.groups);
+        if let Some(deadline) = self.to_stat.get_mut(path) {
+            *deadline = now;
+        }
     }
 
     /// True if what was seen of a path by a job of that time is older than an apply.
@@ -257,14 +261,18 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     fn stat_on(&mut self) {
         let now = self.now.ms;
-        let due: Vec<_> = self
-            .scan
-            .to_stat
-            .iter()
-            .filter(|(_, deadline)| **deadline <= now)
-            .map(|(path, _)| path.clone())
-            .take(1024)
-            .collect();
+        let mut due = Vec::new();
+        for (path, deadline) in &mut self.scan.to_stat {
+            if *deadline > now {
+                continue;
+            }
+            if self.group.is_busy(path) {
+                // What is seen of it now would be no news, and would have to be looked at again.
+                *deadline = now + BUSY_MS;
+            } else if due.len() < 1024 {
+                due.push(path.clone());
+            }
+        }
         if !due.is_empty() {
             for path in &due {
                 self.scan.to_stat.remove(path);

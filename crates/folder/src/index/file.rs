@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::IndexError;
 
@@ -19,6 +19,9 @@ const CACHE_KIB: i32 = 32 * 1024;
 const CHECKPOINT_PAGES: i32 = 4096;
 /// Size to which the log is cut back after that, in bytes.
 const LOG_LIMIT: i32 = 32 * 1024 * 1024;
+
+/// Statements kept ready: more than there are in `sqlite`.
+const STATEMENTS: usize = 64;
 
 /// Rows have a rowid and a unique key beside it, rather than a key alone: they are too long for the
 /// interior pages of a tree, and each look-up table would repeat the key. The key covers what `children`
@@ -71,7 +74,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, IndexError> {
     make_private(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.set_prepared_statement_cache_capacity(32);
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A plan does not depend on the values it is asked with: else a search by a range is planned anew for each.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.busy_timeout(std::time::Duration::ZERO)?;
     // The lock file of the folder keeps other processes out (rule E18): this is the second fence, and
     // spares the shared-memory file.

@@ -233,6 +233,14 @@ pub trait Index: Send {
         last: Option<&RelPath>,
     ) -> Result<Option<RelPath>, IndexError>;
 
+    /// True if any row lies in a directory, at any depth. Costs one look-up.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn has_any_below(&mut self, dir: &RelPath) -> Result<bool, IndexError> {
+        Ok(self.has_children(dir)? || self.next_dir_below(dir, None)?.is_some())
+    }
+
     /// Known records of all paths in a bucket ([`bucket_of`]), sorted by path.
     ///
     /// # Errors

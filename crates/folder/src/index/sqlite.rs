@@ -238,6 +238,16 @@ impl Index for SqliteIndex {
         Ok(statement.exists([dir.as_str()])?)
     }
 
+    fn has_any_below(&mut self, dir: &RelPath) -> Result<bool, IndexError> {
+        let (after, end) = below(dir);
+        let mut statement = self.reading()?.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM rows WHERE parent = ?1) \
+             OR EXISTS (SELECT 1 FROM rows WHERE parent > ?2 AND parent < ?3)",
+        )?;
+        let found = statement.query_row([dir.as_str(), &after, &end], |row| row.get(0))?;
+        Ok(found)
+    }
+
     fn next_dir_below(
         &mut self,
         dir: &RelPath,

@@ -114,6 +114,7 @@ fn observe(index: &mut dyn Index) -> Result<String, IndexError> {
             seen += &format!("{below} ");
             last = Some(below);
         }
+        assert_eq!(index.has_any_below(path)?, any || last.is_some());
         let bucket = bucket_of(path);
         let prints = (index.fingerprint(12, bucket), index.fingerprint(6, bucket >> 6));
         seen += &format!("{path} {row:?}\n{children:?}\n{:?} {prints:?}\n", index.bucket(bucket)?);

@@ -17,7 +17,8 @@ const SYNC_EACH: usize = 32;
 /// A change whose new contents are ready in `.kin/swap`.
 struct Ready {
     change: Change,
-    staged: Result<(), ApplyError>,
+    /// Its stat, if it was made through a handle.
+    staged: Result<Option<Stat>, ApplyError>,
 }
 
 /// Changes the tree in the order of rule E12. The intents are durable already; the index follows.
@@ -44,7 +45,7 @@ pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed>
     let mut final_modes = Vec::new();
     let mut results = Vec::with_capacity(ready.len());
     for Ready { change, staged } in ready {
-        let result = staged.and_then(|()| swap_in(disk, &change, &mut final_modes));
+        let result = staged.and_then(|staged| swap_in(disk, &change, staged, &mut final_modes));
         // What could not be put back is the user's, and lies where ours was made ready.
         let is_users = matches!(&result, Err(ApplyError::Changed { kept_at: Some(_), .. }));
         if let (Err(_), false, What::Place { swap, from, .. }) = (&result, is_users, &change.what) {
@@ -104,12 +105,14 @@ fn set_final_mode(disk: &dyn Disk, path: &RelPath, mode: u32, results: &mut [Cha
 }
 
 /// Makes new contents ready in `.kin/swap`, durable if `sync` says so.
-fn stage(disk: &dyn Disk, change: &Change, sync: bool) -> Result<(), ApplyError> {
-    let What::Place { swap, from, mode, mtime, .. } = &change.what else { return Ok(()) };
+fn stage(disk: &dyn Disk, change: &Change, sync: bool) -> Result<Option<Stat>, ApplyError> {
+    let What::Place { swap, from, mode, mtime, .. } = &change.what else { return Ok(None) };
     let place = Place::Swap(*swap);
     let make = || {
         let file = match from {
-            StagedFrom::Link(target) => return disk.make_symlink(&place, target, *mtime),
+            StagedFrom::Link(target) => {
+                return disk.make_symlink(&place, target, *mtime).map(|()| None);
+            }
             StagedFrom::Bytes(bytes) => {
                 let file = disk.open_own(&place)?;
                 file.write_at(bytes, 0)?;
@@ -121,7 +124,10 @@ fn stage(disk: &dyn Disk, change: &Change, sync: bool) -> Result<(), ApplyError>
             }
         };
         file.set_meta(*mode, *mtime)?;
-        if sync { file.sync() } else { Ok(()) }
+        if sync {
+            file.sync()?;
+        }
+        file.stat().map(Some)
     };
     make().map_err(|error| ApplyError::io("write", &change.path, error))
 }
@@ -145,16 +151,17 @@ fn unstage(disk: &dyn Disk, swap: u64, from: &StagedFrom) {
 fn swap_in(
     disk: &dyn Disk,
     change: &Change,
+    staged: Option<Stat>,
     final_modes: &mut Vec<(RelPath, u32)>,
 ) -> Result<ChangeDone, ApplyError> {
-    let result = match try_change(disk, change, final_modes) {
+    let result = match try_change(disk, change, staged, final_modes) {
         Err(ApplyError::Io { operation, path, source })
             if source.kind() == io::ErrorKind::PermissionDenied =>
         {
             let dir = change.path.parent().unwrap_or_default();
             let opened = apply::Writable::open(disk, &dir)?;
             if opened.was_closed() {
-                let result = try_change(disk, change, final_modes);
+                let result = try_change(disk, change, staged, final_modes);
                 opened.close()?;
                 result
             } else {
@@ -177,12 +184,17 @@ fn swap_in(
 fn try_change(
     disk: &dyn Disk,
     change: &Change,
+    staged: Option<Stat>,
     final_modes: &mut Vec<(RelPath, u32)>,
 ) -> Result<ChangeDone, ApplyError> {
     let path = &change.path;
     match &change.what {
         What::Place { swap, room: None, .. } => {
-            let stat = apply::place_new(disk, &Place::Swap(*swap), path)?;
+            let place = Place::Swap(*swap);
+            let stat = match staged {
+                Some(staged) => apply::place_known(disk, &place, path, staged)?,
+                None => apply::place_new(disk, &place, path)?,
+            };
             Ok(ChangeDone { stat: Some(stat), ..ChangeDone::default() })
         }
         What::Place { swap, room: Some(room), .. } => {

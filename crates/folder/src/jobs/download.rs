@@ -80,3 +80,13 @@ pub(super) fn write_chunks(
     }
     outcome
 }
+
+/// What fails here fails again, and is reported, when the download is put in place.
+pub(super) fn flush(disk: &dyn Disk, content: Hash) {
+    let place = Place::Partial(content);
+    if matches!(disk.stat(&place), Ok(Some(_)))
+        && let Err(error) = disk.open_own(&place).and_then(|partial| partial.sync())
+    {
+        tracing::debug!(%error, "a download could not be written back early");
+    }
+}

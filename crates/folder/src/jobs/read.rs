@@ -66,10 +66,9 @@ pub(super) fn read_pieces(
             open = Some((path.clone(), disk.open(&Place::Tree(path.clone())).ok()?));
         }
         let (_, file) = open.as_ref()?;
-        let mut bytes = vec![0; piece.len as usize];
-        let got = file.read_at(&mut bytes, piece.offset).ok()?;
+        let bytes = file.read_vec(piece.len as usize, piece.offset).ok()?;
         let same = file.stat().ok()?.same_contents(stat);
-        (got == bytes.len() && same).then(|| bytes.into())
+        (bytes.len() == piece.len as usize && same).then(|| bytes.into())
     };
     pieces
         .into_iter()

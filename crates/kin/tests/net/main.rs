@@ -20,6 +20,7 @@ mod brake;
 mod bulk;
 mod ceremonies;
 mod common;
+mod counts;
 mod crash;
 mod devices;
 mod dsync;
@@ -56,6 +57,8 @@ enum Needs {
     Terminal,
     /// And routers between networks (`nft`).
     Nat,
+    /// And a way to count system calls (`strace`).
+    Strace,
     /// And OpenSSH's server, and accounts of their own on the hosts.
     Sshd,
 }
@@ -74,6 +77,7 @@ impl Needs {
             Self::Setpriv => program("setpriv"),
             Self::Terminal => program("script"),
             Self::Nat => program("nft"),
+            Self::Strace => program("strace"),
             Self::Sshd => lab::sshd::missing(),
         })
     }
@@ -115,6 +119,10 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan t9_a_day_in_the_life_of_three_devices
             Lan t10_what_happened_while_a_device_was_away_reaches_it_by_any_member
             Lan pairing_with_an_address_needs_no_discovery_and_a_no_leaves_nothing
+        }
+        counts {
+            Strace small_files_cost_few_system_calls
+            Lan a_large_file_is_read_twice_and_travels_once
         }
         sites {
             Nat t16_a_code_is_joined_across_two_nats_by_way_of_a_relay_that_knows_nothing
