@@ -162,9 +162,15 @@ impl Run {
                     Some(Order::Stop) | None => break Outcome::Stopped,
                 },
                 link = accept(self.listener.as_mut()) => {
-                    if self.tasks.len() < MAX_TASKS {
+                    if self.tasks.len() < MAX_TASKS
+                        && let Some(guest) = desk.welcome(link.addr())
+                    {
                         let desk = Arc::clone(&desk);
-                        self.tasks.spawn(async move { Task::Came(ceremony::play(desk, link).await) });
+                        self.tasks.spawn(async move {
+                            let ended = ceremony::play(desk, link).await;
+                            drop(guest);
+                            Task::Came(ended)
+                        });
                     }
                 }
                 visitor = next(self.visitors.as_mut()) => self.visit(visitor),
@@ -240,8 +246,13 @@ impl Run {
         if !known || self.tasks.len() >= MAX_TASKS {
             return;
         }
+        let Some(guest) = self.desk.welcome(visitor.addr) else { return };
         let desk = Arc::clone(&self.desk);
-        self.tasks.spawn(async move { Task::Came(visit::serve(desk, visitor).await) });
+        self.tasks.spawn(async move {
+            let ended = visit::serve(desk, visitor).await;
+            drop(guest);
+            Task::Came(ended)
+        });
     }
 
     // Ends
@@ -285,11 +296,7 @@ impl Run {
                 self.say_once(&words).await;
                 self.trouble = words;
             }
-            Ended::Refused(words) if !continuous => {
-                let words =
-                    if words.is_empty() { "the other side said no".to_owned() } else { words };
-                return Some(Outcome::Refused(words));
-            }
+            Ended::Refused(words) if !continuous => return Some(Outcome::Refused(words)),
             Ended::Declined if !continuous => {
                 return Some(Outcome::Refused("you said no".to_owned()));
             }

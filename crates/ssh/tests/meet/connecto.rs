@@ -1,12 +1,12 @@
 //! Connecto on plain connections, as a 20-line program speaks it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use ssh::meet::{Connecto, Kind, Outcome, Place, Setup, Target};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use wire::ssh::Purpose;
 
@@ -148,6 +148,31 @@ async fn hole_5_a_silent_connection_and_an_endless_line_block_nobody() {
     let mut other = Other::at(addr).await;
     other.say("HELLO 1").await;
     assert_eq!(other.hear().await, "HELLO 1");
+    run.meeting.stop().await;
+    run.outcome().await;
+}
+
+#[tokio::test]
+async fn attack_38_a_line_now_and_then_keeps_no_place() {
+    let desk = Device::new(1);
+    let before = Duration::from_secs(1);
+    let setup = Setup { before, ..setup(&desk, Purpose::Listen) };
+    let (mut run, addr) = Run::listening(setup).await;
+    for greeting in ["HELLO 1", r#"{"type":"Hello","version":1,"device_name":"x"}"#] {
+        let mut other = Other::at(addr).await;
+        other.say(greeting).await;
+        other.hear().await;
+        let (mut reading, mut writing) = other.0.into_inner().into_split();
+        let dribble = tokio::spawn(async move {
+            while writing.write_all(b"\n").await.is_ok() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let mut said = Vec::new();
+        // A reset is an end, too.
+        let _ = timeout(LONG, reading.read_to_end(&mut said)).await.expect("it hangs up");
+        dribble.abort();
+    }
     run.meeting.stop().await;
     run.outcome().await;
 }

@@ -7,7 +7,7 @@ use identity::DeviceId;
 use node::Home;
 use ssh::{
     Cidr, Here, KeyKind, OwnKey, SshError,
-    meet::{Connecto, Setup, Target},
+    meet::{BEFORE, Connecto, Setup, Target},
 };
 use wire::{session::Name, ssh::Purpose};
 
@@ -148,6 +148,7 @@ impl Given<'_> {
             comment,
             continuous: self.continuous,
             timeout: self.timeout,
+            before: BEFORE,
             allow_from: let_in.map(|args| args.allow_from.clone()).unwrap_or_default(),
             expires,
             from: let_in.map(|args| args.from.clone()).unwrap_or_default(),
