@@ -37,6 +37,8 @@ const REDIAL: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(3);
 /// Tasks at once: links, dialling and connections of Connecto's.
 pub(super) const MAX_TASKS: usize = 64;
+/// Those of them that are left to what this side begins, however many come in.
+const OWN_TASKS: usize = 16;
 /// Services of Connecto's.
 const LISTENING: &str = "_connecto._tcp.local.";
 const SYNCING: &str = "_connecto-sync._tcp.local.";
@@ -162,7 +164,7 @@ impl Run {
                     Some(Order::Stop) | None => break Outcome::Stopped,
                 },
                 link = accept(self.listener.as_mut()) => {
-                    if self.tasks.len() < MAX_TASKS
+                    if self.tasks.len() < MAX_TASKS - OWN_TASKS
                         && let Some(guest) = desk.welcome(link.addr())
                     {
                         let desk = Arc::clone(&desk);
@@ -243,7 +245,7 @@ impl Run {
 
     fn visit(&mut self, visitor: Visitor) {
         let known = matches!(Spoken::by(visitor.first), Some(Spoken::Json | Spoken::Text));
-        if !known || self.tasks.len() >= MAX_TASKS {
+        if !known || self.tasks.len() >= MAX_TASKS - OWN_TASKS {
             return;
         }
         let Some(guest) = self.desk.welcome(visitor.addr) else { return };
