@@ -284,9 +284,7 @@ impl Show {
             line(&format!("  timeout    {seconds} s"));
         }
         if let Some(end) = expires {
-            let millis = u64::try_from(*end).unwrap_or(0).saturating_mul(1000);
-            let until = when::show(millis, &jiff::tz::TimeZone::system());
-            line(&format!("  access     until {until}"));
+            line(&format!("  access     until {}", when::show_seconds(*end)));
         }
         let warn = |text: &str| line(&format!("{WARNING}warning:{WARNING:#} {text}"));
         if !serves && purpose.lets_in() {
@@ -320,10 +318,9 @@ fn ask(question: &Question, about: &About) -> (String, String) {
     let key = escape(&question.fingerprint);
     let mut grants = Vec::new();
     if question.lets_in {
-        let until = about.expires.map_or(String::new(), |end| {
-            let millis = u64::try_from(end).unwrap_or(0).saturating_mul(1000);
-            format!(", until {}", when::show(millis, &jiff::tz::TimeZone::system()))
-        });
+        let until = about
+            .expires
+            .map_or(String::new(), |end| format!(", until {}", when::show_seconds(end)));
         grants.push(format!(
             "{name} may log in here as {} with the key\n        {key}{until}",
             escape(&about.user)
