@@ -102,7 +102,7 @@ fn a_key_is_made_once_and_is_one_for_openssh() {
 }
 
 #[test]
-fn ssh_finds_what_was_installed_and_nothing_after() {
+fn hole_10_ssh_finds_what_was_installed_and_nothing_after() {
     let fixture = Fixture::new();
     fixture.put("config", "Host *\n  User wrong\n  Port 1\n");
     let key = fixture.home.key_or_new(KeyKind::Ed25519, "x").expect("can be made");
@@ -184,7 +184,7 @@ fn t24_an_alias_that_means_something_is_not_taken_and_stays_when_the_peer_is_ren
 }
 
 #[test]
-fn attack_17_lines_of_others_stay_byte_for_byte() {
+fn hole_6_attack_17_lines_of_others_stay_byte_for_byte() {
     let long: Vec<u8> =
         (0..10_000).flat_map(|n| format!("ssh-rsa AAAA{n} user{n}\n").into_bytes()).collect();
     for foreign in [
@@ -276,7 +276,7 @@ fn attack_17_links_are_honoured_within_the_home_and_refused_out_of_it() {
 }
 
 #[test]
-fn a_key_that_a_person_brings_is_used_and_left() {
+fn hole_8_a_key_that_a_person_brings_is_used_and_left() {
     let fixture = Fixture::new();
     fixture.put("id_own", "private");
     fixture.put("id_own.pub", format!("{BOB} bob\r\n"));
@@ -286,6 +286,14 @@ fn a_key_that_a_person_brings_is_used_and_left() {
         assert_eq!((key.path.clone(), key.ours), (path.clone(), false));
         assert!(!fixture.home.remove_key(&key.path).expect("nothing to do"));
     }
+    // What is taken away for a device that it opened takes nothing of it away.
+    fixture.home.reach(&host("kd1b", "desk", path.clone())).expect("works");
+    assert!(fixture.judged("desk").contains(&format!("identityfile {}\n", path.display())));
+    fixture.home.forget(&tag("kd1b")).expect("works");
+    assert_eq!(
+        (fixture.text("id_own"), fixture.text("kinfold_config")),
+        ("private".into(), String::new())
+    );
     assert!(fixture.home.given_key(&fixture.top.path().join("no")).is_err());
     assert!(
         fixture.home.allows_by_others(&PublicKey::parse(BOB).expect("is one")).is_ok_and(|it| !it)

@@ -504,7 +504,7 @@ impl Talk<'_> {
 
 /// What is told of somebody who came, and said no to what nobody here had agreed to.
 pub(super) fn passed_by(name: &str, addr: std::net::SocketAddr, words: &str) -> String {
-    format!("{name} ({}): {words}; nothing was installed for it, and this goes on", addr.ip())
+    format!("{name} ({}): {words}", addr.ip())
 }
 
 fn failed(problem: Problem) -> Stop {

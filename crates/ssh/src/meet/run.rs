@@ -76,6 +76,8 @@ pub(super) struct Run {
     pub(super) otherwise: Option<Instant>,
     /// The last thing that went wrong.
     trouble: String,
+    /// That was a no, which says more than what came after it.
+    refused: bool,
     told: HashSet<String>,
     installed: bool,
 }
@@ -111,6 +113,7 @@ impl Run {
             settled: None,
             otherwise: None,
             trouble: String::new(),
+            refused: false,
             told: HashSet::new(),
             installed: false,
         })
@@ -296,7 +299,9 @@ impl Run {
             Ended::Looked => {}
             Ended::Lost(words) => {
                 self.say_once(&words).await;
-                self.trouble = words;
+                if !self.refused {
+                    self.trouble = words;
+                }
             }
             Ended::Refused(words) if !continuous => return Some(Outcome::Refused(words)),
             Ended::Declined if !continuous => {
@@ -312,8 +317,8 @@ impl Run {
             Ended::Failed(Problem { message: words, .. })
             | Ended::Refused(words)
             | Ended::Never(words) => {
-                self.say_once(&words).await;
-                self.trouble = words;
+                self.say_once(&format!("{words}; nothing was installed, and this goes on")).await;
+                (self.trouble, self.refused) = (words, true);
             }
             Ended::Declined => {}
         }
@@ -337,6 +342,7 @@ impl Run {
 /// Talks with whoever is there.
 pub(super) async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
     if kind == Kind::Kinfold {
+        let at = addrs.first().map_or_else(String::new, |addr| format!("{}: ", plain(*addr)));
         return match find::first(&desk.endpoint, addrs).await {
             Ok(link) => ceremony::play(desk, link).await,
             Err(LinkError::Own) => {
@@ -349,7 +355,7 @@ pub(super) async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) ->
             Err(error @ (LinkError::Cut | LinkError::Timeout { .. })) => Ended::Lost(format!(
                 "{error}: does kin ssh run there? Connecto needs --connecto, and proves nothing"
             )),
-            Err(error) => Ended::Lost(error.to_string()),
+            Err(error) => Ended::Lost(format!("{at}{error}")),
         };
     }
     let v4 = addrs.iter().copied().map(plain).find(SocketAddr::is_ipv4);

@@ -133,7 +133,7 @@ async fn without_the_flag_nothing_of_it_is_answered() {
 }
 
 #[tokio::test]
-async fn hole_5_a_silent_connection_and_an_endless_line_block_nobody() {
+async fn hole_4_a_silent_connection_and_an_endless_line_block_nobody() {
     let desk = Device::new(1);
     let (mut run, addr) = Run::listening(setup(&desk, Purpose::Listen)).await;
     let _silent = TcpStream::connect(addr).await.expect("somebody listens");
