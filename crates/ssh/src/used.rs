@@ -256,7 +256,11 @@ fn knows(line: &str, name: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests make the files of a home")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests make the files of a home"
+)]
 mod tests {
     use std::fs;
 
