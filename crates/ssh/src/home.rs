@@ -188,7 +188,12 @@ impl Home {
             return Err(used(&host.alias, &format!("kin ssh hosts, by {}", block.name)));
         }
         let new = !blocks.iter().any(|block| block.alias == host.alias);
-        if let Some(place) = self.used(&host.alias)? {
+        // What this machine calls itself may have changed since.
+        let place = match new {
+            true => self.used(&host.alias)?,
+            false => self.places("").of(host.alias.as_str())?,
+        };
+        if let Some(place) = place {
             return Err(used(&host.alias, &place.display().to_string()));
         }
         // What ssh makes of a name of ours is ours.

@@ -7,7 +7,7 @@
 use std::fs;
 
 use super::{
-    tests::{Lab, pair, pair_with},
+    tests::{Lab, pair},
     *,
 };
 use crate::api::{DeviceLine, SshAllow, SshReply, Which};
@@ -28,6 +28,17 @@ pub(super) async fn lab(name: &'static str) -> Lab {
     let set = format!("sshd_config = {config:?}\n");
     state.create("ssh.toml", set.as_bytes()).unwrap();
     Lab::at(top, name).await
+}
+
+/// Pairs, and waits until both are ready for the next thing.
+async fn pair_with(a: &Lab, b: &Lab, into: Which, ssh: [&[bool; 2]; 2]) {
+    tests::pair_with(a, b, into, ssh).await;
+    for lab in [a, b] {
+        lab.until("its window is closed", || async {
+            lab.device.hub.with(|hub| hub.free_to_pair().is_ok()).await == Some(true)
+        })
+        .await;
+    }
 }
 
 pub(super) fn ssh_file(lab: &Lab, name: &str) -> String {
@@ -233,10 +244,6 @@ async fn t13_ssh_follows_a_device_to_its_new_key() {
     let (desk, lap) = (lab("desk").await, lab("lap").await);
     pair_with(&desk, &lap, Which::Mine, [&[true; 2], &[true; 2]]).await;
     let old = id_of(&desk, "lap").await;
-    lap.until("the pairing is over", || async {
-        lap.device.hub.with(|hub| hub.free_to_pair().is_ok()).await == Some(true)
-    })
-    .await;
     let line: DeviceLine = lap.ask(Request::RotateKey).await;
     assert_ne!(line.device, old);
     desk.until("its lines name the new id", || async {

@@ -314,9 +314,11 @@ impl Run {
             Ended::Failed(Problem { kind, message, hint }) if !continuous => {
                 return Some(Outcome::Failed { kind, message, hint });
             }
-            Ended::Failed(Problem { message: words, .. })
-            | Ended::Refused(words)
-            | Ended::Never(words) => {
+            Ended::Failed(Problem { message: words, .. }) => {
+                self.say_once(&format!("{words}; this goes on")).await;
+                self.trouble = words;
+            }
+            Ended::Refused(words) | Ended::Never(words) => {
                 self.say_once(&format!("{words}; nothing was installed, and this goes on")).await;
                 (self.trouble, self.refused) = (words, true);
             }

@@ -298,6 +298,10 @@ impl Visit {
                         Ok(it) => {
                             made = Some(it);
                             pending.extend(steps);
+                            if !self.talk.patient() {
+                                // What is left to say needs no person, however it is said.
+                                self.until = Some(Instant::now() + STEP);
+                            }
                         }
                         Err(problem) => {
                             for step in steps {

@@ -91,6 +91,26 @@ async fn text_with_a_listener_of_ours() {
 }
 
 #[tokio::test]
+async fn attack_38_who_was_let_in_and_goes_on_talking_keeps_no_place() {
+    let desk = Device::new(1);
+    let (mut run, addr) = Run::listening(setup(&desk, Purpose::Listen)).await;
+    let mut other = Other::at(addr).await;
+    other.say("HELLO 1").await;
+    other.hear().await;
+    other.say(&format!("PUBKEY {KEY}")).await;
+    run.answer(true).await;
+    assert_eq!(other.hear().await, "OK device-1 user1");
+    let (_reading, mut writing) = other.0.into_inner().into_split();
+    let dribble = tokio::spawn(async move {
+        while writing.write_all(b"\n").await.is_ok() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert_eq!(run.outcome().await, Outcome::Done);
+    dribble.abort();
+}
+
+#[tokio::test]
 async fn a_no_is_said_in_both_protocols_and_nothing_is_installed() {
     for (lines, no) in [
         (vec!["HELLO 1".to_owned(), format!("PUBKEY {KEY}")], "ERR "),
