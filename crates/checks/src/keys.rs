@@ -40,6 +40,24 @@ pub(crate) fn message(data: &[u8]) {
     }
 }
 
+/// A public key from outside, in a line that may hold anything.
+pub(crate) fn key(data: &[u8]) {
+    let Ok(line) = str::from_utf8(data) else { return };
+    let Ok(key) = PublicKey::parse(line) else { return };
+    let (text, kind) = (key.as_str(), key.kind());
+    // One line of two words, which is read as the same key, and is in what was said.
+    assert_eq!(text.split(' ').collect::<Vec<_>>(), [kind, key.base64()]);
+    assert!(text.bytes().all(|byte| (0x21..0x7f).contains(&byte) || byte == b' '));
+    assert_eq!(PublicKey::parse(text).as_ref(), Ok(&key), "one key, two forms");
+    assert!(line.contains(kind) && !line.contains("PRIVATE KEY"));
+    assert!(key.fingerprint().starts_with("SHA256:") && key.fingerprint().len() == 50);
+    // With a name behind it, it is the same.
+    let named = format!("{text} somebody@somewhere\n");
+    assert_eq!(PublicKey::parse(&named).as_ref(), Ok(&key));
+    assert!(PublicKey::parse(&format!("{text} {text}")).is_err(), "two keys");
+    assert!(PublicKey::parse(&format!("command=\"x\" {text}")).is_err(), "options");
+}
+
 /// One byte says which side is played against, and whether its person says yes; the rest is what comes.
 pub(crate) fn connecto(data: &[u8]) {
     let Some((how, rest)) = data.split_first() else { return };

@@ -43,7 +43,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// All checks.
-pub const CHECKS: [Check; 20] = [
+pub const CHECKS: [Check; 21] = [
     Check { name: "frame", run: messages::frame, factor: 100, constant: 64 * KIB },
     Check { name: "session", run: messages::session, factor: 100, constant: 64 * KIB },
     Check { name: "sync", run: messages::sync, factor: 100, constant: 64 * KIB },
@@ -62,6 +62,7 @@ pub const CHECKS: [Check; 20] = [
     Check { name: "window", run: tokens::window, factor: 100, constant: 256 * KIB },
     Check { name: "code", run: codes::code, factor: 100, constant: 64 * KIB },
     Check { name: "ssh", run: keys::message, factor: 100, constant: 64 * KIB },
+    Check { name: "key", run: keys::key, factor: 100, constant: 64 * KIB },
     Check { name: "connecto", run: keys::connecto, factor: 200, constant: 256 * KIB },
     Check { name: "relay", run: relays::relay, factor: 100, constant: 64 * KIB },
 ];

@@ -62,5 +62,5 @@ macro_rules! replayed {
 
 replayed!(
     frame session sync record merkle list piece index advert ignore config pairing group envelope
-    token window code ssh connecto relay
+    token window code ssh key connecto relay
 );

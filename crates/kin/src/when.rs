@@ -12,6 +12,12 @@ pub(crate) fn show(millis: u64, zone: &TimeZone) -> String {
     timestamp(millis).to_zoned(zone.clone()).strftime(SHOWN).to_string()
 }
 
+/// Seconds since 1970 for a person, in this machine's time zone.
+pub(crate) fn show_seconds(seconds: i64) -> String {
+    let millis = u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
+    show(millis, &TimeZone::system())
+}
+
 /// Milliseconds since 1970 for a program: RFC 3339 in UTC, with milliseconds.
 pub(crate) fn rfc3339(millis: u64) -> String {
     timestamp(millis).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()

@@ -24,7 +24,7 @@ pub use discovery::reread_advert;
 pub use discovery::{Advert, Asking, Discovery, Found, Plain, PlainFound, own_addresses};
 pub use endpoint::Endpoint;
 pub use error::LinkError;
-pub use limits::Limits;
+pub use limits::{Limits, Source};
 pub use link::{Link, LinkReader, LinkWriter};
 pub use listener::{Door, Listener, Visitor};
 pub use tls::Protocol;

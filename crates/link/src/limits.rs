@@ -50,10 +50,12 @@ impl Default for Limits {
 /// any address within it. Link-local addresses are told apart whole: all hosts of a network cable
 /// share that prefix, and one of them must not be able to shut out the others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Source([u8; 16], u32);
+pub struct Source([u8; 16], u32);
 
 impl Source {
-    pub(crate) fn of(addr: SocketAddr) -> Self {
+    /// Where somebody at this address belongs.
+    #[must_use]
+    pub fn of(addr: SocketAddr) -> Self {
         match (addr.ip().to_canonical(), addr) {
             (IpAddr::V4(v4), _) => Self(v4.to_ipv6_mapped().octets(), 0),
             (IpAddr::V6(v6), SocketAddr::V6(full)) if v6.is_unicast_link_local() => {

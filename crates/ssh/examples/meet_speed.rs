@@ -38,6 +38,7 @@ fn setup(dir: &Path, seed: u8, purpose: Purpose, target: Target) -> Setup {
         comment: String::new(),
         continuous: false,
         timeout: Some(Duration::from_secs(60)),
+        before: ssh::meet::BEFORE,
         allow_from: Vec::new(),
         expires: None,
         from: Vec::new(),

@@ -59,6 +59,9 @@ pub struct Allowed {
     pub expires: Option<i64>,
     /// From which networks: sshd's pattern list.
     pub from: Option<String>,
+    /// It has terms that kin does not write in this form: whoever writes the line anew from what is said here would
+    /// let in more than it does.
+    pub others: bool,
 }
 
 impl Allowed {
@@ -72,18 +75,35 @@ impl Allowed {
             Some((key, comment)) => (key, comment),
             None => (rest, ""),
         };
-        let quoted = |name: &str| {
-            let at = options.find(&format!("{name}=\""))?;
-            let value = options.get(at + name.len() + 2..)?;
-            value.split('"').next().map(str::to_owned)
-        };
-        Some(Self {
+        let mut found = Self {
             tag,
             name: comment.trim().to_owned(),
             key: PublicKey::parse(key.trim_end()).ok(),
-            expires: quoted("expiry-time").as_deref().and_then(read_expiry),
-            from: quoted("from"),
-        })
+            expires: None,
+            from: None,
+            others: false,
+        };
+        for option in split(options, |c| c == ',') {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            match (name.to_ascii_lowercase().as_str(), value) {
+                ("from", Some(value)) if found.from.is_none() => {
+                    found.others |= !value.split(',').all(|net| net.parse::<Cidr>().is_ok());
+                    found.from = Some(value.to_owned());
+                }
+                ("expiry-time", Some(value)) if found.expires.is_none() => {
+                    found.expires = read_expiry(value);
+                    found.others |= found.expires.is_none();
+                }
+                _ => found.others = true,
+            }
+        }
+        Some(found)
+    }
+
+    /// True if it lets nobody in any more, since its end has come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.expires.is_some_and(|end| end <= Timestamp::now().as_second())
     }
 }
 
@@ -93,15 +113,19 @@ fn split_options(line: &str) -> (&str, &str) {
     if PublicKey::parse(line).is_ok() {
         return ("", line);
     }
-    let mut quoted = false;
-    for (at, c) in line.char_indices() {
-        match c {
-            '"' => quoted = !quoted,
-            ' ' if !quoted => return line.split_at(at),
-            _ => {}
-        }
-    }
-    ("", line)
+    let options = split(line, |c| c == ' ' || c == '\t').next().unwrap_or_default();
+    line.split_at_checked(options.len()).filter(|(_, rest)| !rest.is_empty()).unwrap_or(("", line))
+}
+
+/// Parts between separators that are not in quotes, in which a backslash takes the next quote's meaning away.
+fn split(text: &str, separates: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c: char| {
+        let after = std::mem::replace(&mut escaped, c == '\\');
+        quoted ^= c == '"' && !after;
+        !quoted && separates(c)
+    })
+    .filter(|part| !part.is_empty())
 }
 
 fn read_expiry(text: &str) -> Option<i64> {
@@ -140,9 +164,26 @@ mod tests {
         assert_eq!(plain.line(), format!("{KEY} kinfold:kd1abc Bob-s--desk--\n"));
         let allowed = Allowed::read(plain.line().as_bytes()).expect("is ours");
         assert_eq!((allowed.name.as_str(), allowed.from), ("Bob-s--desk--", None));
+        assert!(!allowed.others);
+        // Terms that are not kin's are seen, wherever they are, and those in quotes are none.
+        for (options, from, others) in [
+            ("restrict,from=\"10.0.0.0/8\"", Some("10.0.0.0/8"), true),
+            ("from=\"10.0.0.0/8,!10.0.0.1\"", Some("10.0.0.0/8,!10.0.0.1"), true),
+            ("from=\"10.0.0.0/8\",from=\"10.0.0.0/9\"", Some("10.0.0.0/8"), true),
+            ("expiry-time=\"20301120\"", None, true),
+            ("command=\"echo \\\"x, from=\\\" y\"", None, true),
+            ("FROM=\"10.0.0.0/8\"", Some("10.0.0.0/8"), false),
+        ] {
+            let line = format!("{options} {KEY} kinfold:kd1abc x\n");
+            let allowed = Allowed::read(line.as_bytes()).expect("is ours");
+            assert_eq!((allowed.from.as_deref(), allowed.others), (from, others), "{line}");
+            assert_eq!((allowed.key, allowed.expires), (Some(plain.key.clone()), None), "{line}");
+        }
         // What a person has changed is still ours, and a remark is not.
         let edited = format!("restrict,command=\"a b\" {KEY} kinfold:kd1abc x\r\n");
-        assert!(Allowed::read(edited.as_bytes()).is_some_and(|it| it.key == Some(plain.key)));
+        assert!(
+            Allowed::read(edited.as_bytes()).is_some_and(|it| it.key == Some(plain.key.clone()))
+        );
         assert_eq!(Allowed::read(format!("#{}", edited).as_bytes()), None);
         assert_eq!(Allowed::read(format!("{KEY} bob@kinfold:x\n").as_bytes()), None);
     }

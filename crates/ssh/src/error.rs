@@ -39,6 +39,9 @@ pub enum SshError {
     /// The alias cannot be used.
     #[error(transparent)]
     Alias(#[from] AliasError),
+    /// A file that may give names a meaning cannot be looked through, so no name counts as free (rule T24).
+    #[error("it cannot be told which names for ssh are in use: {0}")]
+    Unsure(String),
     /// The device's host keys are others than those that are pinned (attack 19).
     #[error("the host keys of {alias} have changed: pinned is {pinned}, and it says {now}")]
     HostKeyChanged {
@@ -65,7 +68,7 @@ impl SshError {
             Self::File(UserFileError::Foreign(_) | UserFileError::Outside { .. }) => {
                 "ssh_file_refused"
             }
-            Self::File(_) => "ssh_file",
+            Self::File(_) | Self::Unsure(_) => "ssh_file",
             Self::State(_) | Self::Settings(..) => "state",
             Self::NoUser(_) | Self::OddPath(_) => "no_home",
             Self::Key { .. } | Self::NoKey(_) | Self::Make(_) => "ssh_key",
@@ -92,6 +95,7 @@ impl SshError {
             Self::File(_) => {
                 "nothing was changed; check the rights of ~/.ssh and the space on the disk"
             }
+            Self::Unsure(_) => "make that file readable, or leave it out of ssh's configuration",
             Self::State(_) => "check the rights of that directory",
             Self::Settings(..) => "mend it, or remove it to begin anew",
             Self::NoUser(_) => "see getent passwd",
@@ -100,7 +104,9 @@ impl SshError {
                 "kin ssh keys lists the keys; ssh-keygen makes others"
             }
             Self::Make(_) => "try ssh-keygen, and name its key with -k",
-            Self::Alias(_) => "choose another name with --alias",
+            Self::Alias(_) => {
+                "take away what uses that name: kin ssh hosts lists what kin installed"
+            }
             Self::HostKeyChanged { .. } => {
                 "if it was installed anew, kin ssh unpair it and pair again; if not, somebody may sit in between"
             }

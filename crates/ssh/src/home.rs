@@ -1,15 +1,16 @@
 //! A user's `~/.ssh`: what is installed for which device, and changing that.
 
+mod keys;
+
 use std::path::{Path, PathBuf};
 
 use tree::{Edited, UserDir, UserFileError};
 
 use crate::{
-    Access, Alias, AliasError, Allowed, Host, KeyKind, Local, OwnKey, PublicKey, SshError, Tag,
-    UserName,
+    Access, Alias, AliasError, Allowed, Host, Local, PublicKey, SshError, Tag, UserName,
     hosts::{self, Block},
+    judge::Judge,
     known,
-    own::{self, MAX_KEY_FILE},
     used::Places,
 };
 
@@ -22,6 +23,11 @@ const OURS: &str = ".ssh/kinfold_config";
 /// What an `Include` of ours ends with. Versions of ssh that know no remarks there take it for names of files,
 /// which need not exist.
 const INCLUDE_MARK: &str = " # kinfold: made by kin ssh";
+
+/// How often a name is numbered until another one is looked for.
+const MAX_NUMBER: u16 = 99;
+/// Where ssh found a name that no text names.
+const JUDGED: &str = "ssh's configuration (ssh -G)";
 
 /// A user's home directory.
 #[derive(Debug)]
@@ -106,9 +112,25 @@ impl Home {
     /// # Errors
     /// As the files; nothing is changed then.
     pub fn allow(&self, access: &Access) -> Result<Edited, SshError> {
-        let line = access.line();
+        self.allow_each(&access.tag, std::slice::from_ref(access))
+    }
+
+    /// As [`Home::allow`], with several keys or terms. Lines of ours whose end has come go, too, whoever they are for:
+    /// they let nobody in any more.
+    ///
+    /// # Errors
+    /// As the files; nothing is changed then.
+    pub fn allow_each(&self, tag: &Tag, leaves: &[Access]) -> Result<Edited, SshError> {
+        let new: String =
+            leaves.iter().filter(|leave| leave.tag == *tag).map(Access::line).collect();
         Ok(self.dir.edit(AUTHORIZED, &is_ours, &mut |old| {
-            replaced(old, |line| Tag::of_line(line).as_ref() == Some(&access.tag), line.as_bytes())
+            let of_it = |line: &[u8]| Tag::of_line(line).as_ref() == Some(tag);
+            let kept: Vec<u8> = lines(old)
+                .filter(|line| of_it(line) || !is_over(line))
+                .flatten()
+                .copied()
+                .collect();
+            replaced(&kept, of_it, new.as_bytes())
         })?)
     }
 
@@ -132,7 +154,7 @@ impl Home {
                     .and_then(|other| other.key)
                     .is_some_and(|key| keys.contains(&key))
             };
-            replaced(old, |line| of_it(line) || same_key(line), b"")
+            replaced(old, |line| of_it(line) || same_key(line) || is_over(line), b"")
         })?)
     }
 
@@ -165,8 +187,18 @@ impl Home {
         {
             return Err(used(&host.alias, &format!("kin ssh hosts, by {}", block.name)));
         }
-        if let Some(place) = self.used(&host.alias) {
+        let new = !blocks.iter().any(|block| block.alias == host.alias);
+        // What this machine calls itself may have changed since.
+        let place = match new {
+            true => self.used(&host.alias)?,
+            false => self.places("").of(host.alias.as_str())?,
+        };
+        if let Some(place) = place {
             return Err(used(&host.alias, &place.display().to_string()));
+        }
+        // What ssh makes of a name of ours is ours.
+        if new && self.judge()?.means(host.alias.as_str()) {
+            return Err(used(&host.alias, JUDGED));
         }
         let pinned: Vec<PublicKey> = self
             .pinned()?
@@ -312,138 +344,35 @@ impl Home {
         if let Some(block) = blocks.iter().find(|block| block.tag == *tag) {
             return Ok(block.alias.clone());
         }
-        let base = Alias::suggested(name);
-        let free = |alias: &Alias| {
-            self.used(alias).is_none() && !blocks.iter().any(|block| block.alias == *alias)
-        };
-        let numbered = (2..=u16::MAX).map(|number| base.numbered(number));
-        let found = std::iter::once(base.clone()).chain(numbered).find(free);
-        found.ok_or_else(|| used(&base, "every form of it"))
+        let judge = self.judge()?;
+        for base in [Alias::suggested(name), Alias::suggested("")] {
+            let numbered = (2..=MAX_NUMBER).map(|number| base.numbered(number));
+            for alias in std::iter::once(base.clone()).chain(numbered) {
+                let ours = blocks.iter().any(|block| block.alias == alias);
+                if !ours && self.used(&alias)?.is_none() && !judge.means(alias.as_str()) {
+                    return Ok(alias);
+                }
+            }
+        }
+        Err(used(&Alias::suggested(name), "every form of it"))
     }
 
     /// Where somebody else than us uses a name already: one of the files that give names a meaning.
-    #[must_use]
-    pub fn used(&self, alias: &Alias) -> Option<PathBuf> {
-        let places = Places {
-            ssh_dir: self.path().join(".ssh"),
-            ours: self.path().join(OURS),
-            etc: &self.etc,
-        };
-        places.of(alias.as_str())
-    }
-
-    // Own keys
-
-    /// The key of ours that is in use: of this kind, or `None` if none was made yet.
     ///
     /// # Errors
-    /// As the files.
-    pub fn key(&self, kind: KeyKind) -> Result<Option<OwnKey>, SshError> {
-        Ok(self
-            .keys()?
-            .into_iter()
-            .filter(|(of, ..)| *of == kind)
-            .max_by_key(|(_, number, _)| *number)
-            .map(|(.., key)| key))
+    /// If one of them cannot be looked through, so that no name can be said to be free.
+    pub fn used(&self, alias: &Alias) -> Result<Option<PathBuf>, SshError> {
+        self.places(&rustix::system::uname().nodename().to_string_lossy()).of(alias.as_str())
     }
 
-    /// The key of ours that is in use; made if there is none yet.
-    ///
-    /// # Errors
-    /// As the files.
-    pub fn key_or_new(&self, kind: KeyKind, comment: &str) -> Result<OwnKey, SshError> {
-        match self.key(kind)? {
-            Some(key) => Ok(key),
-            None => self.new_key(kind, comment),
-        }
+    fn places<'a>(&'a self, own: &'a str) -> Places<'a> {
+        let ssh_dir = self.path().join(".ssh");
+        Places { ssh_dir, ours: self.path().join(OURS), etc: &self.etc, own }
     }
 
-    /// Makes another key of ours, which is the one in use from then on. No file that is there is touched.
-    ///
-    /// # Errors
-    /// As the files.
-    pub fn new_key(&self, kind: KeyKind, comment: &str) -> Result<OwnKey, SshError> {
-        let made = own::make(kind, comment)?;
-        let last = self.last_number(kind)?;
-        for number in last + 1..=own::MAX_NUMBER {
-            let at = format!(".ssh/{}", kind.file(number));
-            let line = format!("{} {comment}\n", made.public);
-            // The public half first: a key is one when both are there.
-            if !self.dir.create(&format!("{at}.pub"), line.as_bytes(), 0o644)? {
-                continue;
-            }
-            if self.dir.create(&at, made.private.as_bytes(), 0o600)? {
-                return Ok(OwnKey { path: self.path().join(at), public: made.public, ours: true });
-            }
-            self.dir.remove(&format!("{at}.pub"))?;
-        }
-        Err(SshError::Make("there are too many keys of ours already"))
-    }
-
-    /// A key that a person brings, by the path of either of its files.
-    ///
-    /// # Errors
-    /// If one of them is not there, or the public one is none.
-    pub fn given_key(&self, named: &Path) -> Result<OwnKey, SshError> {
-        let path = own::private_path(named);
-        let path = std::path::absolute(&path).map_err(|_| SshError::NoKey(path))?;
-        hosts::quoted(&path)?;
-        if !path.is_file() {
-            return Err(SshError::NoKey(path));
-        }
-        let mut file = path.clone();
-        file.as_mut_os_string().push(".pub");
-        let text =
-            tree::read_config(&file, MAX_KEY_FILE).map_err(|_| SshError::NoKey(file.clone()))?;
-        Ok(OwnKey { public: own::public_in(&file, &text)?, path, ours: false })
-    }
-
-    /// All keys of ours.
-    ///
-    /// # Errors
-    /// As the files.
-    pub fn own_keys(&self) -> Result<Vec<OwnKey>, SshError> {
-        Ok(self.keys()?.into_iter().map(|(.., key)| key).collect())
-    }
-
-    /// Removes a key of ours, both its files; false if there is none at this path.
-    ///
-    /// # Errors
-    /// As the files.
-    pub fn remove_key(&self, path: &Path) -> Result<bool, SshError> {
-        let Some((kind, number, _)) = self.keys()?.into_iter().find(|(.., key)| key.path == path)
-        else {
-            return Ok(false);
-        };
-        let at = format!(".ssh/{}", kind.file(number));
-        self.dir.remove(&at)?;
-        self.dir.remove(&format!("{at}.pub"))?;
-        Ok(true)
-    }
-
-    fn keys(&self) -> Result<Vec<(KeyKind, u16, OwnKey)>, SshError> {
-        let names = self.dir.names(".ssh")?;
-        let mut keys = Vec::new();
-        for kind in [KeyKind::Ed25519, KeyKind::Rsa] {
-            for name in names.iter().filter(|name| names.contains(&format!("{name}.pub"))) {
-                let Some(number) = kind.number(name) else { continue };
-                let at = format!(".ssh/{name}.pub");
-                let Some(bytes) = self.dir.read(&at, MAX_KEY_FILE)? else { continue };
-                let public =
-                    own::public_in(&self.path().join(&at), &String::from_utf8_lossy(&bytes))?;
-                let path = self.path().join(".ssh").join(name);
-                keys.push((kind, number, OwnKey { path, public, ours: true }));
-            }
-        }
-        keys.sort_by(|a, b| a.2.path.cmp(&b.2.path));
-        Ok(keys)
-    }
-
-    /// The highest number of which either file is there; 0 without any.
-    fn last_number(&self, kind: KeyKind) -> Result<u16, SshError> {
-        let names = self.dir.names(".ssh")?;
-        let numbers = names.iter().filter_map(|name| kind.number(name.trim_end_matches(".pub")));
-        Ok(numbers.max().unwrap_or(0))
+    /// ssh itself, asked without the devices that are ours.
+    fn judge(&self) -> Result<Judge, SshError> {
+        self.places("").judge(|line| is_include(line.as_bytes()))
     }
 
     // Files
@@ -479,14 +408,13 @@ impl Home {
     fn include(&self, wanted: bool) -> Result<Edited, SshError> {
         let file = hosts::quoted(&self.path().join(OURS))?;
         let line = format!("Include {file}{INCLUDE_MARK}\n");
-        let ours = |line: &[u8]| line.trim_ascii_end().ends_with(INCLUDE_MARK.as_bytes());
-        let edited = self.dir.edit(CONFIG, &ours, &mut |old| {
+        let edited = self.dir.edit(CONFIG, &is_include, &mut |old| {
             if wanted && old.starts_with(line.as_bytes()) {
                 return old.to_vec();
             }
             // The first line: behind a `Host` it would count for that host alone.
             let mut new = if wanted { line.clone().into_bytes() } else { Vec::new() };
-            new.extend(lines(old).filter(|line| !ours(line)).flatten());
+            new.extend(lines(old).filter(|line| !is_include(line)).flatten());
             new
         });
         match edited {
@@ -519,6 +447,16 @@ fn either(a: Edited, b: Edited) -> Edited {
 /// True for a line of ours in `known_hosts` that says a host key of this alias.
 fn is_pin_of(line: &[u8], alias: &Alias) -> bool {
     is_ours(line) && line.split(u8::is_ascii_whitespace).next() == Some(alias.as_str().as_bytes())
+}
+
+/// True for the line by which ssh finds our file.
+fn is_include(line: &[u8]) -> bool {
+    line.trim_ascii_end().ends_with(INCLUDE_MARK.as_bytes())
+}
+
+/// True for a line of ours that lets nobody in any more.
+fn is_over(line: &[u8]) -> bool {
+    Allowed::read(line).is_some_and(|access| access.is_over())
 }
 
 fn is_ours(line: &[u8]) -> bool {

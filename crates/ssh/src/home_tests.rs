@@ -7,7 +7,7 @@ use std::{
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::HostName;
+use crate::{HostName, KeyKind};
 
 const BOB: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICxqHnumWOS3matZEZhKv39MaG0kQXKvR4IFqfepTSjz";
@@ -102,7 +102,7 @@ fn a_key_is_made_once_and_is_one_for_openssh() {
 }
 
 #[test]
-fn ssh_finds_what_was_installed_and_nothing_after() {
+fn hole_10_ssh_finds_what_was_installed_and_nothing_after() {
     let fixture = Fixture::new();
     fixture.put("config", "Host *\n  User wrong\n  Port 1\n");
     let key = fixture.home.key_or_new(KeyKind::Ed25519, "x").expect("can be made");
@@ -184,7 +184,7 @@ fn t24_an_alias_that_means_something_is_not_taken_and_stays_when_the_peer_is_ren
 }
 
 #[test]
-fn attack_17_lines_of_others_stay_byte_for_byte() {
+fn hole_6_attack_17_lines_of_others_stay_byte_for_byte() {
     let long: Vec<u8> =
         (0..10_000).flat_map(|n| format!("ssh-rsa AAAA{n} user{n}\n").into_bytes()).collect();
     for foreign in [
@@ -201,7 +201,10 @@ fn attack_17_lines_of_others_stay_byte_for_byte() {
         let path = fixture.top.path().join(".ssh/authorized_keys");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("is ours");
         fixture.home.allow(&access("kd1b")).expect("works");
-        fixture.home.allow(&Access { expires: Some(0), ..access("kd1b") }).expect("works");
+        fixture
+            .home
+            .allow(&Access { expires: Some(4_000_000_000), ..access("kd1b") })
+            .expect("works");
         fixture.home.allow(&access("kd1c")).expect("works");
         let text = fixture.bytes("authorized_keys");
         let ours = format!("{BOB} kinfold:kd1c bob\n");
@@ -273,7 +276,7 @@ fn attack_17_links_are_honoured_within_the_home_and_refused_out_of_it() {
 }
 
 #[test]
-fn a_key_that_a_person_brings_is_used_and_left() {
+fn hole_8_a_key_that_a_person_brings_is_used_and_left() {
     let fixture = Fixture::new();
     fixture.put("id_own", "private");
     fixture.put("id_own.pub", format!("{BOB} bob\r\n"));
@@ -283,6 +286,14 @@ fn a_key_that_a_person_brings_is_used_and_left() {
         assert_eq!((key.path.clone(), key.ours), (path.clone(), false));
         assert!(!fixture.home.remove_key(&key.path).expect("nothing to do"));
     }
+    // What is taken away for a device that it opened takes nothing of it away.
+    fixture.home.reach(&host("kd1b", "desk", path.clone())).expect("works");
+    assert!(fixture.judged("desk").contains(&format!("identityfile {}\n", path.display())));
+    fixture.home.forget(&tag("kd1b")).expect("works");
+    assert_eq!(
+        (fixture.text("id_own"), fixture.text("kinfold_config")),
+        ("private".into(), String::new())
+    );
     assert!(fixture.home.given_key(&fixture.top.path().join("no")).is_err());
     assert!(
         fixture.home.allows_by_others(&PublicKey::parse(BOB).expect("is one")).is_ok_and(|it| !it)
@@ -345,4 +356,62 @@ fn attack_19_a_pin_that_is_left_of_another_device_goes_with_the_next_owner_of_it
     let known = fixture.text("known_hosts");
     let pins: Vec<&str> = known.lines().filter(|line| line.starts_with("desk ")).collect();
     assert!(pins.len() == 1 && pins[0].contains(other), "{known}");
+}
+
+#[test]
+fn what_has_ended_goes_with_the_next_change_and_nothing_else_does() {
+    let fixture = Fixture::new();
+    let ended = Access { expires: Some(1_000_000_000), ..access("kd1ended") };
+    let lasts = Access { expires: Some(4_000_000_000), ..access("kd1lasts") };
+    let foreign = format!("expiry-time=\"20010101\" {BOB} bob\n");
+    fixture.put("authorized_keys", format!("{foreign}{}{}", ended.line(), lasts.line()));
+    fixture.home.allow(&access("kd1new")).expect("can be changed");
+    assert_eq!(
+        fixture.text("authorized_keys"),
+        format!("{foreign}{}{}", lasts.line(), access("kd1new").line())
+    );
+    // A new leave for the one whose leave has ended takes its place.
+    fixture.put("authorized_keys", format!("{}{foreign}", ended.line()));
+    fixture.home.allow(&access("kd1ended")).expect("can be changed");
+    let text = format!("{}{foreign}", access("kd1ended").line());
+    assert_eq!(fixture.text("authorized_keys"), text);
+    fixture.put("authorized_keys", format!("{}{foreign}{}", ended.line(), lasts.line()));
+    fixture.home.revoke(&tag("kd1lasts")).expect("can be changed");
+    assert_eq!(fixture.text("authorized_keys"), foreign);
+}
+
+#[test]
+fn several_leaves_of_one_device_stand_beside_each_other() {
+    let fixture = Fixture::new();
+    let here = Access { from: vec!["10.0.0.0/8".parse().expect("is one")], ..access("kd1a") };
+    let leaves = [here, Access { expires: Some(4_000_000_000), ..access("kd1a") }];
+    fixture.home.allow_each(&tag("kd1a"), &leaves).expect("can be changed");
+    let text: String = leaves.iter().map(Access::line).collect();
+    assert_eq!(fixture.text("authorized_keys"), text);
+    assert_eq!(fixture.home.installed().expect("can be read")[0].access.len(), 2);
+}
+
+#[test]
+fn t24_a_name_that_only_ssh_finds_is_not_taken() {
+    let fixture = Fixture::new();
+    let key = fixture.home.key_or_new(KeyKind::Ed25519, "x").expect("can be made");
+    let text = "Match exec \"test %h = desk\"\n  User somebody\n";
+    fixture.put("config", text);
+    let proposed = fixture.home.propose(&tag("kd1a"), "desk").expect("there is one");
+    assert_eq!(proposed.as_str(), "desk-2");
+    let error = fixture.home.reach(&host("kd1a", "desk", key.path.clone())).expect_err("is used");
+    assert!(error.to_string().contains("ssh -G"), "{error}");
+    assert_eq!(fixture.text("config"), text);
+    // One of ours stays ours, and can be installed again.
+    for _ in 0..2 {
+        fixture.home.reach(&host("kd1a", "desk-2", key.path.clone())).expect("is free");
+    }
+    // A device that is called as this one is.
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let proposed = fixture.home.propose(&tag("kd1b"), &own).expect("there is one");
+    assert_ne!(proposed, Alias::suggested(&own));
+    assert_ne!(
+        fixture.home.propose(&tag("kd1b"), "localhost").expect("is one").as_str(),
+        "localhost"
+    );
 }

@@ -28,6 +28,7 @@ pub mod connecto;
 mod error;
 mod home;
 mod hosts;
+mod judge;
 mod key;
 mod known;
 mod local;

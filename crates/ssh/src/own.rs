@@ -17,6 +17,8 @@ use ssh_key::{
 };
 use zeroize::Zeroizing;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{KeyError, PublicKey, SshError};
 
 /// Largest key file that is looked at.
@@ -25,7 +27,8 @@ pub(crate) const MAX_KEY_FILE: usize = 64 << 10;
 pub(crate) const MAX_NUMBER: u16 = 999;
 
 /// Which kind of key is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KeyKind {
     /// Ed25519.
     #[default]

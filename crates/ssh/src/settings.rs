@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tree::StateDir;
 
-use crate::{Cidr, Home, KeyKind, Local, OwnKey, SshError, Sshd};
+use crate::{Cidr, Home, KeyKind, Local, OwnKey, SshError, Sshd, Tag};
 
 /// Its name in the state directory.
 const FILE: &str = "ssh.toml";
@@ -21,6 +21,9 @@ pub struct Settings {
     /// Networks that a scan looks through beside those it is told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<String>,
+    /// Of which kind the key of ours is that is in use: the one that a person asked for last.
+    #[serde(skip_serializing_if = "is_default")]
+    pub key_kind: KeyKind,
     /// The private key to be used instead of one of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_key: Option<PathBuf>,
@@ -74,8 +77,37 @@ impl Here {
     pub fn key(&self) -> Result<OwnKey, SshError> {
         match &self.settings.default_key {
             Some(path) => self.home.given_key(path),
-            None => self.home.key_or_new(KeyKind::default(), &self.comment()),
+            None => self.home.key_or_new(self.settings.key_kind, &self.comment()),
         }
+    }
+
+    /// The key that this user shows a device: the one by which it is reached already, unless a person has chosen one
+    /// since; else as [`Here::key`].
+    ///
+    /// # Errors
+    /// As the files.
+    pub fn key_for(&self, tag: &Tag) -> Result<OwnKey, SshError> {
+        if self.settings.default_key.is_none() {
+            let installed = self.home.installed()?.into_iter().find(|one| one.tag == *tag);
+            let own = self.home.own_keys()?;
+            let used = installed.and_then(|one| one.host).and_then(|host| {
+                let ours = own.into_iter().find(|key| key.path == host.identity);
+                ours.or_else(|| self.home.given_key(&host.identity).ok())
+            });
+            if let Some(used) = used {
+                return Ok(used);
+            }
+        }
+        self.key()
+    }
+
+    /// Keeps the kind of key that a person asked for.
+    ///
+    /// # Errors
+    /// As the file.
+    pub fn use_kind(&mut self, kind: KeyKind) -> Result<(), SshError> {
+        self.settings.key_kind = kind;
+        self.save()
     }
 
     /// What a key of ours has for a comment.
@@ -98,6 +130,10 @@ impl Here {
     pub fn subnets(&self) -> Vec<Cidr> {
         self.settings.subnets.iter().filter_map(|text| text.parse().ok()).collect()
     }
+}
+
+fn is_default(kind: &KeyKind) -> bool {
+    *kind == KeyKind::default()
 }
 
 fn read(path: &Path, bytes: &[u8]) -> Result<Settings, SshError> {

@@ -4,13 +4,17 @@
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
+use tree::FileError;
 
-use crate::text::unbase64;
+use crate::{SshError, judge::Judge, text::unbase64};
 
-/// Deepest chain of `Include`.
-const MAX_DEPTH: u8 = 8;
+/// Deepest chain of `Include`, as ssh has it.
+const MAX_DEPTH: u8 = 16;
 /// Largest file that is looked into.
 const MAX_FILE: usize = 16 << 20;
+/// Names of every machine for itself.
+const OWN: [&str; 6] =
+    ["localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback", "broadcasthost"];
 
 /// Files that name hosts, and how they are read.
 pub(crate) struct Places<'a> {
@@ -20,70 +24,131 @@ pub(crate) struct Places<'a> {
     pub(crate) ours: PathBuf,
     /// The system's, normally `/etc`.
     pub(crate) etc: &'a Path,
+    /// What this machine calls itself.
+    pub(crate) own: &'a str,
 }
 
 impl Places<'_> {
     /// Where a name is used, if it is.
-    pub(crate) fn of(&self, name: &str) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    /// If a file that is there cannot be looked through: any name may be in it.
+    pub(crate) fn of(&self, name: &str) -> Result<Option<PathBuf>, SshError> {
         let hosts = self.etc.join("hosts");
-        if text(&hosts).lines().any(|line| names_host(line, name)) {
-            return Some(hosts);
+        let own = self.own.split('.').next().unwrap_or_default();
+        if OWN.contains(&name) || [own, self.own].iter().any(|own| own.eq_ignore_ascii_case(name)) {
+            return Ok(Some("the names of this machine".into()));
+        }
+        if text(&hosts)?.lines().any(|line| names_host(line, name)) {
+            return Ok(Some(hosts));
         }
         let known = [
             self.ssh_dir.join("known_hosts"),
             self.ssh_dir.join("known_hosts2"),
             self.etc.join("ssh/ssh_known_hosts"),
+            self.etc.join("ssh/ssh_known_hosts2"),
         ];
         for file in known {
-            if text(&file).lines().any(|line| knows(line, name)) {
-                return Some(file);
+            if text(&file)?.lines().any(|line| knows(line, name)) {
+                return Ok(Some(file));
             }
         }
         let system = self.etc.join("ssh");
-        self.configured(&self.ssh_dir.join("config"), &self.ssh_dir, name, 0)
-            .or_else(|| self.configured(&system.join("ssh_config"), &system, name, 0))
+        let found = self.configured(&self.ssh_dir.join("config"), &self.ssh_dir, name, 0)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        self.configured(&system.join("ssh_config"), &system, name, 0)
     }
 
-    fn configured(&self, file: &Path, base: &Path, name: &str, depth: u8) -> Option<PathBuf> {
+    /// The configuration of which ssh is asked: the user's without the lines that hold, and the system's behind it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn judge(&self, ours: impl Fn(&str) -> bool) -> Result<Judge, SshError> {
+        let user = text(&self.ssh_dir.join("config"))?;
+        let mut config: String = user.split_inclusive('\n').filter(|line| !ours(line)).collect();
+        let system = self.etc.join("ssh/ssh_config");
+        config.push_str(&format!("\nMatch all\nInclude \"{}\"\n", system.display()));
+        Ok(Judge::of(config.into_bytes()))
+    }
+
+    fn configured(
+        &self,
+        file: &Path,
+        base: &Path,
+        name: &str,
+        depth: u8,
+    ) -> Result<Option<PathBuf>, SshError> {
         if depth > MAX_DEPTH || file == self.ours {
-            return None;
+            return Ok(None);
         }
-        for line in text(file).lines() {
+        for line in text(file)?.lines() {
             let (key, values) = words(line);
-            let included = |pattern: &String| {
+            let named = match key.as_str() {
+                "host" => values.iter().any(|pattern| means(pattern, name)),
+                "match" => matched(&values, name),
+                _ => false,
+            };
+            if named {
+                return Ok(Some(file.to_owned()));
+            }
+            if key != "include" {
+                continue;
+            }
+            for pattern in &values {
                 let at = match pattern.strip_prefix("~/") {
                     Some(rest) => self.ssh_dir.parent().unwrap_or(Path::new("/")).join(rest),
                     None => base.join(pattern),
                 };
-                expand(&at).iter().find_map(|file| self.configured(file, base, name, depth + 1))
-            };
-            let found = match key.as_str() {
-                // A block for everybody is no name; any other pattern that fits means this one, too.
-                "host" => values
-                    .iter()
-                    .any(|pattern| !pattern.trim_matches('*').is_empty() && matches(pattern, name))
-                    .then(|| file.to_owned()),
-                "match" => values
-                    .iter()
-                    .flat_map(|value| value.split(','))
-                    .any(|value| value == name)
-                    .then(|| file.to_owned()),
-                "include" => values.iter().find_map(included),
-                _ => None,
-            };
-            if found.is_some() {
-                return found;
+                for file in expand(&at) {
+                    let found = self.configured(&file, base, name, depth + 1)?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
             }
         }
-        None
+        Ok(None)
     }
 }
 
-/// What a file holds, as far as it is text; nothing if it cannot be read, since then ssh cannot read it either.
-fn text(path: &Path) -> String {
+/// True if a person who wrote this pattern meant this name. One for everybody means no name.
+fn means(pattern: &str, name: &str) -> bool {
+    let pattern = pattern.strip_prefix('!').unwrap_or(pattern);
+    !pattern.trim_matches(['*', '?']).is_empty() && matches(pattern, name)
+}
+
+/// True if a `Match` line names it. What else such a line can say, ssh itself is asked.
+fn matched(values: &[String], name: &str) -> bool {
+    let mut values = values.iter();
+    while let Some(word) = values.next() {
+        let (key, given) = match word.split_once('=') {
+            Some((key, given)) => (key, Some(given)),
+            None => (word.as_str(), None),
+        };
+        let key = key.trim_start_matches('!').to_ascii_lowercase();
+        if matches!(key.as_str(), "all" | "canonical" | "final") {
+            continue;
+        }
+        let patterns = given.or_else(|| values.next().map(String::as_str)).unwrap_or_default();
+        let of_hosts = key == "host" || key == "originalhost";
+        if of_hosts && patterns.split(',').any(|pattern| means(pattern, name)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// What a file holds, as far as it is text; nothing if it is not there.
+///
+/// # Errors
+/// If it is there and cannot be read, or is too large to be looked through.
+fn text(path: &Path) -> Result<String, SshError> {
     match tree::read_bytes(path, MAX_FILE) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(_) => String::new(),
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(FileError::NotFound(_) | FileError::NotAFile(_)) => Ok(String::new()),
+        Err(error) => Err(SshError::Unsure(error.to_string())),
     }
 }
 
@@ -186,12 +251,16 @@ fn knows(line: &str, name: &str) -> bool {
     hosts.split(',').any(|host| {
         let plain = host.strip_prefix('[').and_then(|host| host.split_once(']'));
         let host = plain.map_or(host, |(host, _)| host);
-        !host.trim_matches('*').is_empty() && matches(host, name)
+        means(host, name)
     })
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests make the files of a home")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests make the files of a home"
+)]
 mod tests {
     use std::fs;
 
@@ -210,7 +279,10 @@ mod tests {
             ssh.join("config"),
             "Include kinfold_config # x\nInclude conf.d/*\nHost a web-* \"c d\"\n\thostname = b\nHost=e\nHost *\n",
         );
-        put(ssh.join("conf.d/one"), "host inner\nMatch host=x originalhost one,two\n");
+        put(
+            ssh.join("conf.d/one"),
+            "host inner\nMatch exec free host=x originalhost one,t?o,!not all\nHost ?* !never\n",
+        );
         put(ssh.join("kinfold_config"), "Host mine\n");
         // `ssh-keygen -H` made the second line of `hashed`.
         put(
@@ -221,7 +293,9 @@ mod tests {
         );
         put(etc.join("hosts"), "127.0.0.1 localhost\n10.0.0.3 Nas nas.local # printer\n");
         put(etc.join("ssh/ssh_config"), "Host bastion\n");
-        let places = Places { ours: ssh.join("kinfold_config"), ssh_dir: ssh.clone(), etc: &etc };
+        let ours = ssh.join("kinfold_config");
+        let places = Places { ours, ssh_dir: ssh.clone(), etc: &etc, own: "Mach.example" };
+        let of = |name: &str| places.of(name).expect("can be read");
         for used in [
             "a",
             "web-1",
@@ -229,6 +303,11 @@ mod tests {
             "inner",
             "one",
             "two",
+            "x",
+            "not",
+            "never",
+            "mach",
+            "ip6-loopback",
             "github.com",
             "gist",
             "odd",
@@ -238,10 +317,25 @@ mod tests {
             "bastion",
             "hashed",
         ] {
-            assert!(places.of(used).is_some(), "{used}");
+            assert!(of(used).is_some(), "{used}");
         }
-        for free in ["b", "mine", "desk", "printer", "remark", "web", "hostname"] {
-            assert_eq!(places.of(free), None, "{free}");
+        for free in ["b", "mine", "desk", "printer", "remark", "web", "hostname", "free", "all"] {
+            assert_eq!(of(free), None, "{free}");
         }
+    }
+    #[test]
+    fn t24_what_cannot_be_looked_through_leaves_no_name_free() {
+        let top = tempdir().expect("there is room");
+        let (ssh, etc) = (top.path().join(".ssh"), top.path().join("etc"));
+        fs::create_dir_all(ssh.join("conf.d/inner")).expect("there is room");
+        let ours = ssh.join("kinfold_config");
+        let places = Places { ours, ssh_dir: ssh.clone(), etc: &etc, own: "" };
+        fs::write(ssh.join("config"), "Include conf.d/*\n").expect("there is room");
+        assert_eq!(places.of("desk").expect("directories are no files"), None);
+        // Longer than anything that is looked through; ssh reads it all the same.
+        let large = fs::File::create(ssh.join("conf.d/large")).expect("there is room");
+        large.set_len(MAX_FILE as u64 + 1).expect("there is room");
+        let error = places.of("desk").expect_err("a name may be in it");
+        assert!(error.to_string().contains("conf.d/large"), "{error}");
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct About {
     /// Its SSH server has host keys.
     serves: bool,
     expires: Option<i64>,
+    from: Vec<String>,
 }
 
 impl About {
@@ -44,7 +45,18 @@ impl About {
             connecto: setup.connecto.is_some(),
             serves: !setup.sshd.host_keys.is_empty(),
             expires: setup.expires,
+            from: setup.from.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+impl About {
+    /// Until when and from where the other device may log in here, if there are bounds.
+    fn terms(&self) -> Option<String> {
+        let until = self.expires.map(|end| format!("until {}", when::show_seconds(end)));
+        let from = (!self.from.is_empty()).then(|| format!("from {}", self.from.join(", ")));
+        let terms: Vec<String> = until.into_iter().chain(from).collect();
+        (!terms.is_empty()).then(|| terms.join(", "))
     }
 }
 
@@ -269,7 +281,7 @@ impl Show {
     }
 
     fn say_listening(&self, name: &str, port: Option<u16>, addrs: &[std::net::SocketAddr]) {
-        let About { device, user, purpose, timeout, key, connecto, serves, expires } = &self.about;
+        let About { device, user, purpose, timeout, key, connecto, serves, .. } = &self.about;
         let line = |text: &str| self.screen.line(text);
         line(&format!("This device is {} ({}).", escape(name), short(device)));
         if let Some(port) = port {
@@ -283,10 +295,8 @@ impl Show {
         if let Some(seconds) = timeout {
             line(&format!("  timeout    {seconds} s"));
         }
-        if let Some(end) = expires {
-            let millis = u64::try_from(*end).unwrap_or(0).saturating_mul(1000);
-            let until = when::show(millis, &jiff::tz::TimeZone::system());
-            line(&format!("  access     until {until}"));
+        if let Some(terms) = self.about.terms() {
+            line(&format!("  access     {terms}"));
         }
         let warn = |text: &str| line(&format!("{WARNING}warning:{WARNING:#} {text}"));
         if !serves && purpose.lets_in() {
@@ -320,12 +330,9 @@ fn ask(question: &Question, about: &About) -> (String, String) {
     let key = escape(&question.fingerprint);
     let mut grants = Vec::new();
     if question.lets_in {
-        let until = about.expires.map_or(String::new(), |end| {
-            let millis = u64::try_from(end).unwrap_or(0).saturating_mul(1000);
-            format!(", until {}", when::show(millis, &jiff::tz::TimeZone::system()))
-        });
+        let terms = about.terms().map_or(String::new(), |terms| format!(", {terms}"));
         grants.push(format!(
-            "{name} may log in here as {} with the key\n        {key}{until}",
+            "{name} may log in here as {} with the key\n        {key}{terms}",
             escape(&about.user)
         ));
     }
@@ -406,6 +413,7 @@ mod tests {
             connecto: true,
             serves: true,
             expires: None,
+            from: vec!["10.0.2.0/24".into()],
         }
     }
 
@@ -427,7 +435,7 @@ mod tests {
     fn t9_a_question_says_what_a_yes_means_and_what_is_proven() {
         let (before, ask_) = ask(&question(Some(DeviceId([7; 32]))), &about());
         for part in
-            ["log in here as alice", "SHA256:abc", "ssh lap", "maple otter 42 17", "10.0.0.2"]
+            ["log in here as alice", "SHA256:abc, from 10.0.2.0/24", "ssh lap", "maple otter 42 17"]
         {
             assert!(before.contains(part), "{part}: {before}");
         }

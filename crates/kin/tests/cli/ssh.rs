@@ -130,6 +130,40 @@ fn t23_an_import_asks_for_each_key_and_an_export_holds_no_private_one() {
 }
 
 #[test]
+fn t23_an_import_shows_terms_and_widens_nothing() {
+    let home = Home::new();
+    let leave = |more: &str| format!(r#"{{"key":"{KEY}"{more}}}"#);
+    let (here, soon) = (leave(r#","from":"10.0.0.0/8""#), leave(r#","expires":4000000000"#));
+    let ended = leave(r#","expires":1000000000"#);
+    let text = format!(
+        r#"{{"kinfold_ssh":1,"devices":[{{"device":"kd1abc","name":"Desk","allowed":[{here},{soon},{ended}]}}]}}"#
+    );
+    fs::write(home.path().join("book.json"), text).expect("there is room");
+    let import = ["ssh", "import", "book.json"];
+    let done = home.kin().args(import).stdin("y\ny\ny\n").assert().success();
+    let said = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    assert!(said.contains(", from 10.0.0.0/8, for ever?"), "{said}");
+    assert!(said.contains(", from anywhere, until 2096-10-02"), "{said}");
+    assert!(said.contains("its leave has ended") && said.contains("2 installed, 1 left"), "{said}");
+    let file = home.path().join(".ssh/authorized_keys");
+    let installed = fs::read_to_string(&file).expect("was made");
+    assert_eq!(installed.lines().count(), 2, "both leaves: {installed}");
+    let asked = lines(&home.kin().args(import).arg("--json").stdin("").assert().success());
+    assert_eq!(asked[0]["from"], serde_json::json!(["10.0.0.0/8"]));
+    assert_eq!(asked[1]["expires"], 4_000_000_000_i64);
+    // Of a line that a person has narrowed in a way that kin does not write, nothing wider is made.
+    let narrowed = installed.replace("from=\"10.0.0.0/8\"", "command=\"true\",from=\"10.0.0.0/8\"");
+    assert_ne!(narrowed, installed);
+    fs::write(&file, narrowed).expect("there is room");
+    let done = home.kin().args(["ssh", "export"]).assert().success();
+    let output = done.get_output();
+    let book: Value = serde_json::from_slice(&output.stdout).expect("is JSON");
+    let allowed = book["devices"][0]["allowed"].as_array().expect("is a list").clone();
+    assert!(allowed.len() == 1 && allowed[0]["expires"] == 4_000_000_000_i64, "{allowed:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Desk is left out"));
+}
+
+#[test]
 fn attack_16_a_book_with_anything_odd_in_it_installs_nothing() {
     let home = Home::new();
     for (alias, key) in [

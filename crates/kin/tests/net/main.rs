@@ -141,6 +141,9 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Sshd t23_pairing_opens_logins_both_ways_and_unpair_closes_them
             Sshd attack_19_a_changed_host_key_is_a_hard_stop
             Sshd a_new_key_is_proved_before_the_old_one_goes
+            Sshd a_rotation_that_is_broken_off_is_gone_on_with
+            Sshd a_key_of_another_kind_is_the_one_that_linked_devices_are_told
+            Sshd t23_all_lets_in_who_is_listed_and_agreed_to
             Sshd t23_a_leave_holds_for_its_time_and_its_networks
             Sshd attack_21_a_removed_device_is_kept_out_and_its_sessions_are_listed
             Sshd attack_17_a_full_disk_and_a_read_only_home_leave_files_as_they_were

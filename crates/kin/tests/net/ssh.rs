@@ -260,6 +260,102 @@ pub(crate) fn a_new_key_is_proved_before_the_old_one_goes() {
     assert!(left[0]["path"].as_str().is_some_and(|path| path.ends_with("kinfold_ed25519_3")));
 }
 
+pub(crate) fn a_rotation_that_is_broken_off_is_gone_on_with() {
+    let lan = lan();
+    let two = Two::new(&lan);
+    let (alice, bob) = (&two.alice, &two.bob);
+    pair(&two);
+    let keys = ssh_file(bob, "authorized_keys");
+    let before = fs::read_to_string(&keys).expect("is there");
+    // kin on the other machine is changing the file.
+    let locked = fs::File::open(ssh_file(bob, "")).expect("we are root");
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).expect("nobody has it");
+    let (code, _, said) = two.outcome(alice, &["ssh", "rotate"]);
+    assert!(code == 1 && said.contains("others were changing it"), "{code} {said}");
+    assert_eq!(fs::read_to_string(&keys).expect("is there"), before);
+    // The new key gets there by another way; the old one cannot be taken away.
+    let base64 = |name: &str| {
+        let line = fs::read_to_string(ssh_file(alice, name)).expect("is there");
+        line.split(' ').nth(1).expect("a key").to_owned()
+    };
+    let (old, new) = (base64("kinfold_ed25519.pub"), base64("kinfold_ed25519_2.pub"));
+    fs::write(&keys, format!("{}{before}", before.replace(&old, &new))).expect("we are root");
+    let (code, _, said) = two.outcome(alice, &["ssh", "rotate"]);
+    assert!(code == 1 && said.contains("the old one is still there"), "{code} {said}");
+    // So this device is reached by the old one still, and knows that there is something left to do.
+    let config = || fs::read_to_string(ssh_file(alice, "kinfold_config")).expect("is there");
+    assert!(config().contains("kinfold_ed25519\""), "{}", config());
+    gets_in(alice, "lap");
+    drop(locked);
+    two.run(alice, &["ssh", "rotate"]);
+    assert!(config().contains("kinfold_ed25519_2\""), "{}", config());
+    assert_eq!(fs::read_to_string(&keys).expect("is there"), before.replace(&old, &new));
+    assert!(!ssh_file(alice, "kinfold_ed25519").exists());
+    gets_in(alice, "lap");
+}
+
+pub(crate) fn a_key_of_another_kind_is_the_one_that_linked_devices_are_told() {
+    let lan = lan();
+    let two = Two::new(&lan);
+    let (alice, bob) = (&two.alice, &two.bob);
+    pair(&two);
+    let _running = [alice, bob].map(|who| up(&two, who));
+    linked(&two, alice, "lap");
+    two.run(alice, &["ssh", "rotate", "--rsa"]);
+    gets_in(alice, "lap");
+    let id = id_of(&two, alice, "lap");
+    let again = ["ssh", "allow", "lap", "--only-out", "--yes", "--expect-device", &id, "--json"];
+    let said = two.run(alice, &again);
+    assert_eq!(said[0]["alias"], "lap", "{said:?}");
+    gets_in(alice, "lap");
+    let keys = two.run(alice, &["ssh", "keys", "--json"]);
+    assert_eq!(keys.len(), 1, "no other one was made: {keys:?}");
+    assert_eq!((&keys[0]["kind"], &keys[0]["used"]), (&"ssh-rsa".into(), &true.into()));
+    let line = fs::read_to_string(ssh_file(bob, "authorized_keys")).expect("is there");
+    assert!(line.starts_with("ssh-rsa ") && line.lines().count() == 1, "{line}");
+}
+
+fn id_of(two: &Two<'_>, who: &Account<'_>, name: &str) -> String {
+    let devices = two.run(who, &["devices", "--json"]);
+    let one = devices.iter().find(|one| one["name"] == name).expect("is known");
+    one["device"].as_str().expect("is text").to_owned()
+}
+
+pub(crate) fn t23_all_lets_in_who_is_listed_and_agreed_to() {
+    let lan = lan();
+    let two = Two::new(&lan);
+    let (alice, bob) = (&two.alice, &two.bob);
+    pair(&two);
+    let _running = [alice, bob].map(|who| up(&two, who));
+    linked(&two, bob, "desk");
+    two.run(bob, &["ssh", "unpair", "desk"]);
+    is_kept_out(alice, "lap", "Permission denied");
+    // A person, who answers each question.
+    let mut kin = start(&two, bob, &["ssh", "allow", "--all", "--json"]);
+    for direction in ["in", "out"] {
+        let asked = kin.expect("ask");
+        assert_eq!((&asked["direction"], &asked["name"]), (&direction.into(), &"desk".into()));
+        kin.type_line("y");
+    }
+    assert_eq!(kin.exit_code(), Some(0));
+    assert!(kin.stderr().contains("These devices are meant:"), "{}", kin.stderr());
+    gets_in(alice, "lap");
+    gets_in(bob, "desk");
+    // Beforehand, for those that are named: one that is not is no yes.
+    two.run(bob, &["ssh", "unpair", "desk"]);
+    let id = id_of(&two, bob, "desk");
+    let all = |expected: &str| {
+        two.outcome(
+            bob,
+            &["ssh", "allow", "--all", "--only-in", "--yes", "--expect-device", expected],
+        )
+    };
+    assert_eq!(all("kd1other").0, 1);
+    is_kept_out(alice, "lap", "Permission denied");
+    assert_eq!(all(&id).0, 0);
+    gets_in(alice, "lap");
+}
+
 pub(crate) fn t23_a_leave_holds_for_its_time_and_its_networks() {
     let lan = lan();
     let two = Two::new(&lan);

@@ -1,5 +1,4 @@
-//! `kin ssh listen`, `pair`, `sync` and `scan` on real hosts, with OpenSSH at both ends; and a program that
-//! speaks Connecto's protocols.
+//! `kin ssh listen`, `pair`, `sync` and `scan` on real hosts, with OpenSSH at both ends, and Connecto's protocols.
 
 use std::{
     env, fs,
@@ -342,10 +341,12 @@ pub(crate) fn a_listener_of_connecto_is_paired_with() {
     let mut pair = lap.kin(&["ssh", "pair", &at, "--connecto", "--json"]);
     let asked = pair.expect("confirm");
     assert_eq!((&asked["verified"], &asked["name"]), (&false.into(), &"hosta".into()));
-    assert!(asked["host_key"].as_str().is_some_and(|key| key.starts_with("SHA256:")));
+    let shown = asked["host_key"].as_str().expect("it is shown").to_owned();
     pair.answer(&asked, true);
     let made = pair.expect("installed");
     assert_eq!((&made["user"], &made["alias"]), (&"carol".into(), &"hosta".into()));
+    let pinned = lap.run(&["ssh", "hosts", "--json"])[0]["host_keys"].to_string();
+    assert_eq!(pinned, format!("[\"{}\"]", shown.replace(", ", "\",\"")), "as it was shown");
     assert_eq!(pair.exit_code(), Some(0));
     // What that program installs is what it was sent.
     let key = loop {

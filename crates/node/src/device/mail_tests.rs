@@ -1,14 +1,19 @@
 //! Devices that share only a relay, in one process.
 #![allow(clippy::disallowed_methods, reason = "the tests play the people who own the files")]
 
-use std::{fs, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use ::relay::{
     Identity, Limits as RelayLimits, RelayAddress, Server, Settings as RelaySettings,
     hostile::{Hostile, Mischief},
     store::{Quotas, Sqlite},
 };
-use identity::Secret;
+use identity::{DeviceId, Secret};
 use tempfile::TempDir;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -17,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    ssh_tests::{allow, lab, ssh_file},
     tests::{Lab, PATIENCE, answer, next},
     *,
 };
@@ -225,11 +231,8 @@ async fn t18_a_join_by_relay_waits_for_an_issuer_that_is_away_and_for_the_relay(
     assert_eq!((codes[0].uses_left, &*codes[0].used_by[0]), (0, "phone"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn t4_a_token_pairs_devices_that_share_only_a_relay() {
-    let relay = Relay::start().await;
-    let desk = behind_nat("desk", Some(&relay)).await;
-    let phone = behind_nat("phone", None).await;
+/// Both pair by a token, without SSH; what each showed.
+async fn pair_by_token(desk: &Lab, phone: &Lab) -> Vec<String> {
     let mut window = desk.device.stream(Request::PairToken(PairToken::default())).await.unwrap();
     let ApiEvent::Token { token, .. } = window.recv().await.unwrap() else { panic!() };
     let request = Request::PairJoin { token, expect_device: None };
@@ -238,8 +241,8 @@ async fn t4_a_token_pairs_devices_that_share_only_a_relay() {
         let (mut strings, mut ended) = (Vec::new(), 0);
         while ended < 2 {
             let (lab, event) = tokio::select! {
-                Some(event) = window.recv() => (&desk, event),
-                Some(event) = join.recv() => (&phone, event),
+                Some(event) = window.recv() => (desk, event),
+                Some(event) = join.recv() => (phone, event),
             };
             match event {
                 ApiEvent::Request { id, sas, .. } | ApiEvent::Confirm { id, sas, .. } => {
@@ -254,7 +257,15 @@ async fn t4_a_token_pairs_devices_that_share_only_a_relay() {
         }
         strings
     };
-    let strings = timeout(PATIENCE, both).await.expect("they pair");
+    timeout(PATIENCE, both).await.expect("they pair")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t4_a_token_pairs_devices_that_share_only_a_relay() {
+    let relay = Relay::start().await;
+    let desk = behind_nat("desk", Some(&relay)).await;
+    let phone = behind_nat("phone", None).await;
+    let strings = pair_by_token(&desk, &phone).await;
     assert_eq!(strings.len(), 2);
     assert_eq!(strings[0], strings[1], "both show the same");
     assert_eq!(phone.names().await, ["desk", "phone"]);
@@ -403,4 +414,44 @@ async fn attack_37_nothing_worse_than_delay_comes_of_a_hostile_relay() {
             assert!(!seen.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t23_over_a_relay_alone_nobody_is_reached_and_by_it_where_the_device_was_last() {
+    let relay = Relay::start().await;
+    let (desk, phone) = (lab("desk").await, lab("phone").await);
+    for one in [&desk, &phone] {
+        hide(one).await;
+    }
+    uses(&desk, &relay).await;
+    pair_by_token(&desk, &phone).await;
+    phone
+        .until("it is linked, by the relay", || async {
+            phone.devices().await.iter().any(|one| !one.me && one.online)
+        })
+        .await;
+    let id: DeviceId = phone
+        .devices()
+        .await
+        .iter()
+        .find(|one| one.name == "desk")
+        .unwrap()
+        .device
+        .parse()
+        .unwrap();
+    let place = |addresses: Vec<SocketAddr>| {
+        phone.device.hub.with(move |hub| {
+            hub.places.entry(id).or_default().addresses = addresses;
+        })
+    };
+    // Nobody knows where its server is.
+    place(Vec::new()).await.unwrap();
+    allow(&desk, "phone", Some(true), None).await;
+    let reply = allow(&phone, "desk", None, Some(true)).await;
+    assert!(reply.linked && reply.alias.is_none(), "{reply:?}");
+    assert_eq!(ssh_file(&phone, "kinfold_config"), "");
+    place(vec!["10.9.8.7:22701".parse().unwrap()]).await.unwrap();
+    let reply = allow(&phone, "desk", None, Some(true)).await;
+    assert_eq!(reply.alias.as_deref(), Some("desk"), "{reply:?}");
+    assert!(ssh_file(&phone, "kinfold_config").contains("HostName 10.9.8.7\n"));
 }

@@ -34,6 +34,8 @@ const SETTLE: Duration = Duration::from_secs(15);
 pub(super) struct Talk {
     /// How often this end said by which key it would log in, or that it does not want to.
     turn: u32,
+    /// By which key it would log in, and in which turn that was said.
+    said_key: Option<(u32, PublicKey)>,
     /// What the other end said of that, and the how manieth time it was.
     heard_key: Option<(u32, Option<PublicKey>)>,
     /// This end has answered it.
@@ -101,18 +103,19 @@ impl Hub {
         if consent.from_here {
             let hub = self.handle.clone();
             files.run(move |here| {
-                let key = here.and_then(|here| here.key());
+                let key = here.and_then(|here| here.key_for(&Tag::device(&device)));
                 hub.send(move |hub| {
-                    let key = match &key {
-                        Ok(key) => Some(key.public.to_string()),
+                    let key = match key {
+                        Ok(key) => Some(key.public),
                         Err(error) => {
-                            hub.ssh_failed(&hub.name_of(&device), error);
+                            hub.ssh_failed(&hub.name_of(&device), &error);
                             None
                         }
                     };
-                    if let Some(conn) = hub.conns.get(&id).filter(|conn| conn.is_accepted()) {
-                        conn.say(Say::SshKey { turn, key });
-                    }
+                    let conn = hub.conns.get_mut(&id).filter(|conn| conn.is_accepted());
+                    let Some(conn) = conn.filter(|conn| conn.ssh.turn == turn) else { return };
+                    conn.say(Say::SshKey { turn, key: key.as_ref().map(ToString::to_string) });
+                    conn.ssh.said_key = key.map(|key| (turn, key));
                 });
             });
         }
@@ -214,7 +217,12 @@ impl Hub {
     /// The other end says where its server is, or that this device may not come in.
     pub(super) fn heard_ssh_open(&mut self, id: ConnId, turn: u32, server: Option<SshServer>) {
         let Some(conn) = self.conns.get(&id).filter(|conn| conn.is_accepted()) else { return };
+        if server.is_some() && conn.ssh.turn != turn {
+            // What is said of the present turn follows.
+            return;
+        }
         let device = conn.line.peer;
+        let said = conn.ssh.said_key.clone().filter(|(of, _)| *of == turn).map(|(_, key)| key);
         let Some(addr) = self.ssh_addr(id) else {
             // By a relay alone nobody knows where its server is: with a direct link it is installed.
             return self.ssh_opened(id, turn);
@@ -233,18 +241,23 @@ impl Hub {
         files.run(move |here| {
             let reached = here.and_then(|here| {
                 let tag = Tag::device(&device);
+                let identity = here.key_for(&tag)?;
+                if said.as_ref() != Some(&identity.public) {
+                    // It is another one by now (kin ssh rotate): that one is not let in there yet.
+                    return Ok(None);
+                }
                 let alias: Alias = here.home.propose(&tag, &name)?;
-                let identity = here.key()?;
                 let fingerprint = identity.public.fingerprint().to_owned();
                 let port = server.port;
                 let identity = identity.path;
                 let host = Host { alias, tag, name, host_name, port, user, host_keys, identity };
                 here.home.reach(&host)?;
-                Ok((host, fingerprint))
+                Ok(Some((host, fingerprint)))
             });
             hub.send(move |hub| {
                 match reached {
-                    Ok((host, key)) => hub.ssh_installed(ApiEvent::Installed {
+                    Ok(None) => return hub.begin_ssh(&device),
+                    Ok(Some((host, key))) => hub.ssh_installed(ApiEvent::Installed {
                         device: device.to_string(),
                         name: host.alias.to_string(),
                         user: host.user.to_string(),

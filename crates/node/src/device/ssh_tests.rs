@@ -7,7 +7,7 @@
 use std::fs;
 
 use super::{
-    tests::{Lab, pair, pair_with},
+    tests::{Lab, pair},
     *,
 };
 use crate::api::{DeviceLine, SshAllow, SshReply, Which};
@@ -17,7 +17,7 @@ const HOST_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICxqHnumWOS3matZEZhKv39MaG0kQXKvR4IFqfepTSjz";
 
 /// A device whose user has a home, on a machine with an SSH server.
-async fn lab(name: &'static str) -> Lab {
+pub(super) async fn lab(name: &'static str) -> Lab {
     let top = tempfile::tempdir().unwrap();
     fs::create_dir(top.path().join("home")).unwrap();
     fs::create_dir(top.path().join("sshd")).unwrap();
@@ -30,7 +30,18 @@ async fn lab(name: &'static str) -> Lab {
     Lab::at(top, name).await
 }
 
-fn ssh_file(lab: &Lab, name: &str) -> String {
+/// Pairs, and waits until both are ready for the next thing.
+async fn pair_with(a: &Lab, b: &Lab, into: Which, ssh: [&[bool; 2]; 2]) {
+    tests::pair_with(a, b, into, ssh).await;
+    for lab in [a, b] {
+        lab.until("its window is closed", || async {
+            lab.device.hub.with(|hub| hub.free_to_pair().is_ok()).await == Some(true)
+        })
+        .await;
+    }
+}
+
+pub(super) fn ssh_file(lab: &Lab, name: &str) -> String {
     fs::read_to_string(lab.top.path().join("home/.ssh").join(name)).unwrap_or_default()
 }
 
@@ -43,7 +54,12 @@ fn says(lab: &Lab, alias: &str) -> bool {
     ssh_file(lab, "kinfold_config").contains(&format!("Host {alias}\n"))
 }
 
-async fn allow(lab: &Lab, device: &str, into: Option<bool>, out: Option<bool>) -> SshReply {
+pub(super) async fn allow(
+    lab: &Lab,
+    device: &str,
+    into: Option<bool>,
+    out: Option<bool>,
+) -> SshReply {
     let device = device.to_owned();
     lab.ask(Request::SshAllow(SshAllow {
         device,
@@ -237,4 +253,105 @@ async fn t13_ssh_follows_a_device_to_its_new_key() {
     .await;
     assert!(says(&desk, "lap") && !says(&desk, "lap-2"), "the name stays");
     assert_eq!((count(&desk, "authorized_keys"), count(&desk, "known_hosts")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t23_what_a_person_has_narrowed_stays_so() {
+    let (desk, lap) = (lab("desk").await, lab("lap").await);
+    pair_with(&desk, &lap, Which::Mine, [&[true; 2], &[true; 2]]).await;
+    let keys = desk.top.path().join("home/.ssh/authorized_keys");
+    let narrowed = format!("restrict,command=\"true\" {}", ssh_file(&desk, "authorized_keys"));
+    fs::write(&keys, &narrowed).unwrap();
+    let (desk, lap) = (desk.restart().await, lap.restart().await);
+    desk.until("they are linked", || async {
+        desk.devices().await.iter().any(|one| !one.me && one.online)
+    })
+    .await;
+    // It says its key again, and hears where the server is again.
+    let reply = allow(&lap, "desk", None, Some(true)).await;
+    assert_eq!(reply.alias.as_deref(), Some("desk"), "{reply:?}");
+    assert_eq!(ssh_file(&desk, "authorized_keys"), narrowed);
+    // Other terms of its person's are a new line.
+    let bounded = SshAllow {
+        device: "lap".into(),
+        into_here: Some(true),
+        networks: vec!["10.0.0.0/8".into()],
+        ..SshAllow::default()
+    };
+    let _: SshReply = desk.ask(Request::SshAllow(bounded)).await;
+    desk.until("it is written", || async {
+        ssh_file(&desk, "authorized_keys").starts_with("from=\"10.0.0.0/8\" ssh-")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t23_what_was_said_for_a_pairing_is_forgotten_with_it() {
+    let (desk, lap) = (lab("desk").await, lab("lap").await);
+    pair_with(&desk, &lap, Which::Mine, [&[true; 2], &[true; 2]]).await;
+    let together: DeviceId = id_of(&desk, "lap").await.parse().unwrap();
+    let stranger = DeviceId([7; 32]);
+    let said = desk
+        .device
+        .hub
+        .with(move |hub| {
+            let consent = hub.store.ssh_consent(&together).unwrap().unwrap();
+            hub.store.put_ssh(&stranger, &consent, 1).unwrap();
+            [stranger, together].map(|device| {
+                hub.forget_join(&device);
+                hub.store.ssh_consent(&device).unwrap().is_some()
+            })
+        })
+        .await
+        .unwrap();
+    assert_eq!(said, [false, true], "what holds for a member stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_device_that_ends_is_not_kept() {
+    let desk = lab("desk").await;
+    let kept = desk
+        .device
+        .hub
+        .with(|hub| {
+            let set = |hub: &mut hub::Hub, key: &'static str| {
+                let work = |hub: &mut hub::Hub| Ok(hub.store.set(key, b"yes")?);
+                let done = hub.at_once(work).is_ok();
+                (done, hub.store.setting(key).unwrap().is_some())
+            };
+            let goes_on = set(hub, "one");
+            hub.stopping = Some(Vec::new());
+            let ends = set(hub, "two");
+            hub.stopping = None;
+            (goes_on, ends)
+        })
+        .await
+        .unwrap();
+    assert_eq!(kept, ((true, true), (false, false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_rotated_meanwhile_is_told_anew() {
+    let (desk, lap) = (lab("desk").await, lab("lap").await);
+    pair(&desk, &lap, Which::Mine).await;
+    let (desk, lap) = (desk.restart().await, lap.restart().await);
+    desk.until("they are linked", || async {
+        desk.devices().await.iter().any(|one| !one.me && one.online)
+    })
+    .await;
+    // It has said its key; the other side's person lets it in much later.
+    allow(&lap, "desk", None, Some(true)).await;
+    let state = StateDir::open(&lap.top.path().join("state")).unwrap();
+    let settings = String::from_utf8(state.read("ssh.toml").unwrap().unwrap()).unwrap();
+    state.replace("ssh.toml", format!("key_kind = \"rsa\"\n{settings}").as_bytes()).unwrap();
+    allow(&desk, "lap", Some(true), None).await;
+    lap.until("it is reached", || async { says(&lap, "desk") }).await;
+    assert!(ssh_file(&lap, "kinfold_config").contains("kinfold_rsa\""));
+    assert!(ssh_file(&desk, "authorized_keys").starts_with("ssh-rsa "), "the key that it uses");
+    // Once there is one that it is reached by, that one is said, whatever is made beside it.
+    state.replace("ssh.toml", settings.as_bytes()).unwrap();
+    let reply = allow(&lap, "desk", None, Some(true)).await;
+    assert_eq!(reply.alias.as_deref(), Some("desk"));
+    assert!(ssh_file(&lap, "kinfold_config").contains("kinfold_rsa\""));
+    assert!(ssh_file(&desk, "authorized_keys").starts_with("ssh-rsa "));
 }

@@ -165,7 +165,7 @@ fn the_first_byte_tells() {
 
 proptest! {
     #[test]
-    fn hole_5_whatever_comes_nothing_is_installed_unless_asked(
+    fn hole_1_whatever_comes_nothing_is_installed_unless_asked(
         lines in prop::collection::vec(
             prop_oneof![
                 Just(r#"{"type":"Hello","version":1,"device_name":"x"}"#.to_owned()),

@@ -246,9 +246,10 @@ impl Run {
     }
 
     fn dial(&mut self, key: String) {
+        let busy = self.tasks.len() >= MAX_TASKS;
         let Some(one) = self.candidates.get_mut(&key) else { return };
-        one.at = None;
-        if one.gone || self.tasks.len() >= MAX_TASKS {
+        one.at = (busy && !one.gone).then(|| Instant::now() + SETTLE);
+        if one.gone || busy {
             return;
         }
         one.busy = true;

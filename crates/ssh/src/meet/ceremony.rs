@@ -5,7 +5,10 @@ use std::sync::Arc;
 use identity::DeviceId;
 use link::Link;
 use pairing::{Lan, LanStep, Party, Transcript, Verdicts};
-use tokio::{sync::MutexGuard, time::timeout};
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, timeout, timeout_at},
+};
 use wire::{
     session::{Message as Step, Mode},
     ssh::{Hello, Message, Purpose, Refusal, SSH_VERSION},
@@ -19,9 +22,6 @@ use super::{
 };
 use crate::{Alias, PublicKey, Tag};
 
-/// How long a device that has said hello may take until it begins.
-const BEGIN: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// How a link ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Ended {
@@ -31,7 +31,7 @@ pub(super) enum Ended {
     Looked,
     /// It broke off, and may be tried again.
     Lost(String),
-    /// The other side said no after both had the string.
+    /// The one that this person has chosen said no.
     Refused(String),
     /// This side's person said no.
     Declined,
@@ -43,6 +43,7 @@ pub(super) enum Ended {
 
 /// Plays a link to its end.
 pub(super) async fn play(desk: Arc<Desk>, link: Link) -> Ended {
+    let until = Instant::now() + desk.setup.before;
     let mut line = Line::new(link);
     let me = desk.endpoint.device();
     let mine = my_hello(&desk);
@@ -82,7 +83,7 @@ pub(super) async fn play(desk: Arc<Desk>, link: Link) -> Ended {
     if let Some(ended) = unfit(&desk, &mut line, &mine, &theirs).await {
         return ended;
     }
-    let mut talk = Talk { desk: &desk, line, mine, theirs, exposed: false };
+    let mut talk = Talk { desk: &desk, line, mine, theirs, until, exposed: false, agreed: false };
     let result = talk.run().await;
     if talk.exposed && !matches!(result, Ok(())) {
         desk.failed_attempt();
@@ -92,10 +93,9 @@ pub(super) async fn play(desk: Arc<Desk>, link: Link) -> Ended {
             talk.line.close().await;
             Ended::Done
         }
-        Err(Stop::Broken(Broken::Refused(Refusal::Failed, words))) if talk.exposed => {
-            Ended::Failed(format!("on the other device: {words}").into())
+        Err(Stop::Broken(Broken::Refused(reason, words))) if talk.exposed || talk.agreed => {
+            talk.turned_away(reason, words)
         }
-        Err(Stop::Broken(Broken::Refused(_, words))) if talk.exposed => Ended::Refused(words),
         Err(Stop::Broken(broken)) => before(broken),
         Err(Stop::Say(reason, words, ended)) => {
             talk.line.refuse(reason, &words).await;
@@ -213,8 +213,12 @@ struct Talk<'a> {
     line: Line,
     mine: Hello,
     theirs: Hello,
+    /// Until when there must be something to ask.
+    until: Instant,
     /// The string can be known.
     exposed: bool,
+    /// This side's person said yes.
+    agreed: bool,
 }
 
 impl Talk<'_> {
@@ -231,10 +235,26 @@ impl Talk<'_> {
             None
         };
         let desk = Arc::clone(self.desk);
-        let (_slot, sas) = self.compare(&desk).await?;
+        let compared = timeout_at(self.until, self.compare(&desk)).await;
+        let (_slot, sas) =
+            compared.map_err(|_| lost(&"it took too long before the question"))??;
         self.consent(&sas, key.as_ref(), alias.as_ref()).await?;
         self.exposed = false;
         self.exchange(tag, key, alias).await
+    }
+
+    /// The other side said no, or could not. That ends the run if this person said yes to it, or wants to get in
+    /// there. Anybody could end a listener otherwise, by coming, and saying no.
+    fn turned_away(&self, reason: Refusal, words: String) -> Ended {
+        let words = if words.is_empty() { "the other side said no".to_owned() } else { words };
+        let chosen = self.agreed || self.mine.purpose == Purpose::Pair;
+        match reason {
+            _ if !chosen => {
+                Ended::Never(passed_by(self.theirs.name.as_str(), self.line.addr, &words))
+            }
+            Refusal::Failed => Ended::Failed(format!("on the other device: {words}").into()),
+            _ => Ended::Refused(words),
+        }
     }
 
     /// Commitment, nonce, reveal; then the string. Only one ceremony at a time comes so far.
@@ -306,8 +326,7 @@ impl Talk<'_> {
         mut machine: Lan,
     ) -> Result<(MutexGuard<'d, ()>, String), Stop> {
         loop {
-            let late = |_| Broken::Lost("it did not begin in time".to_owned());
-            let message = timeout(BEGIN, self.line.next()).await.map_err(late)??;
+            let message = self.line.next().await?;
             let Ok(slot) = desk.slot.try_lock() else {
                 if !matches!(message, Message::Commit(_)) {
                     return Err(lost(&"it broke the ceremony"));
@@ -374,6 +393,7 @@ impl Talk<'_> {
             self.answer(asked, &mut verdicts).await?
         };
         verdicts.answer(yes);
+        self.agreed = yes;
         if !yes {
             let words = "its person said no".to_owned();
             return Err(Stop::Say(Refusal::Declined, words, Ended::Declined));
@@ -480,6 +500,11 @@ impl Talk<'_> {
         desk.tell(Event::Installed(made)).await;
         Ok(())
     }
+}
+
+/// What is told of somebody who came, and said no to what nobody here had agreed to.
+pub(super) fn passed_by(name: &str, addr: std::net::SocketAddr, words: &str) -> String {
+    format!("{name} ({}): {words}", addr.ip())
 }
 
 fn failed(problem: Problem) -> Stop {

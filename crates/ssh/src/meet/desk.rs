@@ -11,11 +11,14 @@ use std::{
 };
 
 use identity::DeviceId;
-use link::Endpoint;
+use link::{Endpoint, Source};
 use pairing::{Attempts, LAN_ATTEMPTS};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{Event, Question, Setup};
+
+/// Links and connections that one source may have here at once.
+pub(super) const MAX_GUESTS: usize = 8;
 
 pub(super) struct Desk {
     pub(super) setup: Setup,
@@ -27,6 +30,8 @@ pub(super) struct Desk {
     pub(super) slot: tokio::sync::Mutex<()>,
     attempts: Mutex<Attempts>,
     peers: Mutex<HashSet<DeviceId>>,
+    /// How many of those that came in each source has.
+    guests: Mutex<HashMap<Source, usize>>,
     /// Exchanges of Connecto's sync that this side has begun and that wait for an answer.
     initiated: Mutex<HashMap<IpAddr, u64>>,
     /// Rings whenever one of them is answered or over.
@@ -42,6 +47,24 @@ pub(super) struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         lock(&self.desk.peers).remove(&self.peer);
+    }
+}
+
+/// One of those that came in.
+pub(super) struct Guest {
+    desk: Arc<Desk>,
+    source: Source,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut guests = lock(&self.desk.guests);
+        if let Some(count) = guests.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                guests.remove(&self.source);
+            }
+        }
     }
 }
 
@@ -73,6 +96,7 @@ impl Desk {
             slot: tokio::sync::Mutex::new(()),
             attempts: Mutex::new(Attempts::new(LAN_ATTEMPTS)),
             peers: Mutex::default(),
+            guests: Mutex::default(),
             initiated: Mutex::default(),
             settled: Notify::new(),
         })
@@ -96,6 +120,19 @@ impl Desk {
     pub(super) fn hold(self: &Arc<Self>, peer: DeviceId) -> Option<Held> {
         let new = lock(&self.peers).insert(peer);
         new.then(|| Held { desk: Arc::clone(self), peer })
+    }
+
+    /// Gives somebody who came in a place; `None` if as many come from there already as may.
+    pub(super) fn welcome(self: &Arc<Self>, addr: SocketAddr) -> Option<Guest> {
+        let source = Source::of(addr);
+        let mut guests = lock(&self.guests);
+        let count = guests.entry(source).or_default();
+        if *count >= MAX_GUESTS {
+            return None;
+        }
+        *count += 1;
+        drop(guests);
+        Some(Guest { desk: Arc::clone(self), source })
     }
 
     /// Asks the person.

@@ -9,10 +9,15 @@ use wire::{
 };
 
 use super::desk::Desk;
-use crate::{Access, Alias, Host, HostName, PublicKey, SshError, Tag, UserName, connecto::Claim};
+use crate::{
+    Access, Alias, Host, HostName, PublicKey, Reached, SshError, Tag, UserName, connecto::Claim,
+};
 
 /// The domain of the tags of those that have no device id.
 const CONNECTO_CONTEXT: &str = "kinfold 2026-11 connecto tag";
+
+/// What these tags begin with.
+const CONNECTO: &str = "connecto-";
 
 /// Why something could not be installed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -148,17 +153,48 @@ pub(super) fn here(desk: &Desk) -> Reach {
     }
 }
 
-/// The tag of a peer that has no device id: by its key, or else by what it calls itself and its user.
-pub(super) fn connecto_tag(claim: &Claim, addr: SocketAddr) -> Result<Tag, Problem> {
-    let hash = match &claim.key {
-        Some(key) => Hash::derived(CONNECTO_CONTEXT, &[b"key", key.as_str().as_bytes()]),
-        None => {
-            let name = connecto_name(claim, addr);
-            Hash::derived(CONNECTO_CONTEXT, &[b"name", name.as_bytes()])
-        }
-    };
-    let hex = hash.to_hex();
-    Tag::new(&format!("connecto-{}", hex.get(..32).unwrap_or(&hex)))
+/// The tag of a peer that has no device id. What it calls itself plays no part: anybody could take the place of another
+/// by that. One that is reached is known by where it is and by the host keys that answer there (so that other host
+/// keys at a place that is known are a hard stop), one that only comes in by its key.
+pub(super) async fn connecto_tag(
+    desk: &Arc<Desk>,
+    claim: &Claim,
+    addr: SocketAddr,
+    host_keys: &[PublicKey],
+) -> Result<Tag, Problem> {
+    if let (Some(key), false) = (&claim.key, desk.setup.purpose.logs_in()) {
+        return tag_of(&[b"key", key.as_str().as_bytes()]);
+    }
+    let home = Arc::clone(&desk.setup.home);
+    let known = blocking(move || {
+        let known = home.installed()?.into_iter();
+        let known = known.filter(|one| one.tag.as_str().starts_with(CONNECTO));
+        Ok(known.filter_map(|one| Some((one.tag, one.host?))).collect::<Vec<_>>())
+    });
+    place_tag(&known.await?, addr, host_keys)
+}
+
+/// The tag of whoever is at a place, in the light of those that have one.
+fn place_tag(
+    known: &[(Tag, Reached)],
+    addr: SocketAddr,
+    host_keys: &[PublicKey],
+) -> Result<Tag, Problem> {
+    let place = addr.ip().to_canonical().to_string();
+    let same_place = known.iter().find(|(_, host)| host.host_name == place);
+    let same_keys =
+        |(_, host): &&(Tag, Reached)| host.host_keys.iter().any(|key| host_keys.contains(key));
+    if let Some((tag, _)) = same_place.or_else(|| known.iter().find(same_keys)) {
+        return Ok(tag.clone());
+    }
+    let mut keys: Vec<&str> = host_keys.iter().map(PublicKey::as_str).collect();
+    keys.sort_unstable();
+    tag_of(&[b"place", place.as_bytes(), b"\n", keys.join("\n").as_bytes()])
+}
+
+fn tag_of(parts: &[&[u8]]) -> Result<Tag, Problem> {
+    let hex = Hash::derived(CONNECTO_CONTEXT, parts).to_hex();
+    Tag::new(&format!("{CONNECTO}{}", hex.get(..32).unwrap_or(&hex)))
         .map_err(|error| error.to_string().into())
 }
 
@@ -167,5 +203,45 @@ pub(super) fn connecto_name(claim: &Claim, addr: SocketAddr) -> String {
     match &claim.name {
         Some(name) => name.as_str().to_owned(),
         None => addr.ip().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [&str; 2] = [
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICxqHnumWOS3matZEZhKv39MaG0kQXKvR4IFqfepTSjz",
+    ];
+
+    #[test]
+    fn t24_a_connecto_is_known_by_its_place_and_host_keys_and_not_by_its_name() {
+        let keys = KEYS.map(|key| PublicKey::parse(key).expect("is one"));
+        let [first, second] = &keys;
+        let at = |text: &str| text.parse::<SocketAddr>().expect("is one");
+        let tag = |known: &[(Tag, Reached)], addr: &str, keys: &[PublicKey]| {
+            place_tag(known, at(addr), keys).expect("can be had")
+        };
+        let none: &[(Tag, Reached)] = &[];
+        let desk = tag(none, "10.0.0.2:8099", &[]);
+        assert_eq!(desk, tag(none, "[::ffff:10.0.0.2]:1", &[]));
+        // Two machines without host keys are two, whatever they say.
+        assert_ne!(desk, tag(none, "10.0.0.3:8099", &[]));
+        assert_ne!(desk, tag(none, "10.0.0.2:8099", &keys));
+        let reached = |addr: &str, host_keys: &[PublicKey]| Reached {
+            alias: Alias::new("desk").expect("is one"),
+            host_name: addr.to_owned(),
+            port: 22,
+            user: "alice".to_owned(),
+            identity: "/k".into(),
+            host_keys: host_keys.to_vec(),
+        };
+        let known = [(desk.clone(), reached("10.0.0.2", std::slice::from_ref(first)))];
+        // Other host keys at that place are a hard stop (attack 19), so they are those of the same entry.
+        assert_eq!(desk, tag(&known, "10.0.0.2:8099", std::slice::from_ref(second)));
+        // It has moved.
+        assert_eq!(desk, tag(&known, "10.0.0.9:8099", std::slice::from_ref(first)));
+        assert_ne!(desk, tag(&known, "10.0.0.9:8099", std::slice::from_ref(second)));
     }
 }

@@ -33,6 +33,9 @@ pub(crate) use visit::{connect, speaks};
 /// What adverts of an open `kin ssh` have in common. No session of `kin sync` can have it for a topic.
 pub const SSH_TOPIC: &str = "\0kin ssh";
 
+/// How long everything may take that comes before a question, waiting for a place to ask it included.
+pub const BEFORE: Duration = Duration::from_secs(60);
+
 /// Which of Connecto's protocols are spoken when this side begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Connecto {
@@ -112,6 +115,8 @@ pub struct Setup {
     pub continuous: bool,
     /// How long to wait; for ever if absent.
     pub timeout: Option<Duration>,
+    /// How long somebody who came in may take until there is something to ask: [`BEFORE`], but in tests.
+    pub before: Duration,
     /// Only from these networks may somebody connect; from everywhere if empty.
     pub allow_from: Vec<Cidr>,
     /// Until when the other side is let in, in seconds since 1970.

@@ -37,6 +37,8 @@ const REDIAL: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(3);
 /// Tasks at once: links, dialling and connections of Connecto's.
 pub(super) const MAX_TASKS: usize = 64;
+/// Those of them that are left to what this side begins, however many come in.
+const OWN_TASKS: usize = 16;
 /// Services of Connecto's.
 const LISTENING: &str = "_connecto._tcp.local.";
 const SYNCING: &str = "_connecto-sync._tcp.local.";
@@ -74,6 +76,8 @@ pub(super) struct Run {
     pub(super) otherwise: Option<Instant>,
     /// The last thing that went wrong.
     trouble: String,
+    /// That was a no, which says more than what came after it.
+    refused: bool,
     told: HashSet<String>,
     installed: bool,
 }
@@ -109,6 +113,7 @@ impl Run {
             settled: None,
             otherwise: None,
             trouble: String::new(),
+            refused: false,
             told: HashSet::new(),
             installed: false,
         })
@@ -162,9 +167,15 @@ impl Run {
                     Some(Order::Stop) | None => break Outcome::Stopped,
                 },
                 link = accept(self.listener.as_mut()) => {
-                    if self.tasks.len() < MAX_TASKS {
+                    if self.tasks.len() < MAX_TASKS - OWN_TASKS
+                        && let Some(guest) = desk.welcome(link.addr())
+                    {
                         let desk = Arc::clone(&desk);
-                        self.tasks.spawn(async move { Task::Came(ceremony::play(desk, link).await) });
+                        self.tasks.spawn(async move {
+                            let ended = ceremony::play(desk, link).await;
+                            drop(guest);
+                            Task::Came(ended)
+                        });
                     }
                 }
                 visitor = next(self.visitors.as_mut()) => self.visit(visitor),
@@ -237,11 +248,16 @@ impl Run {
 
     fn visit(&mut self, visitor: Visitor) {
         let known = matches!(Spoken::by(visitor.first), Some(Spoken::Json | Spoken::Text));
-        if !known || self.tasks.len() >= MAX_TASKS {
+        if !known || self.tasks.len() >= MAX_TASKS - OWN_TASKS {
             return;
         }
+        let Some(guest) = self.desk.welcome(visitor.addr) else { return };
         let desk = Arc::clone(&self.desk);
-        self.tasks.spawn(async move { Task::Came(visit::serve(desk, visitor).await) });
+        self.tasks.spawn(async move {
+            let ended = visit::serve(desk, visitor).await;
+            drop(guest);
+            Task::Came(ended)
+        });
     }
 
     // Ends
@@ -283,13 +299,11 @@ impl Run {
             Ended::Looked => {}
             Ended::Lost(words) => {
                 self.say_once(&words).await;
-                self.trouble = words;
+                if !self.refused {
+                    self.trouble = words;
+                }
             }
-            Ended::Refused(words) if !continuous => {
-                let words =
-                    if words.is_empty() { "the other side said no".to_owned() } else { words };
-                return Some(Outcome::Refused(words));
-            }
+            Ended::Refused(words) if !continuous => return Some(Outcome::Refused(words)),
             Ended::Declined if !continuous => {
                 return Some(Outcome::Refused("you said no".to_owned()));
             }
@@ -300,11 +314,13 @@ impl Run {
             Ended::Failed(Problem { kind, message, hint }) if !continuous => {
                 return Some(Outcome::Failed { kind, message, hint });
             }
-            Ended::Failed(Problem { message: words, .. })
-            | Ended::Refused(words)
-            | Ended::Never(words) => {
-                self.say_once(&words).await;
+            Ended::Failed(Problem { message: words, .. }) => {
+                self.say_once(&format!("{words}; this goes on")).await;
                 self.trouble = words;
+            }
+            Ended::Refused(words) | Ended::Never(words) => {
+                self.say_once(&format!("{words}; nothing was installed, and this goes on")).await;
+                (self.trouble, self.refused) = (words, true);
             }
             Ended::Declined => {}
         }
@@ -328,6 +344,7 @@ impl Run {
 /// Talks with whoever is there.
 pub(super) async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) -> Ended {
     if kind == Kind::Kinfold {
+        let at = addrs.first().map_or_else(String::new, |addr| format!("{}: ", plain(*addr)));
         return match find::first(&desk.endpoint, addrs).await {
             Ok(link) => ceremony::play(desk, link).await,
             Err(LinkError::Own) => {
@@ -340,7 +357,7 @@ pub(super) async fn talk(desk: Arc<Desk>, addrs: Vec<SocketAddr>, kind: Kind) ->
             Err(error @ (LinkError::Cut | LinkError::Timeout { .. })) => Ended::Lost(format!(
                 "{error}: does kin ssh run there? Connecto needs --connecto, and proves nothing"
             )),
-            Err(error) => Ended::Lost(error.to_string()),
+            Err(error) => Ended::Lost(format!("{at}{error}")),
         };
     }
     let v4 = addrs.iter().copied().map(plain).find(SocketAddr::is_ipv4);

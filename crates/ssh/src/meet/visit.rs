@@ -13,19 +13,19 @@ use link::Visitor;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use wire::ssh::Purpose;
 
 use super::{
     Connecto, Kind, Made, Question,
-    ceremony::Ended,
+    ceremony::{Ended, passed_by},
     desk::Desk,
     install::{self, Problem, There},
     line::STEP,
 };
 use crate::{
-    Alias, PublicKey,
+    Alias, PublicKey, Tag,
     connecto::{Broken, Claim, End, Json, Lines, Myself, Spoken, Step, Talk, Text, Tie, tie},
 };
 
@@ -74,6 +74,7 @@ pub(super) async fn serve(desk: Arc<Desk>, visitor: Visitor) -> Ended {
     let Visitor { stream, addr, .. } = visitor;
     let mut visit = Visit::new(&desk, stream, addr, talk);
     visit.half = half;
+    visit.until = Some(Instant::now() + visit.desk.setup.before);
     visit.play().await
 }
 
@@ -167,10 +168,16 @@ struct Visit {
     half: bool,
     /// The number that this side drew, if it began a sync.
     own: Option<u64>,
+    /// Under which tag it is installed, as it was known when the person was asked.
+    tag: Option<Tag>,
     /// The alias that the person was shown (rule T24).
     alias: Option<Alias>,
     /// The host keys that a person was shown: these and no others are pinned.
     host_keys: Vec<PublicKey>,
+    /// This side's person said yes.
+    agreed: bool,
+    /// Until when there must be something to ask, if the other side came in.
+    until: Option<Instant>,
     /// How long the first line may take, if it may be that another protocol is spoken.
     greeting: Option<Duration>,
 }
@@ -193,8 +200,11 @@ impl Visit {
             lines: Lines::default(),
             half: false,
             own: None,
+            tag: None,
             alias: None,
             host_keys: Vec::new(),
+            agreed: false,
+            until: None,
             greeting: None,
         }
     }
@@ -258,10 +268,22 @@ impl Visit {
                 }
                 Step::Ask(claim) => {
                     if slot.is_none() {
-                        slot = Some(desk.slot.lock().await);
+                        let turn = desk.slot.lock();
+                        slot = match self.until {
+                            None => Some(turn.await),
+                            Some(until) => timeout_at(until, turn).await.ok(),
+                        };
+                    }
+                    if slot.is_none() {
+                        return Ended::Lost("others were asked about for too long".to_owned());
                     }
                     match self.ask(&claim).await {
-                        Ok(yes) => pending.extend(self.talk.answer(yes)),
+                        Ok(yes) => {
+                            self.agreed = yes;
+                            pending.extend(self.talk.answer(yes));
+                            // From here on the other side may be asking its person.
+                            self.until = None;
+                        }
                         Err(ended) => return ended,
                     }
                 }
@@ -276,6 +298,10 @@ impl Visit {
                         Ok(it) => {
                             made = Some(it);
                             pending.extend(steps);
+                            if !self.talk.patient() {
+                                // What is left to say needs no person, however it is said.
+                                self.until = Some(Instant::now() + STEP);
+                            }
                         }
                         Err(problem) => {
                             for step in steps {
@@ -300,10 +326,10 @@ impl Visit {
                                 )
                                 .into(),
                             ),
-                            other => over(other),
+                            other => self.over(other),
                         };
                     }
-                    return over(end);
+                    return self.over(end);
                 }
             }
         }
@@ -320,7 +346,10 @@ impl Visit {
 
     /// The next line. A side that may be asking its person is waited for as long as this run lasts.
     async fn hear(&mut self) -> Heard {
-        let wait = if self.talk.patient() { PATIENCE } else { STEP };
+        let step = if self.talk.patient() { PATIENCE } else { STEP };
+        // However many lines come: who came in keeps a place for so long only.
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let wait = left.map_or(step, |left| left.min(step));
         match timeout(wait, self.line()).await {
             Ok(heard) => heard,
             Err(_) => Heard::Late,
@@ -369,10 +398,14 @@ impl Visit {
         let name = install::connecto_name(claim, self.addr);
         let (mut alias, mut host_key) = (None, None);
         if logs_in {
-            let tag = install::connecto_tag(claim, self.addr).map_err(Ended::Failed)?;
+            self.host_keys = host_keys(self.addr).await;
+        }
+        let tag = install::connecto_tag(&desk, claim, self.addr, &self.host_keys).await;
+        let tag = tag.map_err(Ended::Failed)?;
+        self.tag = Some(tag.clone());
+        if logs_in {
             alias = Some(install::propose(&desk, tag, &name).await.map_err(Ended::Failed)?);
             self.alias.clone_from(&alias);
-            self.host_keys = host_keys(self.addr).await;
             let shown: Vec<&str> = self.host_keys.iter().map(PublicKey::fingerprint).collect();
             host_key = (!shown.is_empty()).then(|| shown.join(", "));
         }
@@ -408,10 +441,30 @@ impl Visit {
         }
     }
 
+    fn over(&self, end: End) -> Ended {
+        match end {
+            End::Probe => Ended::Looked,
+            End::Done => Ended::Done,
+            End::Refused(words) => {
+                let said_no = || "the other side said no".to_owned();
+                let words = if words.is_empty() { said_no() } else { words };
+                if self.agreed || self.desk.setup.purpose == Purpose::Pair {
+                    Ended::Refused(words)
+                } else {
+                    Ended::Never(passed_by("Connecto", self.addr, &words))
+                }
+            }
+            End::Declined => Ended::Declined,
+            End::Broken(broken) => Ended::Lost(broken.to_string()),
+        }
+    }
+
     async fn install(&mut self, claim: &Claim) -> Result<Made, Problem> {
         let desk = Arc::clone(&self.desk);
         let name = install::connecto_name(claim, self.addr);
-        let tag = install::connecto_tag(claim, self.addr)?;
+        let Some(tag) = self.tag.clone() else {
+            return Err("nobody was asked".to_owned().into());
+        };
         let mut made = Made {
             device: None,
             name: name.clone(),
@@ -450,19 +503,6 @@ impl Visit {
             install::reach(&desk, there).await?;
         }
         Ok(made)
-    }
-}
-
-fn over(end: End) -> Ended {
-    match end {
-        End::Probe => Ended::Looked,
-        End::Done => Ended::Done,
-        End::Refused(words) if words.is_empty() => {
-            Ended::Refused("the other side said no".to_owned())
-        }
-        End::Refused(words) => Ended::Refused(words),
-        End::Declined => Ended::Declined,
-        End::Broken(broken) => Ended::Lost(broken.to_string()),
     }
 }
 

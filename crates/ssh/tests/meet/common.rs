@@ -58,6 +58,7 @@ impl Device {
             comment: format!("user{}@device-{}", self.seed, self.seed),
             continuous: false,
             timeout: Some(LONG),
+            before: LONG,
             allow_from: Vec::new(),
             expires: None,
             from: Vec::new(),

@@ -1,12 +1,12 @@
 //! Connecto on plain connections, as a 20-line program speaks it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use ssh::meet::{Connecto, Kind, Outcome, Place, Setup, Target};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use wire::ssh::Purpose;
 
@@ -91,6 +91,26 @@ async fn text_with_a_listener_of_ours() {
 }
 
 #[tokio::test]
+async fn attack_38_who_was_let_in_and_goes_on_talking_keeps_no_place() {
+    let desk = Device::new(1);
+    let (mut run, addr) = Run::listening(setup(&desk, Purpose::Listen)).await;
+    let mut other = Other::at(addr).await;
+    other.say("HELLO 1").await;
+    other.hear().await;
+    other.say(&format!("PUBKEY {KEY}")).await;
+    run.answer(true).await;
+    assert_eq!(other.hear().await, "OK device-1 user1");
+    let (_reading, mut writing) = other.0.into_inner().into_split();
+    let dribble = tokio::spawn(async move {
+        while writing.write_all(b"\n").await.is_ok() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert_eq!(run.outcome().await, Outcome::Done);
+    dribble.abort();
+}
+
+#[tokio::test]
 async fn a_no_is_said_in_both_protocols_and_nothing_is_installed() {
     for (lines, no) in [
         (vec!["HELLO 1".to_owned(), format!("PUBKEY {KEY}")], "ERR "),
@@ -133,7 +153,7 @@ async fn without_the_flag_nothing_of_it_is_answered() {
 }
 
 #[tokio::test]
-async fn hole_5_a_silent_connection_and_an_endless_line_block_nobody() {
+async fn hole_4_a_silent_connection_and_an_endless_line_block_nobody() {
     let desk = Device::new(1);
     let (mut run, addr) = Run::listening(setup(&desk, Purpose::Listen)).await;
     let _silent = TcpStream::connect(addr).await.expect("somebody listens");
@@ -148,6 +168,31 @@ async fn hole_5_a_silent_connection_and_an_endless_line_block_nobody() {
     let mut other = Other::at(addr).await;
     other.say("HELLO 1").await;
     assert_eq!(other.hear().await, "HELLO 1");
+    run.meeting.stop().await;
+    run.outcome().await;
+}
+
+#[tokio::test]
+async fn attack_38_a_line_now_and_then_keeps_no_place() {
+    let desk = Device::new(1);
+    let before = Duration::from_secs(1);
+    let setup = Setup { before, ..setup(&desk, Purpose::Listen) };
+    let (mut run, addr) = Run::listening(setup).await;
+    for greeting in ["HELLO 1", r#"{"type":"Hello","version":1,"device_name":"x"}"#] {
+        let mut other = Other::at(addr).await;
+        other.say(greeting).await;
+        other.hear().await;
+        let (mut reading, mut writing) = other.0.into_inner().into_split();
+        let dribble = tokio::spawn(async move {
+            while writing.write_all(b"\n").await.is_ok() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let mut said = Vec::new();
+        // A reset is an end, too.
+        let _ = timeout(LONG, reading.read_to_end(&mut said)).await.expect("it hangs up");
+        dribble.abort();
+    }
     run.meeting.stop().await;
     run.outcome().await;
 }

@@ -1,20 +1,20 @@
 //! Strangers at the port of `kin ssh listen`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use identity::{DeviceId, InboxId};
 use link::{Endpoint, Limits, Link, LinkReader, LinkWriter, Protocol};
 use pairing::{Lan, LanStep, Party, Transcript};
-use ssh::meet::Outcome;
+use ssh::meet::{Event, Outcome, Setup};
 use tokio::time::timeout;
 use wire::{
     frame::Channel,
     session::{Message as Step, Mode, Name},
-    ssh::{Hello, Message, Purpose, SSH_VERSION},
+    ssh::{Hello, Message, Purpose, Refusal, SSH_VERSION},
 };
 
-use crate::common::{Device, LONG, Run, key};
+use crate::common::{Device, LONG, Run, at, key};
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICxqHnumWOS3matZEZhKv39MaG0kQXKvR4IFqfepTSjz";
@@ -152,10 +152,7 @@ async fn attack_08_a_changed_commitment_and_a_late_one_end_it() {
     assert!(matches!(stranger.hear().await, Some(Message::Refused { .. }) | None));
     run.meeting.stop().await;
     assert_eq!(run.outcome().await, Outcome::Stopped);
-    assert!(
-        desk.files().is_empty()
-            && !run.seen.iter().any(|it| matches!(it, ssh::meet::Event::Confirm(_)))
-    );
+    assert!(desk.files().is_empty() && !run.seen.iter().any(|it| matches!(it, Event::Confirm(_))));
 }
 
 #[tokio::test]
@@ -236,7 +233,7 @@ async fn one_is_asked_about_at_a_time_and_the_next_has_its_turn() {
     second.greet(&mine).await;
     second.say(&Message::Commit([1; 32])).await;
     assert_eq!(second.hear().await, Some(Message::Later));
-    first.say(&Message::Refused { reason: wire::ssh::Refusal::Broken, words: String::new() }).await;
+    first.say(&Message::Refused { reason: Refusal::Broken, words: String::new() }).await;
     assert_eq!(second.hear().await, Some(Message::Ready));
 }
 
@@ -251,4 +248,91 @@ async fn a_look_is_answered_and_forgotten() {
     let mut other = Stranger::at(addr, 3).await;
     other.compare().await;
     run.question().await;
+}
+
+#[tokio::test]
+async fn attack_38_a_visitor_who_says_no_ends_no_listener() {
+    let (desk, mut run, addr) = listening().await;
+    for (seed, reason) in [(2, Refusal::Declined), (3, Refusal::Failed)] {
+        let mut stranger = Stranger::at(addr, seed).await;
+        stranger.compare().await;
+        run.question().await;
+        stranger.say(&Message::Refused { reason, words: format!("no {seed}") }).await;
+        run.withdrawn().await;
+        let said = |event: &Event| matches!(event, Event::Note(note) if note.contains("goes on"));
+        while !said(&run.next().await) {}
+    }
+    let lap = Device::new(4);
+    let mut pair = Run::start(Setup { target: at(addr), ..lap.setup(Purpose::Pair) }).await;
+    run.answer(true).await;
+    pair.answer(true).await;
+    assert_eq!((run.outcome().await, pair.outcome().await), (Outcome::Done, Outcome::Done));
+    assert_eq!(desk.home().installed().expect("can be read").len(), 1);
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a person made it")]
+async fn what_cannot_be_installed_on_the_other_device_ends_it_with_the_reason() {
+    let (desk, mut run, addr) = listening().await;
+    // A directory in the place of the file.
+    let odd = desk.dir.path().join(".ssh/authorized_keys");
+    std::fs::create_dir_all(&odd).expect("there is room");
+    let lap = Device::new(4);
+    let mut pair = Run::start(Setup { target: at(addr), ..lap.setup(Purpose::Pair) }).await;
+    run.answer(true).await;
+    pair.answer(true).await;
+    for outcome in [run.outcome().await, pair.outcome().await] {
+        let said = |message: &str| message.contains("authorized_keys");
+        assert!(
+            matches!(&outcome, Outcome::Failed { message, .. } if said(message)),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn attack_38_who_takes_too_long_before_the_question_loses_the_place() {
+    let desk = Device::new(1);
+    let before = Duration::from_secs(1);
+    let setup = Setup { before, ..desk.setup(Purpose::Listen) };
+    let (mut run, addr) = Run::listening(setup).await;
+    let mut stranger = Stranger::at(addr, 2).await;
+    let mine = stranger.hello();
+    stranger.greet(&mine).await;
+    assert!(matches!(stranger.hear().await, Some(Message::Refused { .. }) | None));
+    // Whoever waits for a place, too.
+    let mut first = Stranger::at(addr, 3).await;
+    first.compare().await;
+    run.question().await;
+    let mut second = Stranger::at(addr, 4).await;
+    let mine = second.hello();
+    second.greet(&mine).await;
+    second.say(&Message::Commit([1; 32])).await;
+    assert_eq!(second.hear().await, Some(Message::Later));
+    assert!(matches!(second.hear().await, Some(Message::Refused { .. }) | None));
+    run.meeting.stop().await;
+    run.outcome().await;
+}
+
+#[tokio::test]
+async fn attack_38_one_source_has_so_many_places_and_no_more() {
+    let (_desk, mut run, addr) = listening().await;
+    let mut held = Vec::new();
+    for seed in 2..10 {
+        let mut stranger = Stranger::at(addr, seed).await;
+        let mine = stranger.hello();
+        stranger.greet(&mine).await;
+        held.push(stranger);
+    }
+    let mut more = Stranger::at(addr, 10).await;
+    let hello = Message::Hello(more.hello());
+    more.say(&hello).await;
+    assert_eq!(more.hear().await, None);
+    // A place that is left is another one's.
+    drop(held.pop());
+    let lap = Device::new(20);
+    let mut pair = Run::start(Setup { target: at(addr), ..lap.setup(Purpose::Pair) }).await;
+    run.answer(true).await;
+    pair.answer(true).await;
+    assert_eq!((run.outcome().await, pair.outcome().await), (Outcome::Done, Outcome::Done));
 }

@@ -9,7 +9,7 @@ use wire::ssh::Purpose;
 use crate::common::{Device, HOST_KEY, Run, at};
 
 #[tokio::test]
-async fn t9_the_one_that_pairs_may_log_in_to_the_one_that_listens_and_not_the_reverse() {
+async fn hole_5_t9_the_one_that_pairs_may_log_in_to_the_one_that_listens_and_not_the_reverse() {
     let (desk, lap) = (Device::new(1), Device::new(2));
     let (mut listen, addr) = Run::listening(desk.setup(Purpose::Listen)).await;
     let pair = Setup { target: at(addr), ..lap.setup(Purpose::Pair) };
@@ -45,7 +45,7 @@ async fn t9_the_one_that_pairs_may_log_in_to_the_one_that_listens_and_not_the_re
 }
 
 #[tokio::test]
-async fn both_may_log_in_after_a_sync_and_another_one_changes_nothing() {
+async fn hole_7_both_may_log_in_after_a_sync_and_another_one_changes_nothing() {
     let (desk, lap) = (Device::new(1), Device::new(2));
     let mut first = None;
     for _ in 0..2 {

@@ -4,14 +4,22 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use identity::DeviceId;
-use node::Home;
+use node::{
+    Home,
+    api::{Request, StatusReply},
+};
 use ssh::{
     Cidr, Here, KeyKind, OwnKey, SshError,
-    meet::{Connecto, Setup, Target},
+    meet::{BEFORE, Connecto, Setup, Target},
 };
 use wire::{session::Name, ssh::Purpose};
 
-use crate::{check, device, error::CommandError, ssh_files, when};
+use crate::{
+    check,
+    device::{self, Device},
+    error::CommandError,
+    ssh_files, when,
+};
 
 /// Shortest and longest leave, in seconds.
 const EXPIRES: std::ops::RangeInclusive<u64> = 60..=10 * 365 * 86_400;
@@ -32,7 +40,7 @@ pub(super) enum Protocol {
 /// Flags of all three.
 #[derive(Args, Debug)]
 pub(super) struct CommonArgs {
-    /// What this device calls itself [default: its host name]
+    /// What this device calls itself [default: its name in its groups, or its host name]
     #[arg(short, long, value_name = "NAME")]
     name: Option<String>,
 
@@ -93,7 +101,7 @@ impl LogInArgs {
             (Some(path), _) => here.home.given_key(path)?,
             (None, true) => here.home.key_or_new(KeyKind::Rsa, comment)?,
             (None, false) if here.settings.default_key.is_some() => here.key()?,
-            (None, false) => here.home.key_or_new(KeyKind::Ed25519, comment)?,
+            (None, false) => here.home.key_or_new(here.settings.key_kind, comment)?,
         })
     }
 }
@@ -111,10 +119,13 @@ pub(super) struct Given<'a> {
 
 impl Given<'_> {
     /// Reads this device's keys and the user's files, makes what is missing, and checks what was asked for.
-    pub(super) fn setup(self) -> Result<Setup, CommandError> {
+    pub(super) async fn setup(self) -> Result<Setup, CommandError> {
         let CommonArgs { name, connecto, expect_device, .. } = self.common;
         let expect = expect_device.as_deref().map(expected).transpose()?;
-        let name = name.clone().unwrap_or_else(check::default_name);
+        let name = match name {
+            Some(name) => name.clone(),
+            None => own_name().await,
+        };
         check::name("--name", &name)?;
         let name = Name::new(&name)
             .map_err(|error| CommandError::usage("name", &format!("--name: {error}")))?;
@@ -148,6 +159,7 @@ impl Given<'_> {
             comment,
             continuous: self.continuous,
             timeout: self.timeout,
+            before: BEFORE,
             allow_from: let_in.map(|args| args.allow_from.clone()).unwrap_or_default(),
             expires,
             from: let_in.map(|args| args.from.clone()).unwrap_or_default(),
@@ -155,6 +167,19 @@ impl Given<'_> {
             connecto: connecto.map(which),
         })
     }
+}
+
+/// What this device is called in its groups, if it is in some; else the host's name.
+async fn own_name() -> String {
+    let asked = async {
+        let device = Device::reach().await?;
+        let status: Result<StatusReply, CommandError> = device.ask(Request::Status).await;
+        device.close().await;
+        status
+    };
+    // A device that keeps its name to itself is no reason to let nobody in.
+    let known = if device::exists() { asked.await.ok() } else { None };
+    known.map_or_else(check::default_name, |status| status.name)
 }
 
 pub(super) fn which(protocol: Protocol) -> Connecto {

@@ -1,6 +1,6 @@
 //! `kin ssh export` and `kin ssh import`: what is installed, as a file without any private key (rule T23).
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::{
     error::CommandError,
     escape::escape,
     output::screen::Screen,
-    ssh_files,
+    ssh_files, when,
 };
 
 /// Largest file that is read.
@@ -80,12 +80,20 @@ struct Place {
 /// Writes it.
 pub(super) fn export(screen: &Screen, args: &ExportArgs) -> Result<(), CommandError> {
     let here = ssh_files::open()?;
+    let installed = here.home.installed()?;
+    for one in installed.iter().filter(|one| one.access.iter().any(|leave| leave.others)) {
+        screen.line(&format!(
+            "{} is left out as far as it may log in here: its line in authorized_keys has terms that kin does not write.",
+            escape(&one.name)
+        ));
+    }
     let entry = |one: ssh::Installed| Entry {
         device: one.tag.as_str().to_owned(),
         name: one.name,
         allowed: one
             .access
             .iter()
+            .filter(|leave| !leave.others)
             .filter_map(|leave| {
                 let key = leave.key.as_ref()?.to_string();
                 Some(Leave { key, expires: leave.expires, from: leave.from.clone() })
@@ -99,7 +107,7 @@ pub(super) fn export(screen: &Screen, args: &ExportArgs) -> Result<(), CommandEr
             host_keys: host.host_keys.iter().map(PublicKey::to_string).collect(),
         }),
     };
-    let devices = here.home.installed()?.into_iter().map(entry).collect();
+    let devices = installed.into_iter().map(entry).collect();
     let book = Book { kinfold_ssh: VERSION, devices };
     let Some(file) = &args.file else { return answers::json(&[book]) };
     let mut text = serde_json::to_vec_pretty(&book)
@@ -122,6 +130,10 @@ struct Ask<'a> {
     device: &'a str,
     name: &'a str,
     fingerprint: &'a str,
+    /// Until when it may log in here, in seconds since 1970.
+    expires: Option<i64>,
+    /// From which networks it may; from everywhere if there are none.
+    from: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -156,21 +168,44 @@ pub(super) async fn import(
     }
     let mut asker = Asker::new(screen);
     let (mut installed, mut left) = (0, 0);
+    let mut leaves: BTreeMap<Tag, Vec<Access>> = BTreeMap::new();
     for (id, (entry, wish)) in wishes.into_iter().enumerate() {
+        if wish.is_over() {
+            screen.line(&format!("{}: its leave has ended, and is left.", escape(&entry.name)));
+            left += 1;
+            continue;
+        }
         let fingerprint = wish.fingerprint();
         if json {
             let id = u32::try_from(id + 1).unwrap_or(u32::MAX);
             let (event, about, direction) = ("ask", "ssh_import", wish.direction());
             let (device, name) = (entry.device.as_str(), entry.name.as_str());
             let fingerprint = &fingerprint;
-            answers::json(&[Ask { event, id, about, direction, device, name, fingerprint }])?;
+            let (expires, from) = wish.terms();
+            answers::json(&[Ask {
+                event,
+                id,
+                about,
+                direction,
+                device,
+                name,
+                fingerprint,
+                expires,
+                from,
+            }])?;
         }
         if !asker.agreed("", &wish.question(&entry.name)).await {
             left += 1;
             continue;
         }
         match wish {
-            Wish::In(access) => here.home.allow(&access)?,
+            Wish::In(access) => {
+                // One device may have several leaves: the second one does not take the place of the first.
+                let (tag, of_it) =
+                    (access.tag.clone(), leaves.entry(access.tag.clone()).or_default());
+                of_it.push(*access);
+                here.home.allow_each(&tag, of_it)?
+            }
             Wish::Out(host) => here.home.reach(&host)?,
         };
         installed += 1;
@@ -203,10 +238,37 @@ impl Wish {
         }
     }
 
+    /// Until when, and from where it may log in here.
+    fn terms(&self) -> (Option<i64>, Vec<String>) {
+        match self {
+            Self::In(access) => {
+                (access.expires, access.from.iter().map(ToString::to_string).collect())
+            }
+            Self::Out(_) => (None, Vec::new()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let now = i64::try_from(when::now() / 1000).unwrap_or(i64::MAX);
+        self.terms().0.is_some_and(|end| end <= now)
+    }
+
     fn question(&self, name: &str) -> String {
         let (name, fingerprint) = (escape(name), self.fingerprint());
         match self {
-            Self::In(_) => format!("May {name} log in here with the key {fingerprint}?"),
+            Self::In(_) => {
+                let (expires, from) = self.terms();
+                let from = if from.is_empty() {
+                    ", from anywhere".to_owned()
+                } else {
+                    format!(", from {}", from.join(", "))
+                };
+                let until = match expires {
+                    Some(end) => format!("until {}", when::show_seconds(end)),
+                    None => "for ever".to_owned(),
+                };
+                format!("May {name} log in here with the key {fingerprint}{from}, {until}?")
+            }
             Self::Out(host) => format!(
                 "Is {}@{} port {} {name}, with the host key {fingerprint}?",
                 host.user, host.host_name, host.port

@@ -91,17 +91,18 @@ fn rows(lines: &[HostLine]) -> Vec<String> {
             _ => "not reached from here".to_owned(),
         };
         let limits = [
-            line.expires.map(|end| {
-                let millis = u64::try_from(end).unwrap_or(0).saturating_mul(1000);
-                format!("until {}", when::show(millis, &jiff::tz::TimeZone::system()))
-            }),
+            line.expires
+                .filter(|_| line.allowed)
+                .map(|end| format!("until {}", when::show_seconds(end))),
             line.from.as_ref().map(|from| format!("from {}", escape(from))),
         ];
         let limits =
             limits.into_iter().flatten().map(|limit| format!(", {limit}")).collect::<String>();
         let access = match (line.allowed, line.expires) {
             (true, _) => format!("may come in{limits}"),
-            (false, Some(_)) => format!("may come in no more{limits}"),
+            (false, Some(end)) => {
+                format!("could come in until {}: expired", when::show_seconds(end))
+            }
             (false, None) => "may not come in".to_owned(),
         };
         vec![escape(&line.name), to, access]

@@ -63,7 +63,7 @@ struct KeyLine {
 
 /// Runs it to its end.
 pub(super) async fn run(screen: &Screen, json: bool, args: KeysArgs) -> Result<(), CommandError> {
-    let here = ssh_files::open()?;
+    let mut here = ssh_files::open()?;
     match args.action.unwrap_or(Action::List) {
         Action::List => list(screen, json, &here),
         Action::Generate { rsa, comment } => {
@@ -76,6 +76,7 @@ pub(super) async fn run(screen: &Screen, json: bool, args: KeysArgs) -> Result<(
                 ));
             }
             let key = here.home.new_key(kind, &comment)?;
+            here.use_kind(kind)?;
             let said = format!("{} is made: {}", key.path.display(), key.public.fingerprint());
             answers::done(screen, json, &line(&here, &key)?, &said)
         }
@@ -108,7 +109,7 @@ fn line(here: &Here, key: &OwnKey) -> Result<KeyLine, CommandError> {
     let hosts = hosts.filter(|host| host.identity == key.path).map(|host| host.alias.to_string());
     let used = match &here.settings.default_key {
         Some(_) => !key.ours,
-        None => here.home.key(KeyKind::default())?.is_some_and(|used| used.path == key.path),
+        None => here.home.key(here.settings.key_kind)?.is_some_and(|used| used.path == key.path),
     };
     Ok(KeyLine {
         path: key.path.display().to_string(),

@@ -47,6 +47,7 @@ pub(super) async fn run(
         continuous: args.continuous,
         timeout: args.timeout.map(Duration::from_secs),
     }
-    .setup()?;
+    .setup()
+    .await?;
     meeting::run(screen, json, setup).await
 }

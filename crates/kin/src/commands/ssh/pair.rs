@@ -65,7 +65,8 @@ pub(super) async fn run(screen: &Screen, json: bool, args: &PairArgs) -> Result<
         continuous: false,
         timeout: Some(Duration::from_secs(args.timeout)),
     }
-    .setup()?;
+    .setup()
+    .await?;
     meeting::run(screen, json, setup).await
 }
 

@@ -15,46 +15,63 @@ use crate::{answers, error::CommandError, escape::escape, output::screen::Screen
 /// Gives up connecting after this many seconds.
 const TIMEOUT: u64 = 10;
 
-/// Makes a copy of each line of ours with the old key ($1), with the new one ($2, base64) in it. The copies go to
-/// the top, so that no other byte of the file changes.
-const ADD: &str = r#"set -eu
+/// What both scripts begin with: where the file is, and the lock that kin on that machine takes, too, on its directory. What
+/// has no `flock` has no kin either, most likely; what was changed by others is seen either way.
+const BEGIN: &str = r#"set -eu
 umask 077
 export LC_ALL=C
 f=$HOME/.ssh/authorized_keys
 if [ -L "$f" ]; then f=$(readlink -f "$f"); fi
+if command -v flock >/dev/null 2>&1; then
+exec 9<"${f%/*}"
+while ! flock -n 9; do
+[ "$4" -gt 0 ] || exit 7
+set -- "$1" "$2" "$3" $(($4 - 1))
+sleep 1
+done
+fi
+t=
+trap '[ -z "$t" ] || rm -f "$t" "$t.was" "$t.old"' EXIT
+draft() {
+t=$(mktemp "$f.kin-XXXXXX")
+cp -p "$f" "$t"
+cp "$f" "$t.was"
+ln "$f" "$t.old" 2>/dev/null || cp -p "$f" "$t.old"
+}
+place() {
+sync "$t" 2>/dev/null || sync
+cmp -s "$f" "$t.was" || exit 8
+mv "$t" "$f"
+if ! cmp -s "$t.old" "$t.was"; then mv "$t.old" "$f"; exit 8; fi
+rm -f "$t.was" "$t.old"
+t=
+}
+"#;
+
+/// Makes a copy of each line of ours with the old key ($1), with the new one ($2, base64; $3, its kind) in it. The copies
+/// go to the top, so that no other byte of the file changes.
+const ADD: &str = r#"
 if grep -q -F -- " $2 " "$f"; then exit 0; fi
 new=$(grep -v '^[[:space:]]*#' "$f" | grep -F -- " $1 " | grep -F ' kinfold:' | sed "s|[a-z0-9-]* $1 |$3 $2 |") || exit 9
 [ -n "$new" ] || exit 9
-t=$(mktemp "$f.kin-XXXXXX")
-trap 'rm -f "$t" "$t.was"' EXIT
-cp -p "$f" "$t"
-cp "$f" "$t.was"
+draft
 { printf '%s\n' "$new"; cat "$t.was"; } > "$t"
-sync "$t" 2>/dev/null || sync
-cmp -s "$f" "$t.was" || exit 8
-mv "$t" "$f"
+place
 "#;
 
 /// Takes each line of ours with that key away.
-const REMOVE: &str = r#"set -eu
-umask 077
-export LC_ALL=C
-f=$HOME/.ssh/authorized_keys
-if [ -L "$f" ]; then f=$(readlink -f "$f"); fi
+const REMOVE: &str = r#"
 while :; do
 n=$(grep -n -F -- " $1 " "$f" | grep -F ' kinfold:' | grep -v '^[0-9]*:[[:space:]]*#' | head -n 1 | cut -d: -f1) || n=
 [ -n "$n" ] || exit 0
-t=$(mktemp "$f.kin-XXXXXX")
-trap 'rm -f "$t" "$t.was"' EXIT
-cp -p "$f" "$t"
-cp "$f" "$t.was"
+draft
 { head -n $((n - 1)) "$t.was"; tail -n +$((n + 1)) "$t.was"; } > "$t"
-sync "$t" 2>/dev/null || sync
-cmp -s "$f" "$t.was" || exit 8
-mv "$t" "$f"
-rm -f "$t.was"
+place
 done
 "#;
+
+/// How long a script waits for the lock, in seconds.
+const WAIT: &str = "5";
 
 /// Make a new key, install it wherever the old one is, and remove the old one once the new one works
 #[derive(Args, Debug)]
@@ -78,7 +95,7 @@ pub(super) async fn run(
     json: bool,
     args: &RotateArgs,
 ) -> Result<(), CommandError> {
-    let here = ssh_files::open()?;
+    let mut here = ssh_files::open()?;
     if let Some(path) = &here.settings.default_key {
         let said =
             format!("{} is a key of yours: kin makes no other one in its place", path.display());
@@ -87,6 +104,8 @@ pub(super) async fn run(
     }
     let kind = if args.rsa { KeyKind::Rsa } else { KeyKind::Ed25519 };
     let (new, todo) = plan(&here, kind)?;
+    // What is told other devices from now on, too.
+    here.use_kind(kind)?;
     let mut left = Vec::new();
     for (one, host, old) in &todo {
         match turn(&here, one, host, old, &new).await {
@@ -163,17 +182,22 @@ async fn turn(
     // It may be there already: from a rotation that was broken off, or by way of the group.
     if prove(here, host, &new.path).await.is_err() {
         let kind = new.public.kind();
-        let words = [old.public.base64(), new.public.base64(), kind];
+        let words = [old.public.base64(), new.public.base64(), kind, WAIT];
         script(here, host, &old.path, ADD, &words).await?;
         prove(here, host, &new.path).await?;
     }
     // Until the old key is gone there, this device still counts as reached by it: what fails here is done again.
-    script(here, host, &new.path, REMOVE, &[old.public.base64()]).await.map_err(|error| {
-        CommandError::failed(
-            "not_removed",
-            &format!("{alias}: the new key works, the old one is still there: {}", error.message),
-        )
-    })?;
+    script(here, host, &new.path, REMOVE, &[old.public.base64(), "-", "-", WAIT]).await.map_err(
+        |error| {
+            CommandError::failed(
+                "not_removed",
+                &format!(
+                    "{alias}: the new key works, the old one is still there: {}",
+                    error.message
+                ),
+            )
+        },
+    )?;
     let odd =
         |what: &str| CommandError::failed("ssh_file", &format!("kinfold_config: {what} is none"));
     here.home.reach(&Host {
@@ -209,7 +233,7 @@ async fn script(
     command.args(["sh", "-s", "--"]).args(words).stdin(Stdio::piped());
     let (done, said) = super::test::finish_with(command, TIMEOUT, move |mut stdin| {
         // If it does not read, its end says why.
-        let _ = stdin.write_all(script.as_bytes());
+        let _ = stdin.write_all(BEGIN.as_bytes()).and_then(|()| stdin.write_all(script.as_bytes()));
     })
     .await?;
     if done {
@@ -220,9 +244,99 @@ async fn script(
         return Err(CommandError::failed(
             "not_rotated",
             &format!(
-                "{alias}: its authorized_keys has no line of ours with the old key, or was changed meanwhile"
+                "{alias}: its authorized_keys has no line of ours with the old key, or others were changing it"
             ),
         ));
     }
     Err(explain(alias, &said))
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests play another machine's user"
+)]
+mod tests {
+    use std::{fs, path::PathBuf, process::Command};
+
+    use rustix::fs::FlockOperation;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const FILE: &str = "# remark\nssh-rsa AAAAother x\nfrom=\"10.0.0.0/8\" ssh-ed25519 AAAAold kinfold:kd1a me\n\
+                        ssh-ed25519 AAAAold by.hand\nno end";
+    const ADDED: &str = "from=\"10.0.0.0/8\" ssh-rsa AAAAnew kinfold:kd1a me\n";
+
+    fn home() -> (TempDir, PathBuf) {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir(top.path().join(".ssh")).unwrap();
+        let file = top.path().join(".ssh/authorized_keys");
+        fs::write(&file, FILE).unwrap();
+        (top, file)
+    }
+
+    /// Plays a script as sshd would; its exit code, and what it left beside the file.
+    fn play(top: &TempDir, script: &str, words: &[&str]) -> (Option<i32>, usize) {
+        let script = format!("{BEGIN}{script}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh"]).args(words).env("HOME", top.path());
+        let code = command.status().unwrap().code();
+        (code, fs::read_dir(top.path().join(".ssh")).unwrap().count())
+    }
+
+    #[test]
+    fn a_key_is_put_beside_the_old_one_on_its_terms_and_the_old_one_is_taken_away() {
+        let (top, file) = home();
+        let words = ["AAAAold", "AAAAnew", "ssh-rsa", "0"];
+        for _ in 0..2 {
+            assert_eq!(play(&top, ADD, &words), (Some(0), 1));
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{ADDED}{FILE}"));
+        }
+        for _ in 0..2 {
+            assert_eq!(play(&top, REMOVE, &["AAAAold", "-", "-", "0"]), (Some(0), 1));
+            let left =
+                FILE.replace("from=\"10.0.0.0/8\" ssh-ed25519 AAAAold kinfold:kd1a me\n", "");
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{ADDED}{left}"));
+        }
+        assert_eq!(play(&top, ADD, &["AAAAnone", "AAAAmore", "ssh-rsa", "0"]), (Some(9), 1));
+    }
+
+    #[test]
+    fn attack_17_what_kin_there_is_changing_is_not_changed_at_the_same_time() {
+        let (top, file) = home();
+        let locked = fs::File::open(top.path().join(".ssh")).unwrap();
+        rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
+        let words = ["AAAAold", "AAAAnew", "ssh-rsa", "0"];
+        for script in [ADD, REMOVE] {
+            assert_eq!(play(&top, script, &words), (Some(7), 1));
+            assert_eq!(fs::read_to_string(&file).unwrap(), FILE);
+        }
+        drop(locked);
+        assert_eq!(play(&top, ADD, &words), (Some(0), 1));
+    }
+
+    #[test]
+    fn attack_17_what_others_write_meanwhile_stays() {
+        let (top, file) = home();
+        let words = ["AAAAold", "AAAAnew", "ssh-rsa", "0"];
+        // Somebody writes after the copy was made, and in the last moment before it is placed.
+        for (before, hook) in [
+            ("place\n", "echo mine >> \"$f\"\nplace\n"),
+            ("mv \"$t\"", "echo mine >> \"$f\"\nmv \"$t\""),
+        ] {
+            fs::write(&file, FILE).unwrap();
+            let whole = format!("{BEGIN}{ADD}");
+            let at =
+                if before.starts_with("mv") { whole.find(before) } else { whole.rfind(before) };
+            let (head, tail) = whole.split_at(at.unwrap());
+            let script = format!("{head}{}", tail.replacen(before, hook, 1));
+            let mut command = Command::new("sh");
+            command.args(["-c", &script, "sh"]).args(words).env("HOME", top.path());
+            assert_eq!(command.status().unwrap().code(), Some(8), "{before}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{FILE}mine\n"), "{before}");
+            assert_eq!(fs::read_dir(top.path().join(".ssh")).unwrap().count(), 1);
+        }
+    }
 }

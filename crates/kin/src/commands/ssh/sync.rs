@@ -43,6 +43,7 @@ pub(super) async fn run(screen: &Screen, json: bool, args: &SyncArgs) -> Result<
         continuous: false,
         timeout: Some(Duration::from_secs(args.timeout)),
     }
-    .setup()?;
+    .setup()
+    .await?;
     meeting::run(screen, json, setup).await
 }
