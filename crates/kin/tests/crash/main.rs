@@ -52,9 +52,10 @@ const INSIDE: &str = "KIN_CRASH_INSIDE";
 /// The test that always runs.
 const SAID: &str = "what_is_skipped_here_is_said";
 /// File systems that can lose their power, and in what.
-const POWERLESS: [(&str, &[Kind]); 2] = [
+const POWERLESS: [(&str, &[Kind]); 3] = [
     ("ext4", &KILLED),
     ("xfs", &[kinds::REPLACE, kinds::MAKE_DIRS, kinds::CONFLICT, kinds::LARGE_EDIT, kinds::MANY]),
+    ("btrfs", &[kinds::REPLACE, kinds::MAKE_DIRS, kinds::CONFLICT, kinds::LARGE_EDIT, kinds::MANY]),
 ];
 
 fn main() -> ExitCode {
