@@ -18,6 +18,7 @@ mod kinds;
 mod pair;
 mod points;
 mod power;
+mod readonly;
 mod tracer;
 
 use std::{
@@ -94,6 +95,14 @@ fn main() -> ExitCode {
                 points::everywhere(kind, Ground::Image(image));
             };
             let name = format!("power_is_lost_at_every_call::{file_system}::{}", kind.name);
+            add(name, &possible, Box::new(test));
+        }
+        if file_system == "ext4" {
+            let test = move || {
+                let image = Image::new(file_system, &pair::disk()).expect("the probe could");
+                readonly::attack_35_a_disk_that_becomes_read_only(image);
+            };
+            let name = "attack_35_a_disk_that_becomes_read_only".to_owned();
             add(name, &possible, Box::new(test));
         }
     }

@@ -38,6 +38,13 @@ impl Ground {
         }
     }
 
+    /// The kernel finds a fault, and lets nobody write any more (ext4).
+    pub(crate) fn find_a_fault(&self) {
+        if let Self::Image(image) = self {
+            image.find_a_fault().expect("the file system can be told to");
+        }
+    }
+
     /// The machine is up again.
     pub(crate) fn restore(&self) {
         if let Self::Image(image) = self {
@@ -105,6 +112,13 @@ impl Image {
             return run("cp", &["--sparse=always", &self.file, &self.copy()]);
         }
         run("perl", &["-e", SHUTDOWN, self.mount()])
+    }
+
+    fn find_a_fault(&self) -> Result<(), String> {
+        run("mount", &["-o", "remount,errors=remount-ro", &self.mount])?;
+        let script =
+            "echo 1 > /sys/fs/ext4/$(basename $(findmnt -no SOURCE \"$0\"))/trigger_fs_error";
+        run("sh", &["-c", script, &self.mount])
     }
 
     fn restore(&self) -> Result<(), String> {
