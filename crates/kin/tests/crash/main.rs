@@ -86,6 +86,8 @@ fn main() -> ExitCode {
         let test = move || failing::everywhere(kind, Ground::Disk);
         add(format!("every_call_fails_once::{}", kind.name), &traceable, Box::new(test));
     }
+    let name = "a_read_of_the_index_that_fails_ends_no_run".to_owned();
+    add(name, &traceable, Box::new(failing::a_read_of_the_index_that_fails_ends_no_run));
     for (file_system, kinds) in POWERLESS {
         let possible = || power::probe(file_system, &pair::disk());
         let possible = traceable.clone().and_then(|()| if is_known { Ok(()) } else { possible() });

@@ -456,11 +456,7 @@ impl Running {
                     self.effect(effect);
                 }
             }
-            Err(EngineError::Index(error @ IndexError::Disk(_))) => self.wait_for_index(&error),
-            Err(error) => {
-                let hint = "what is on the disk is complete; start again to go on";
-                self.die("index", &error.to_string(), hint);
-            }
+            Err(error) => self.engine_failed(&error),
         }
     }
 

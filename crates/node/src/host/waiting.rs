@@ -34,13 +34,15 @@ pub(super) struct Waiting {
     wait: Duration,
     /// What was told about it, until it works again.
     told: Option<String>,
+    /// It seemed to be damaged, as it does to SQLite when a read fails. What is damaged is so at a second look, too.
+    damaged: bool,
     /// Links that came meanwhile and what was said on them: as much as their budgets allow.
     held: Vec<ToHost>,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { next: Instant::now(), wait: FIRST, told: None, held: Vec::new() }
+        Self { next: Instant::now(), wait: FIRST, told: None, damaged: false, held: Vec::new() }
     }
 }
 
@@ -52,8 +54,26 @@ impl Waiting {
 }
 
 impl Running {
+    /// The engine cannot go on; a new one may.
+    pub(super) fn engine_failed(&mut self, error: &EngineError) {
+        match error {
+            EngineError::Index(error @ IndexError::Disk(_)) => {
+                let remedy = "make room, or mend the disk, and it goes on by itself";
+                self.wait_for_index(error, remedy);
+            }
+            EngineError::Index(error @ IndexError::Corrupt(_)) if !self.waiting.damaged => {
+                self.waiting.damaged = true;
+                self.wait_for_index(error, "it is read once more");
+            }
+            error => {
+                let hint = "what is on the disk is complete; start again to go on";
+                self.die("index", &error.to_string(), hint);
+            }
+        }
+    }
+
     /// The index failed: whatever it holds that is not durable does not count any more.
-    pub(super) fn wait_for_index(&mut self, error: &IndexError) {
+    fn wait_for_index(&mut self, error: &IndexError, remedy: &str) {
         self.engine = None;
         for (_, link) in self.links.drain() {
             link.cut();
@@ -64,9 +84,7 @@ impl Running {
         }
         self.waiting.next = Instant::now() + self.waiting.wait;
         self.waiting.wait = (self.waiting.wait * 2).min(LONGEST);
-        let reason = format!(
-            "{error}; nothing is lost. Make room, or mend the disk, and it goes on by itself"
-        );
+        let reason = format!("{error}; nothing is lost; {remedy}");
         if self.waiting.told.as_ref() != Some(&reason) {
             self.waiting.told = Some(reason.clone());
             self.event(Event::Skipped { path: self.index_path(), reason });
@@ -79,7 +97,7 @@ impl Running {
 
     /// Everything is durable.
     pub(super) fn is_written(&mut self) {
-        self.waiting.wait = FIRST;
+        (self.waiting.wait, self.waiting.damaged) = (FIRST, false);
         if self.waiting.told.take().is_some() {
             self.event(Event::Mended { path: self.index_path() });
         }
@@ -118,11 +136,7 @@ impl Running {
                     self.told(held);
                 }
             }
-            Err(EngineError::Index(error @ IndexError::Disk(_))) => self.wait_for_index(&error),
-            Err(error) => {
-                let hint = "what is on the disk is complete; start again to go on";
-                self.die("index", &error.to_string(), hint);
-            }
+            Err(error) => self.engine_failed(&error),
         }
     }
 
