@@ -37,6 +37,14 @@ pub enum StartError {
     /// Ignore patterns cannot be used.
     #[error("{0}")]
     Ignore(String),
+    /// The folder's first file cannot be made.
+    #[error("{}: .kinignore cannot be made: {source}", dir.display())]
+    MakeIgnore {
+        /// The folder as it was given.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The folder's index cannot be used.
     #[error("{}: {source}", dir.display())]
     Index {
@@ -71,6 +79,12 @@ impl StartError {
                 _ => "io",
             },
             Self::Ignore(_) => "bad_exclude",
+            Self::MakeIgnore { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    "permission"
+                }
+                _ => "io",
+            },
             Self::Index { .. } | Self::Engine(_) => "index",
             Self::Session(session::StartError::Name(_)) => "bad_name",
             Self::Session(session::StartError::Listen(link::LinkError::PortInUse { .. })) => {
@@ -178,7 +192,7 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
     let members = session.members();
     let authority = FolderAuthority {
         key: Arc::clone(session.key()),
-        writers: Box::new(move |author| members.borrow().contains_key(author)),
+        writers: Arc::new(move |author| members.borrow().contains_key(author)),
         scope,
         lasts: false,
         index: "index.db".to_owned(),
@@ -215,12 +229,12 @@ pub(crate) fn open(
     events: &mpsc::Sender<Event>,
 ) -> Result<Host, StartError> {
     let root = Root::open(&dir)?;
-    let denied = |error: std::io::Error| StartError::Ignore(format!(".kinignore: {error}"));
     // What is there already is looked at before anything is made.
     if let (Some(_), _) = ignores::load(&root, &excludes)
         && wishes.mode != Mode::Look
     {
-        ignores::create(&root).map_err(denied)?;
+        let failed = |source| StartError::MakeIgnore { dir: dir.clone(), source };
+        ignores::create(&root).map_err(failed)?;
     }
     let (ignore, problems) = ignores::load(&root, &excludes);
     let Some(ignore) = ignore else {
@@ -322,6 +336,21 @@ async fn pump(mut session: mpsc::Receiver<SessionEvent>, host: Host, events: mps
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// "mend the pattern" would help nobody whose disk is the trouble.
+    #[test]
+    fn what_hinders_the_first_file_is_no_fault_of_a_pattern() {
+        for (kind, word) in [
+            (std::io::ErrorKind::Unsupported, "io"),
+            (std::io::ErrorKind::PermissionDenied, "permission"),
+            (std::io::ErrorKind::StorageFull, "io"),
+        ] {
+            let error = StartError::MakeIgnore { dir: PathBuf::from("d"), source: kind.into() };
+            assert_eq!(error.kind(), word);
+            assert!(error.hint().is_none_or(|hint| !hint.contains("pattern")));
+            assert!(error.to_string().contains(".kinignore cannot be made"), "{error}");
+        }
+    }
 
     #[test]
     fn a_read_that_fails_once_does_not_cost_the_index() {

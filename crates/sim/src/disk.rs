@@ -57,9 +57,16 @@ type SharedFile = Arc<Mutex<FileNode>>;
 
 #[derive(Clone, Debug)]
 enum Entry {
-    Dir { stat: Stat, names: BTreeMap<Box<str>, Entry> },
+    /// Copies share the names until one of them changes: a disk that may lose its power is copied often.
+    Dir {
+        stat: Stat,
+        names: Arc<BTreeMap<Box<str>, Entry>>,
+    },
     File(SharedFile),
-    Symlink { stat: Stat, target: String },
+    Symlink {
+        stat: Stat,
+        target: String,
+    },
     Other(Stat),
 }
 
@@ -88,7 +95,7 @@ impl Entry {
 
     fn names_mut(&mut self) -> io::Result<&mut BTreeMap<Box<str>, Self>> {
         match self {
-            Self::Dir { names, .. } => Ok(names),
+            Self::Dir { names, .. } => Ok(Arc::make_mut(names)),
             Self::Symlink { .. } => Err(link_in_the_way()),
             Self::File(_) | Self::Other(_) => Err(io::ErrorKind::NotADirectory.into()),
         }
@@ -191,7 +198,7 @@ fn holder<'a, 'b>(
                 return Err(io::ErrorKind::PermissionDenied.into());
             }
             (stat.mtime, stat.ctime) = (now, now);
-            Ok((names, name))
+            Ok((Arc::make_mut(names), name))
         }
         other => Err(other.names().err().unwrap_or_else(|| invalid("not a directory"))),
     }
@@ -209,7 +216,7 @@ impl VirtualDisk {
     pub fn folding(fold: Fold) -> Self {
         let meter = Meter::new();
         let mut top = meter.dir(0o755);
-        if let Entry::Dir { names, .. } = &mut top {
+        if let Ok(names) = top.names_mut() {
             names.insert("tree".into(), meter.dir(0o755));
             names.insert("kin".into(), meter.dir(0o700));
         }

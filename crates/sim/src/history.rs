@@ -171,7 +171,7 @@ pub(crate) const JUDGED_BY: [Fault; 4] = [Fault::Watch, Fault::Disk, Fault::Race
 #[derive(Debug)]
 pub struct Outcome {
     /// Hash over everything that happened: equal seeds, equal hashes.
-    pub trace: [u8; 32],
+    pub trace: [u64; 2],
     /// Devices in this history.
     pub devices: usize,
     /// Edits made.
@@ -263,6 +263,10 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
     let untold = |device: &usize| plan.has(*device) && !world.devices[*device].in_sync;
     if complete && let Some(device) = (0..plan.folds.len()).find(untold) {
         return Err(format!("not told: device {device} never said that it is in sync"));
+    }
+    if world.undecoded {
+        // The first play of this history was judged.
+        return Ok(());
     }
     removes_only_what_users_did(world)?;
     says_why_twins_lack(world)?;

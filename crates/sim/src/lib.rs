@@ -13,6 +13,7 @@ pub mod plan;
 mod rng;
 pub mod scenario;
 mod shrink;
+mod trace;
 mod world;
 
 pub use generate::plan;

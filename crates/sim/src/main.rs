@@ -16,6 +16,9 @@ use std::{
 use clap::Parser;
 use sim::{fault::Faults, history, plan::Plan};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Plays random histories of several devices over the real engine and judges what came of them.
 #[derive(Debug, Parser)]
 struct Arguments {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    fmt::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,10 +27,13 @@ use crate::{
     mutant::{MutantDisk, Mutation, SimIndex},
     plan::Action,
     rng::Rng,
+    trace::Trace,
+    world::queue::Queue,
 };
 
 mod act;
 mod net;
+mod queue;
 
 type SimEngine = Engine<SimIndex, SimAuthority>;
 
@@ -126,8 +130,7 @@ pub(crate) struct World {
     rng: Rng,
     pub(crate) now: u64,
     /// What is to happen, by its time and the order in which that was decided.
-    queue: BTreeMap<(u64, u64), What>,
-    sequence: u64,
+    queue: Queue,
     links: BTreeMap<(usize, usize), Link>,
     /// When the last message on each direction arrives: links keep order.
     arrival: BTreeMap<(usize, usize), u64>,
@@ -150,7 +153,7 @@ pub(crate) struct World {
     pub(crate) messages: u64,
     /// Every message sent, with the time, if they are to be looked at.
     pub(crate) sent: Option<Vec<Sent>>,
-    trace: blake3::Hasher,
+    trace: Trace,
     /// Messages are given to their receivers as they were sent, without being decoded.
     pub(crate) undecoded: bool,
     pub(crate) verbose: bool,
@@ -193,8 +196,7 @@ impl World {
             devices: Vec::new(),
             rng: Rng::new(seed ^ 0x6b69_6e66_6f6c_6421),
             now: 0,
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             links: BTreeMap::new(),
             arrival: BTreeMap::new(),
             next_peer: 0,
@@ -209,7 +211,7 @@ impl World {
             mutation,
             messages: 0,
             sent: None,
-            trace: blake3::Hasher::new(),
+            trace: Trace::new(),
             undecoded: false,
             verbose,
             written: Arc::default(),
@@ -254,21 +256,26 @@ impl World {
         world
     }
 
-    fn note(&mut self, line: &str) {
-        self.trace.update(&self.now.to_le_bytes());
-        self.trace.update(line.as_bytes());
+    fn note(&mut self, line: fmt::Arguments<'_>) {
+        self.trace.number(self.now);
+        // The trace takes whatever is written to it.
+        let _ = self.trace.write_fmt(line);
         if self.verbose {
-            anstream_print(&format!("{:>8} {line}", self.now));
+            self.tell(line);
         }
     }
 
-    pub(crate) fn trace_hash(&self) -> [u8; 32] {
-        *self.trace.finalize().as_bytes()
+    /// For whoever watches; no part of the trace, which is the same whether anybody does.
+    fn tell(&self, line: fmt::Arguments<'_>) {
+        anstream_print(&format!("{:>8} {line}", self.now));
+    }
+
+    pub(crate) fn trace_hash(&self) -> [u64; 2] {
+        self.trace.hash()
     }
 
     fn at(&mut self, time: u64, what: What) {
-        self.sequence += 1;
-        self.queue.insert((time, self.sequence), what);
+        self.queue.add(time, what);
     }
 
     /// Contents that users wrote.
@@ -283,12 +290,7 @@ impl World {
     /// Lets everything happen up to a time.
     pub(crate) fn run_until(&mut self, end: u64) -> Result<(), String> {
         let mut steps = 0u64;
-        while let Some(next) = self.queue.first_entry() {
-            let time = next.key().0;
-            if time > end {
-                break;
-            }
-            let what = next.remove();
+        while let Some((time, what)) = self.queue.next_until(end) {
             self.now = self.now.max(time);
             self.step(what)?;
             steps += 1;
@@ -369,7 +371,7 @@ impl World {
             "{number} edits: {edit}: {}",
             if outcome.is_some() { "done" } else { "cannot" }
         );
-        self.note(&line);
+        self.note(format_args!("{line}"));
         let Some(paths) = outcome else { return false };
         self.asked.extend(edit.removes().map(str::to_owned));
         self.notice(number, paths);
@@ -395,7 +397,7 @@ impl World {
         if self.devices[number].engine.is_some() {
             return Ok(());
         }
-        self.note(&format!("{number} starts"));
+        self.note(format_args!("{number} starts"));
         self.twins.retain(|(device, _)| *device != number);
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
@@ -442,7 +444,7 @@ impl World {
         if self.devices[number].engine.is_none() {
             return Ok(());
         }
-        self.note(&format!("{number} stops"));
+        self.note(format_args!("{number} stops"));
         let linked: Vec<_> =
             self.links.keys().copied().filter(|(a, b)| *a == number || *b == number).collect();
         for (a, b) in linked {
@@ -501,7 +503,7 @@ impl World {
                 self.devices[number].watched.insert(dir);
             }
             Effect::Event(event) => {
-                self.note(&format!("{number}: {event:?}"));
+                self.note(format_args!("{number}: {event:?}"));
                 self.devices[number].events.push((self.now, event.clone()));
                 match event {
                     Event::InSync { .. } => self.devices[number].in_sync = true,

@@ -363,8 +363,20 @@ pub(crate) fn rename_new(
         rustix::fs::mkdirat(to.0, to.1, Mode::from_raw_mode(0o700))?;
         return rustix::fs::renameat(from.0, from.1, to.0, to.1).map_err(typed);
     }
-    rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty()).map_err(typed)?;
+    rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty()).map_err(not_linked)?;
     rustix::fs::unlinkat(from.0, from.1, AtFlags::empty()).map_err(typed)
+}
+
+/// A disk without hard links says that they are not permitted, which is nobody's to permit (exFAT).
+fn not_linked(error: Errno) -> io::Error {
+    match error {
+        Errno::PERM | Errno::NOTSUP => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this file system has neither hard links nor renames that replace nothing, so that nothing can be put on \
+             it safely; give a folder on another one, such as ext4, XFS, Btrfs or APFS",
+        ),
+        other => typed(other),
+    }
 }
 
 /// Exchanges two names in one step; `Unsupported` where that cannot be.

@@ -54,14 +54,20 @@ fn count(
         };
         within.push(field);
         for (limit, count) in limits.iter().zip(&mut *counts) {
-            if limit.field == &within[..] {
+            // The last number first: it tells most of them apart.
+            if limit.field.last() == Some(&field) && limit.field == &within[..] {
                 *count += 1;
                 if *count > limit.most {
                     return Err(WireError::field(limit.name, "too many"));
                 }
             }
         }
-        if limits.iter().any(|it| it.field.len() > within.len() && it.field.starts_with(within)) {
+        let leads = |it: &Limit| {
+            it.field.get(within.len() - 1) == Some(&field)
+                && it.field.len() > within.len()
+                && it.field.starts_with(within)
+        };
+        if limits.iter().any(leads) {
             count(inner, within, limits, counts)?;
         }
         within.pop();

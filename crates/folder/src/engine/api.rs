@@ -276,7 +276,7 @@ pub struct Progress {
 }
 
 /// How an engine is set up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// What not to look at (rule E11).
     pub ignore: Ignore,

@@ -42,7 +42,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.unused.clear();
         self.index.put_meta("unused", &[])?;
         self.replica = ReplicaId(self.entropy.draw());
-        self.counter = 0;
+        (self.counter, self.said) = (0, 0);
         self.counter_reserved = COUNTER_BLOCK;
         let said_since = self.agreed()?.max(common);
         self.index.put_meta("agreed", &0u64.to_le_bytes())?;

@@ -11,6 +11,7 @@ use tree::FileKind;
 use wire::{
     Hash, RelPath,
     record::{Body, SignedRecord},
+    version::Dot,
 };
 
 use super::{
@@ -262,11 +263,18 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let of_us = record.record.version.counter(self.replica);
         if dot.replica == self.replica && self.is_from_another_life(dot.counter, &record.hash) {
             self.new_replica("another device speaks with this folder's replica id", 0)?;
-        } else if of_us > self.counter {
-            // Else what is edited here from now on would count as seen there (attacks.md 30).
+        } else if of_us > self.said {
+            // Else what was edited here and not sent yet, or is edited from now on, would count as seen there
+            // (attacks.md 30).
             self.new_replica("another device has seen what this one did not say yet", 0)?;
         }
         self.note_latest(dot, record.hash);
+        for (replica, counter) in record.record.version.entries() {
+            let seen = Dot { replica: *replica, counter: *counter };
+            if seen != dot && seen.replica != self.replica {
+                self.note_latest(seen, Hash::default());
+            }
+        }
         let mut row = self.row(&path)?;
         let mut siblings = Self::shared(&row)?;
         let content = record.record.body.content();

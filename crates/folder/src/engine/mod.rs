@@ -97,6 +97,8 @@ pub struct Engine<I, A> {
     replica: ReplicaId,
     counter: u64,
     counter_reserved: u64,
+    /// The highest of its counters that anybody can have heard of in this life of it.
+    said: u64,
     /// The last change of each replica that was met, as the hello tells it (rule E1).
     latest: HashMap<ReplicaId, (u64, Hash)>,
     /// Hashes of this run's own records by counter, to notice another life of this replica (rule E1).
@@ -178,6 +180,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             replica: ReplicaId(replica),
             counter,
             counter_reserved: counter + COUNTER_BLOCK,
+            said: counter,
             latest,
             own: HashMap::new(),
             unused,

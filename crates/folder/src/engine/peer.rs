@@ -212,10 +212,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
             || counter == latest.0 && *hash != latest.1
     }
 
-    /// Remembers the last change of a replica, for hellos.
+    /// Remembers the last change of a replica, for hellos. Its hash is all zeros ([`Hash::default`]) where only
+    /// changes that have seen it are known.
     pub(super) fn note_latest(&mut self, dot: Dot, hash: Hash) {
         if let Some(latest) = self.latest.get_mut(&dot.replica) {
-            if latest.0 < dot.counter {
+            if latest.0 < dot.counter || latest.0 == dot.counter && latest.1 == Hash::default() {
                 *latest = (dot.counter, hash);
             }
         } else if self.latest.len() < MAX_LATEST {
@@ -236,7 +237,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         // Said by a life that went on from the state this index had when it was opened.
         let forked = self.unused.iter().find(|it| (it.first..=it.last).contains(&counter));
-        if self.is_from_another_life(counter, &hash) || forked.is_some() {
+        let another = if hash == Hash::default() {
+            // Only what has seen it was met: whether it is what was said here, its number alone can tell.
+            counter > self.said
+        } else {
+            self.is_from_another_life(counter, &hash)
+        };
+        if another || forked.is_some() {
             let common = forked.map_or(0, |it| it.first - 1);
             let reason = "this folder's state is older than what another device knows of it";
             self.new_replica(reason, common)?;

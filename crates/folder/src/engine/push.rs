@@ -29,6 +29,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.queued += bytes;
         }
+        let mine = records.iter().map(|it| it.record.dot).filter(|dot| dot.replica == self.replica);
+        self.said = mine.map(|dot| dot.counter).fold(self.said, u64::max);
         if !self.may_sign() {
             return self.pass_on(id, request, mark, records);
         }

@@ -18,6 +18,7 @@ mod kinds;
 mod pair;
 mod points;
 mod power;
+mod readonly;
 mod tracer;
 
 use std::{
@@ -52,9 +53,10 @@ const INSIDE: &str = "KIN_CRASH_INSIDE";
 /// The test that always runs.
 const SAID: &str = "what_is_skipped_here_is_said";
 /// File systems that can lose their power, and in what.
-const POWERLESS: [(&str, &[Kind]); 2] = [
+const POWERLESS: [(&str, &[Kind]); 3] = [
     ("ext4", &KILLED),
     ("xfs", &[kinds::REPLACE, kinds::MAKE_DIRS, kinds::CONFLICT, kinds::LARGE_EDIT, kinds::MANY]),
+    ("btrfs", &[kinds::REPLACE, kinds::MAKE_DIRS, kinds::CONFLICT, kinds::LARGE_EDIT, kinds::MANY]),
 ];
 
 fn main() -> ExitCode {
@@ -84,6 +86,8 @@ fn main() -> ExitCode {
         let test = move || failing::everywhere(kind, Ground::Disk);
         add(format!("every_call_fails_once::{}", kind.name), &traceable, Box::new(test));
     }
+    let name = "a_read_of_the_index_that_fails_ends_no_run".to_owned();
+    add(name, &traceable, Box::new(failing::a_read_of_the_index_that_fails_ends_no_run));
     for (file_system, kinds) in POWERLESS {
         let possible = || power::probe(file_system, &pair::disk());
         let possible = traceable.clone().and_then(|()| if is_known { Ok(()) } else { possible() });
@@ -93,6 +97,14 @@ fn main() -> ExitCode {
                 points::everywhere(kind, Ground::Image(image));
             };
             let name = format!("power_is_lost_at_every_call::{file_system}::{}", kind.name);
+            add(name, &possible, Box::new(test));
+        }
+        if file_system == "ext4" {
+            let test = move || {
+                let image = Image::new(file_system, &pair::disk()).expect("the probe could");
+                readonly::attack_35_a_disk_that_becomes_read_only(image);
+            };
+            let name = "attack_35_a_disk_that_becomes_read_only".to_owned();
             add(name, &possible, Box::new(test));
         }
     }

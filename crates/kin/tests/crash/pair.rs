@@ -90,6 +90,14 @@ impl Pair {
         ]
     }
 
+    /// Starts a device in `b` that goes on.
+    pub(crate) fn live_b(&self, a: &Running) -> Kin {
+        let folder = self.b.to_str().expect("a plain path");
+        let open = ["--open", "--no-discovery", "-p", "0"];
+        let args = [&["sync", folder, "--name", "b", "--json", "--peer", &a.address][..], &open];
+        KinCommand::local(Path::new(KIN), &self.home, &args.concat()).start()
+    }
+
     /// Runs a device in `b` until both agree, deciding about each of its calls on its folder.
     pub(crate) fn traced_b(&self, a: &Running, decide: impl FnMut(&Call) -> Then) -> Ended {
         tracer::run(Path::new(KIN), &self.args(a), &self.home, &self.b, decide)

@@ -1,5 +1,6 @@
 //! A file system that loses its power: an image, mounted, and shut down in the middle so that nothing unsynced
-//! reaches it. What is mounted again is what a machine finds after its plug was pulled.
+//! reaches it. What is mounted again is what a machine finds after its plug was pulled. Btrfs cannot be shut down:
+//! there it is a copy of the image, as it was at that moment, since what is unsynced is not in it yet.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,15 +34,21 @@ impl Ground {
     /// The moment at which it happens.
     pub(crate) fn cut(&self) {
         if let Self::Image(image) = self {
-            run("perl", &["-e", SHUTDOWN, image.mount()]).expect("the probe could");
+            image.cut().expect("the probe could");
+        }
+    }
+
+    /// The kernel finds a fault, and lets nobody write any more (ext4).
+    pub(crate) fn find_a_fault(&self) {
+        if let Self::Image(image) = self {
+            image.find_a_fault().expect("the file system can be told to");
         }
     }
 
     /// The machine is up again.
     pub(crate) fn restore(&self) {
         if let Self::Image(image) = self {
-            image.unmount().expect("nobody uses it");
-            image.mount_it().expect("it was mounted before");
+            image.restore().expect("nobody uses it, and it was mounted before");
         }
     }
 
@@ -58,11 +65,12 @@ impl Ground {
 pub(crate) struct Image {
     file: String,
     mount: String,
+    kind: String,
     _dir: tempfile::TempDir,
 }
 
 impl Image {
-    /// Makes and mounts one: `ext4` or `xfs`.
+    /// Makes and mounts one: `ext4`, `xfs` or `btrfs`.
     ///
     /// # Errors
     /// What is missing here, in words.
@@ -74,7 +82,7 @@ impl Image {
         std::fs::create_dir(&mount).map_err(|error| error.to_string())?;
         run("truncate", &["-s", IMAGE, &file])?;
         run(&format!("mkfs.{kind}"), &["-q", &file])?;
-        let image = Self { file, mount, _dir: dir };
+        let image = Self { file, mount, kind: kind.to_owned(), _dir: dir };
         image.mount_it()?;
         Ok(image)
     }
@@ -84,7 +92,41 @@ impl Image {
     }
 
     fn mount_it(&self) -> Result<(), String> {
-        run("mount", &["-o", "loop", &self.file, &self.mount])
+        // Btrfs writes by itself every 30 seconds, which is to be no part of a copy.
+        let how = if self.is_copied() { "loop,commit=300" } else { "loop" };
+        run("mount", &["-o", how, &self.file, &self.mount])
+    }
+
+    fn is_copied(&self) -> bool {
+        self.kind == "btrfs"
+    }
+
+    fn copy(&self) -> String {
+        format!("{}.cut", self.file)
+    }
+
+    /// From now on nothing reaches the image. Of a copy, the superblock comes first, and what it names is not
+    /// written over before the next one.
+    fn cut(&self) -> Result<(), String> {
+        if self.is_copied() {
+            return run("cp", &["--sparse=always", &self.file, &self.copy()]);
+        }
+        run("perl", &["-e", SHUTDOWN, self.mount()])
+    }
+
+    fn find_a_fault(&self) -> Result<(), String> {
+        run("mount", &["-o", "remount,errors=remount-ro", &self.mount])?;
+        let script =
+            "echo 1 > /sys/fs/ext4/$(basename $(findmnt -no SOURCE \"$0\"))/trigger_fs_error";
+        run("sh", &["-c", script, &self.mount])
+    }
+
+    fn restore(&self) -> Result<(), String> {
+        self.unmount()?;
+        if self.is_copied() {
+            run("mv", &[&self.copy(), &self.file])?;
+        }
+        self.mount_it()
     }
 
     fn unmount(&self) -> Result<(), String> {
@@ -104,9 +146,8 @@ pub(crate) fn probe(kind: &str, disk: &Path) -> Result<(), String> {
     let image = Image::new(kind, disk)?;
     let file = Path::new(image.mount()).join("unsynced");
     std::fs::write(&file, "x").map_err(|error| error.to_string())?;
-    run("perl", &["-e", SHUTDOWN, image.mount()])?;
-    image.unmount()?;
-    image.mount_it()?;
+    image.cut()?;
+    image.restore()?;
     if file.exists() {
         return Err("what was not synced is there after a shutdown".to_owned());
     }

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, process::Command};
 
-use lab::{Kin, SHORT, files, pump_until};
+use lab::{Kin, LONG, SHORT, files, pump_until, trees};
 use serde_json::Value;
 
-use crate::common::{lan, listening, open, open_to};
+use crate::common::{agree, lan, listening, open, open_to};
 
 /// A folder on a small disk of its own: made at the start of `kin`, seen by its processes only.
 const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=8m,mode=755 tmpfs "$0" && exec "$@""#;
@@ -56,6 +56,108 @@ pub(crate) fn attack_35_a_full_disk_stops_only_what_does_not_fit() {
     assert_eq!(files::read(inside.join("big.bin")), files::read(left.join("big.bin")));
     let times = b.seen().filter(|event| is_about(event, "skipped", "big.bin")).count();
     assert_eq!(times, 1, "it is told once");
+    a.stop();
+    b.stop();
+}
+
+/// Files that fill the small disk before they have all come.
+const SMALL_FILES: usize = 3000;
+
+pub(crate) fn attack_35_a_disk_too_full_for_the_index_stops_nothing_for_good() {
+    let lan = lan(2);
+    let (left, right) = (lan.host(0).shared(), lan.host(1).shared());
+    files::small_files(&left, SMALL_FILES, 1000, 100, 35);
+    let mut a = listening(open(lan.host(0)));
+    let folder = right.to_str().expect("is UTF-8");
+    let small = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, folder];
+    let mut b = open_to(lan.host(1), lan.host(0)).through(&small).start();
+    let told = b.expect_where("the index cannot be written", LONG, |event| {
+        is_about(event, "skipped", ".kin/index.db")
+    });
+    let reason = told["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("full") && reason.contains("goes on by itself"), "{told}");
+    assert!(!b.has_ended(), "it waits for room");
+    // Room is made, and it goes on by itself.
+    let pid = b.pid().to_string();
+    let grown = Command::new("nsenter")
+        .args(["--mount", "--target", &pid, "mount", "-o", "remount,size=128m", folder])
+        .status();
+    assert!(grown.expect("nsenter is there").success());
+    pump_until(&mut [&mut a, &mut b], LONG, "it is mended", |kins| {
+        kins[1].seen().any(|event| is_about(event, "mended", ".kin/index.db"))
+            && skipped(kins[1]) == Some(0)
+    });
+    agree(&mut [&mut a, &mut b], LONG);
+    let inside = PathBuf::from(format!("/proc/{}/root{folder}", b.pid()));
+    trees::assert_same(&left, &inside);
+    let failed = b.seen().find(|event| event["event"] == "error" && event["kind"] == "index");
+    assert_eq!(failed, None, "it is no reason to end");
+    a.stop();
+    b.stop();
+}
+
+pub(crate) fn attack_35_too_many_open_files_is_said_and_passes() {
+    let lan = lan(2);
+    let (left, right) = (lan.host(0).shared(), lan.host(1).shared());
+    files::small_files(&left, 400, 2000, 10, 36);
+    let mut a = listening(open(lan.host(0)));
+    let few = ["sh", "-c", "ulimit -Hn 1024; ulimit -Sn 256; exec \"$0\" \"$@\""];
+    let mut b = open_to(lan.host(1), lan.host(0)).through(&few).start();
+    agree(&mut [&mut a, &mut b], LONG);
+    // As many as it has open now: not one more.
+    let pid = b.pid().to_string();
+    let open_now = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+    let limit = |soft: usize| {
+        let limit = format!("--nofile={soft}:1024");
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(set.expect("prlimit is there").success());
+    };
+    limit(open_now);
+    files::write(left.join("later.txt"), "comes when it can be opened");
+    let told = b.expect_where("too many open files are named", SHORT, |event| {
+        event["event"] == "skipped"
+            && event["reason"].as_str().is_some_and(|reason| reason.contains("too many files"))
+    });
+    assert!(!b.has_ended(), "{told}");
+    limit(256);
+    pump_until(&mut [&mut a, &mut b], LONG, "it has come", |_| {
+        files::holds(right.join("later.txt"), "comes when it can be opened")
+    });
+    agree(&mut [&mut a, &mut b], LONG);
+    trees::assert_same(&left, &right);
+    a.stop();
+    b.stop();
+}
+
+pub(crate) fn attack_35_more_directories_than_may_be_watched() {
+    let lan = lan(2);
+    let (left, right) = (lan.host(0).shared(), lan.host(1).shared());
+    files::small_files(&right, 60, 10, 2, 37);
+    let mut a = listening(open(lan.host(0)));
+    // The limit is one of a user namespace, and this one is its own.
+    let script = "echo 12 > /proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"";
+    let few = ["unshare", "--user", "--map-root-user", "sh", "-c", script];
+    let mut b = open_to(lan.host(1), lan.host(0)).through(&few).start();
+    let told = b.expect_where("the limit is named", SHORT, |event| event["kind"] == "watch");
+    let message = told["message"].as_str().unwrap_or_default();
+    assert!(message.contains("max_user_watches"), "{told}");
+    agree(&mut [&mut a, &mut b], LONG);
+    // In every directory, so that most are in those that nobody watches.
+    let dirs: Vec<_> = std::fs::read_dir(&right)
+        .expect("it is there")
+        .flatten()
+        .filter(|entry| entry.path().is_dir() && entry.file_name() != ".kin")
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(dirs.len() > 12, "{dirs:?}");
+    for dir in &dirs {
+        files::write(right.join(dir).join("late.txt"), "found by looking");
+    }
+    pump_until(&mut [&mut a, &mut b], LONG, "all are found", |_| {
+        dirs.iter().all(|dir| files::holds(left.join(dir).join("late.txt"), "found by looking"))
+    });
+    agree(&mut [&mut a, &mut b], LONG);
+    trees::assert_same(&left, &right);
     a.stop();
     b.stop();
 }

@@ -281,7 +281,7 @@ impl Hub {
         self.folders.runs.insert(folder, Run::new(of_group, opening));
         let authority = FolderAuthority {
             key: Arc::clone(&self.key),
-            writers: Box::new(move |device| manifest.borrow().may_write(device, &folder)),
+            writers: Arc::new(move |device| manifest.borrow().may_write(device, &folder)),
             scope: BatchScope { group: Hash(stored.group.0), folder: Hash(folder.0) },
             lasts: true,
             index: stored.index(),

@@ -7,9 +7,10 @@ use identity::{DeviceId, DeviceKey};
 use wire::{Hash, record::BatchScope};
 
 /// True for devices that may write in the folder, by what is known now.
-pub(crate) type Writers = Box<dyn Fn(&DeviceId) -> bool + Send>;
+pub(crate) type Writers = Arc<dyn Fn(&DeviceId) -> bool + Send + Sync>;
 
 /// Signs for this device and accepts what those signed who may write (rules E6 and T15).
+#[derive(Clone)]
 pub(crate) struct FolderAuthority {
     pub(crate) key: Arc<DeviceKey>,
     pub(crate) writers: Writers,

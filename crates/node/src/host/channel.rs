@@ -41,6 +41,11 @@ impl FolderSender {
         self.link.on_low_water(call);
     }
 
+    /// Ends the link without a word, as if it had broken: the devices link again.
+    pub(super) fn cut(&self) {
+        self.link.close_with(None);
+    }
+
     /// Ends the link.
     pub(super) fn close(&self, reason: Farewell) {
         self.link.close(reason);

@@ -8,6 +8,8 @@
 mod authority;
 mod channel;
 mod pool;
+mod telling;
+mod waiting;
 
 use std::{
     collections::HashMap,
@@ -21,9 +23,9 @@ use std::{
 
 use folder::{
     Engine, EngineError, Now, PeerId,
-    engine::{self, Effect, Input, Options},
+    engine::{Effect, Input, Options},
     ignore::Ignore,
-    index::{Index as _, SqliteIndex},
+    index::{Index as _, IndexError, SqliteIndex},
     jobs::Done,
 };
 use tokio::sync::{mpsc as events, oneshot};
@@ -34,6 +36,7 @@ use crate::{Event, QuestionId, event::QuestionIds, ignores, line::Incoming};
 pub(crate) use authority::FolderAuthority;
 pub(crate) use channel::{FolderLink, FolderSender};
 use pool::Pool;
+use waiting::{Recipe, Waiting};
 
 /// Inputs dealt with between two looks at the clock.
 const AT_ONCE: usize = 256;
@@ -107,10 +110,13 @@ impl Host {
         let (to, from) = mpsc::channel();
         let root = Arc::new(root);
         let door = Arc::clone(&root);
+        let recipe = Recipe { authority: authority.clone(), options: options.clone() };
         let engine = Engine::open(index, authority, options)?;
         let glance = Arc::new(Mutex::new(Glance::default()));
         let mut running = Running {
-            engine,
+            engine: Some(engine),
+            recipe,
+            waiting: Waiting::default(),
             glance: Arc::clone(&glance),
             root,
             excludes,
@@ -137,7 +143,7 @@ impl Host {
             }
         });
         if let Err(error) = spawned {
-            return Err(folder::index::IndexError::Disk(format!("no thread: {error}")).into());
+            return Err(IndexError::Disk(format!("no thread: {error}")).into());
         }
         Ok(Self { to, glance, root: door })
     }
@@ -219,7 +225,11 @@ impl Host {
 }
 
 struct Running {
-    engine: FolderEngine,
+    /// `None` while its index cannot be written.
+    engine: Option<FolderEngine>,
+    /// What the next one is made of.
+    recipe: Recipe,
+    waiting: Waiting,
     glance: Arc<Mutex<Glance>>,
     root: Arc<Root>,
     excludes: Vec<String>,
@@ -266,6 +276,13 @@ impl Running {
             let _ = to.send(ToHost::Done(done));
         });
         self.pool = Some(pool.map_err(|error| format!("no thread can be started: {error}"))?);
+        self.start();
+        Ok(())
+    }
+
+    /// Begins with a look at everything.
+    fn start(&mut self) {
+        self.watcher = None;
         let to = self.to.clone();
         match Watcher::start(self.root.path(), move || {
             let _ = to.send(ToHost::Wake);
@@ -274,7 +291,6 @@ impl Running {
             Err(error) => self.not_watched(&error),
         }
         self.input(Input::Start);
-        Ok(())
     }
 
     /// Everything that waits, as far as is good for one turn.
@@ -292,15 +308,23 @@ impl Running {
             self.unwatched = Some(Instant::now() + UNWATCHED_RESCAN);
             self.input(Input::Overflow);
         }
-        let totals = self.engine.index().totals();
-        let (files, settled) = (totals.files + totals.dirs, self.engine.is_settled());
-        let glance = Glance { files, bytes: totals.bytes, settled };
-        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = glance;
+        self.try_again();
+        let mut glance = self.glance.lock().unwrap_or_else(PoisonError::into_inner);
+        glance.settled = false;
+        let Some(engine) = &mut self.engine else { return };
+        let totals = engine.index().totals();
+        let (files, settled) = (totals.files + totals.dirs, engine.is_settled());
+        *glance = Glance { files, bytes: totals.bytes, settled };
+        drop(glance);
+        if settled {
+            self.is_written();
+        }
     }
 
     fn patience(&self) -> Duration {
         let now = self.now().ms;
-        let until = Duration::from_millis(self.engine.next_wake().saturating_sub(now));
+        let Some(engine) = &self.engine else { return self.waiting.patience(self.jobs) };
+        let until = Duration::from_millis(engine.next_wake().saturating_sub(now));
         let unwatched = self.unwatched.map(|at| at.saturating_duration_since(Instant::now()));
         // A turn now and then costs nothing and forgives a clock that stood still.
         until.min(unwatched.unwrap_or(Duration::MAX)).min(Duration::from_secs(60))
@@ -313,13 +337,15 @@ impl Running {
     }
 
     fn tell_queues(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
         for (peer, link) in &self.links {
             let queued = usize::try_from(link.queued_bytes()).unwrap_or(usize::MAX);
-            self.engine.set_queued(*peer, queued);
+            engine.set_queued(*peer, queued);
         }
     }
 
     fn told(&mut self, told: ToHost) {
+        let Some(told) = self.hold_back(told) else { return };
         match told {
             ToHost::PeerUp { peer, name, out } => {
                 self.links.insert(peer, out);
@@ -354,11 +380,16 @@ impl Running {
                 }
             }
             ToHost::Input(input) => self.input(*input),
-            ToHost::Ask(question) if !self.dead => question(&mut self.engine),
-            ToHost::Ask(_) => {}
+            ToHost::Ask(question) => {
+                if let Some(engine) = self.engine.as_mut().filter(|_| !self.dead) {
+                    question(engine);
+                }
+            }
             ToHost::Wake => self.take_hints(),
             ToHost::Stop(done) => {
-                self.engine.stop();
+                if let Some(engine) = &mut self.engine {
+                    engine.stop();
+                }
                 self.stopping = Some(done);
             }
         }
@@ -406,7 +437,10 @@ impl Running {
     }
 
     fn set_ignore(&mut self, ignore: Ignore) {
-        self.engine.set_ignore(ignore);
+        self.recipe.options.ignore = ignore.clone();
+        if let Some(engine) = &mut self.engine {
+            engine.set_ignore(ignore);
+        }
         self.input(Input::Overflow);
     }
 
@@ -415,16 +449,14 @@ impl Running {
             return;
         }
         let now = self.now();
-        match self.engine.handle(now, input) {
+        let Some(engine) = &mut self.engine else { return };
+        match engine.handle(now, input) {
             Ok(effects) => {
                 for effect in effects {
                     self.effect(effect);
                 }
             }
-            Err(error) => {
-                let hint = "what is on the disk is complete; start again to go on";
-                self.die("index", &error.to_string(), hint);
-            }
+            Err(error) => self.engine_failed(&error),
         }
     }
 
@@ -439,6 +471,7 @@ impl Running {
             Effect::Disconnect { peer, reason } => self.hang_up(peer, &reason),
             Effect::Job(job) => {
                 if self.stopping.is_none()
+                    && self.engine.is_some()
                     && let Some(pool) = &self.pool
                 {
                     self.jobs += 1;
@@ -493,52 +526,6 @@ impl Running {
         }
     }
 
-    fn engine_event(&mut self, event: engine::Event) {
-        let event = match event {
-            engine::Event::Applied { path, kind, from } => Event::Applied { path, kind, from },
-            engine::Event::Conflict { path, copy, from } => Event::Conflict { path, copy, from },
-            engine::Event::Skipped { path, reason } => Event::Skipped { path, reason },
-            engine::Event::Progress(progress) => Event::Progress {
-                files_done: progress.files_done,
-                files_total: progress.files_total,
-                bytes_done: progress.bytes_done,
-                bytes_total: progress.bytes_total,
-            },
-            engine::Event::Brake { id: number, deletes, of, held, from, here } => {
-                let id = self.questions.next();
-                self.brake = Some((id, number));
-                Event::Brake { id, deletes, of, held, from, here }
-            }
-            engine::Event::BrakeReleased { id: number, reason } => {
-                let asked = self.brake.take_if(|(_, open)| *open == number);
-                let Some((id, _)) = asked else { return };
-                Event::ConfirmWithdrawn { id, reason }
-            }
-            engine::Event::RootGone { reason } => return self.root_is_gone(&reason),
-            engine::Event::Mended { path } => Event::Mended { path },
-            // A session's members all write: neither happens there.
-            engine::Event::LocalOnly(change) => Event::LocalOnly { path: change.path },
-            engine::Event::Refused { path, from, author } => {
-                let author = author.short();
-                let message = format!(
-                    "{path}: a change was not taken from {from}: it is signed by {author}, which may not write here"
-                );
-                let hint = "kin devices shows who may; its contents are kept where they were made";
-                Event::Error { kind: "role", message, hint: hint.to_owned() }
-            }
-            engine::Event::InSync { files, bytes, peers, skipped, .. } => {
-                Event::InSync { files, bytes, peers, skipped }
-            }
-            engine::Event::NewReplica { reason } => {
-                let message = format!("{reason}: it counts as another device from now on");
-                let hint =
-                    "nothing is lost; what was edited on both is in conflict copies".to_owned();
-                Event::Error { kind: "state_copied", message, hint }
-            }
-        };
-        self.event(event);
-    }
-
     fn event(&self, event: Event) {
         // If nobody listens any more, the device is being stopped.
         let _ = self.events.blocking_send(event);
@@ -561,8 +548,8 @@ impl Running {
     }
 
     fn end(&mut self) {
-        if !self.dead {
-            match self.engine.commit() {
+        if let Some(engine) = self.engine.as_mut().filter(|_| !self.dead) {
+            match engine.commit() {
                 Ok(()) => self.input(Input::Tick),
                 Err(error) => tracing::error!(%error, "the index could not be written at the end"),
             }

@@ -2,7 +2,6 @@
 //! to happen just before it.
 
 use std::{
-    collections::BTreeMap,
     fmt, io,
     sync::{
         Arc, Mutex,
@@ -167,7 +166,7 @@ impl Meter {
     }
 
     pub(super) fn dir(&self, mode: u32) -> Entry {
-        Entry::Dir { stat: self.stat(FileKind::Dir, mode), names: BTreeMap::new() }
+        Entry::Dir { stat: self.stat(FileKind::Dir, mode), names: Arc::default() }
     }
 
     pub(super) fn file(&self, contents: &[u8], mode: u32) -> Entry {

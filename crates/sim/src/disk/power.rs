@@ -86,7 +86,7 @@ fn copy(entry: &Entry, space: &Arc<Space>) -> Entry {
     match entry {
         Entry::Dir { stat, names } => {
             let names = names.iter().map(|(name, entry)| (name.clone(), copy(entry, space)));
-            Entry::Dir { stat: *stat, names: names.collect() }
+            Entry::Dir { stat: *stat, names: Arc::new(names.collect()) }
         }
         Entry::File(file) => {
             let file = lock(file);

@@ -32,7 +32,7 @@ impl World {
             }
             Action::Hold(device, path) => {
                 let held = self.devices[device].disk.hold(&path).ok();
-                self.note(&format!("{device} opens {path}: {}", held.is_some()));
+                self.note(format_args!("{device} opens {path}: {}", held.is_some()));
                 self.devices[device].held.extend(held.map(|held| (path, held)));
                 Ok(())
             }
@@ -71,7 +71,7 @@ impl World {
                 Ok(())
             }
             Action::DiskFails(device, how) => {
-                self.note(&format!("the disk of {device}: {how:?}"));
+                self.note(format_args!("the disk of {device}: {how:?}"));
                 let how = how.map(|(failing, one_in)| (failing, one_in, self.rng.fork()));
                 self.devices[device].disk.fail(how);
                 Ok(())
@@ -81,7 +81,7 @@ impl World {
                 Ok(())
             }
             Action::Hears(device, says) => {
-                self.note(&format!("the watcher of {device} works again"));
+                self.note(format_args!("the watcher of {device} works again"));
                 self.devices[device].deaf = false;
                 let run = self.devices[device].run;
                 if says { self.input(device, run, Input::Overflow) } else { Ok(()) }
@@ -124,7 +124,7 @@ impl World {
     }
 
     fn put_index(&mut self, device: usize, index: MemStore, in_place: bool) {
-        self.note(&format!("{device} gets another index"));
+        self.note(format_args!("{device} gets another index"));
         self.devices[device].store = index;
         if !in_place && self.mutation.is_none() {
             // Another file, and so another inode.
@@ -176,7 +176,7 @@ impl World {
     /// that the old one is deleted, it is enough that they keep it in history.
     fn roll_back(&mut self, device: usize) {
         let Some((index, disk)) = self.devices[device].backup.take() else { return };
-        self.note(&format!("{device} is set back"));
+        self.note(format_args!("{device} is set back"));
         let mut elsewhere = HashSet::new();
         let (mut named, mut left) = (HashSet::new(), HashSet::new());
         let others = self.devices.iter().enumerate().filter(|(number, _)| *number != device);
@@ -218,7 +218,7 @@ impl World {
             &mut *self.devices[device].meddled.lock().unwrap_or_else(PoisonError::into_inner),
         );
         for (line, paths, removed) in done {
-            self.note(&line);
+            self.note(format_args!("{line}"));
             self.asked.extend(removed);
             self.notice(device, paths);
         }
@@ -230,7 +230,7 @@ impl World {
         let Some(held) = here.held.get(path) else { return };
         let Some(before) = here.disk.write_held(held, &bytes) else { return };
         history::note_replaced(&mut self.written(), Some(before));
-        self.note(&format!("{device} writes to what it opened as {path}"));
+        self.note(format_args!("{device} writes to what it opened as {path}"));
         self.written().insert(bytes, false);
         if let Ok(path) = RelPath::parse(path) {
             self.notice(device, vec![path]);
@@ -244,7 +244,7 @@ impl World {
             return Ok(());
         }
         if std::mem::take(&mut self.devices[number].loses_power) {
-            self.note(&format!("{number} loses power"));
+            self.note(format_args!("{number} loses power"));
             let mut rng = self.rng.fork();
             self.devices[number].disk.lose_unsynced(&mut rng);
             self.devices[number].held.clear();
@@ -265,7 +265,7 @@ impl World {
 
     /// A process dies: nothing is finished or committed.
     pub(crate) fn crash(&mut self, number: usize) -> Result<(), String> {
-        self.note(&format!("{number} crashes"));
+        self.note(format_args!("{number} crashes"));
         self.devices[number].engine = None;
         self.devices[number].run += 1;
         self.devices[number].in_sync = false;

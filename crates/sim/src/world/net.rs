@@ -20,7 +20,7 @@ impl World {
             self.pushed.insert((number, to), message.clone());
         }
         if self.verbose {
-            self.note(&format!("{number} -> {to}: {}", describe(&message)));
+            self.tell(format_args!("{number} -> {to}: {}", describe(&message)));
         }
         let slow = self.rng.one_in(8);
         let mut delay = 1 + self.rng.below(if slow { 40 } else { 4 });
@@ -31,7 +31,7 @@ impl World {
         *at = (self.now + delay).max(*at);
         let (at, run) = (*at, self.devices[to].run);
         let bytes = message.encode();
-        self.trace.update(&bytes);
+        self.trace.add(&bytes);
         let len = bytes.len();
         *self.queued.entry((number, to)).or_default() += len;
         if let Some(sent) = &mut self.sent {
@@ -90,7 +90,7 @@ impl World {
         for (device, run, peer) in self.late.remove(&(a, b)).unwrap_or_default() {
             self.input(device, run, Input::PeerDown { peer })?;
         }
-        self.note(&format!("{a} and {b} are linked"));
+        self.note(format_args!("{a} and {b} are linked"));
         let ends = [a, b].map(|number| {
             self.next_peer += 1;
             (number, PeerId(self.next_peer))
@@ -124,7 +124,7 @@ impl World {
     ) -> Result<(), String> {
         let pair = (first.min(second), first.max(second));
         let Some(link) = self.links.remove(&pair) else { return Ok(()) };
-        self.note(&format!("{first} and {second} are cut"));
+        self.note(format_args!("{first} and {second} are cut"));
         for (number, peer) in link.ends {
             let run = self.devices[number].run;
             self.queued.retain(|(from, _), _| *from != number);

@@ -20,7 +20,7 @@ mod travel;
 mod trouble;
 mod twins;
 
-use sim::scenario::Scenario;
+use sim::{history, scenario::Scenario};
 
 /// Seeds that a scenario is played with, since delays differ between them.
 const SEEDS: std::ops::Range<u64> = 0..8;
@@ -38,4 +38,12 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
+}
+
+#[test]
+fn a_history_is_the_same_when_somebody_watches() {
+    let plan = sim::plan(7, "all".parse().expect("is a list of faults"));
+    let [watched, alone] = [true, false].map(|verbose| history::play(&plan, None, verbose).trace);
+    assert_eq!(watched, alone);
+    assert_eq!(watched, history::play_undecoded(&plan).trace);
 }

@@ -227,3 +227,55 @@ fn e15_a_large_content_in_history_becomes_a_download_that_is_done() {
         disk.rename_new(&kept, &place).expect("rename");
     }
 }
+
+#[test]
+fn e12_ends_in_a_row_while_a_directory_takes_a_files_place_make_no_copy() {
+    let mut died = [0; 3];
+    let mut bad = Vec::new();
+    let mut random = 7u64;
+    let mut below = |end: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % end
+    };
+    for number in 0..400u64 {
+        let seed = below(1000);
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.write(1, "f", b"the old one");
+        scenario.settle();
+        scenario.stop(1);
+        scenario.remove(0, "f");
+        scenario.write(0, "f/inside", b"inside");
+        scenario.settle();
+        let mut story = Vec::new();
+        for times in &mut died {
+            let nth = below(45);
+            story.push(nth);
+            scenario.start(1);
+            if nth < 12 {
+                let disk = scenario.disk(1);
+                let dies = Arc::clone(&disk);
+                disk.before_change(nth, move || dies.cut_power());
+                scenario.run(3_000);
+            } else {
+                scenario.run(nth - 12);
+                if scenario.is_running(1) {
+                    scenario.crash(1);
+                }
+            }
+            if scenario.is_running(1) {
+                break;
+            }
+            *times += 1;
+        }
+        scenario.disk(1).restore_power();
+        scenario.start(1);
+        scenario.settle();
+        assert_alike(&scenario, 2);
+        if !scenario.copies(1).is_empty() {
+            bad.push((number, seed, story));
+        }
+    }
+    assert!(died.iter().all(|times| *times > 50), "{died:?}");
+    // The history's number, its seed, and where each of the three ends came.
+    assert!(bad.is_empty(), "{bad:?}");
+}

@@ -86,7 +86,10 @@ fn attack_30_a_full_version_vector_stops_nobody() {
 /// Whatever a member says wins if it has seen what is here; that is in history then.
 #[test]
 fn attack_30_what_a_member_replaces_is_in_history() {
-    let mut lone = Lone::with(|disk| disk.write_file("a", b"mine").expect("write"));
+    let mut lone = Lone::with(|_| ());
+    // Made while they are linked, so that the other one was told of it.
+    edit(&mut lone, "a", b"mine");
+    lone.pass(1_000);
     let row = folder::index::Index::row(lone.engine.index(), &path("a")).expect("read");
     let known = row.expect("known").known.remove(0);
     let seen = SignedRecord::parse(known.bytes).expect("ours").record.version;
