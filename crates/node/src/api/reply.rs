@@ -293,6 +293,9 @@ pub struct CodeAsk {
     pub name: String,
     /// Since when, in seconds since 1970.
     pub at: i64,
+    /// What a yes gives it, in words; empty if nothing would come of it.
+    #[serde(default)]
+    pub grants: String,
 }
 
 /// A device that a code did not let in.
