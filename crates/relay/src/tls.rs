@@ -172,7 +172,7 @@ pub(crate) fn channel<Data>(
     connection.export_keying_material([0; CHANNEL_LEN], EXPORTER, None)
 }
 
-pub(crate) fn provider() -> CryptoProvider {
+fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_256_GCM_SHA384,

@@ -204,6 +204,59 @@ pub(crate) fn t18_the_issuer_is_away_and_the_relay_is_killed_in_the_middle() {
     assert_eq!(laptop.run(&["codes", "--json"])[0]["uses_left"], 0);
 }
 
+pub(crate) fn t18_the_relay_is_killed_between_an_offer_and_its_yes() {
+    let sites = Sites::new(disk());
+    let mut relay = Relay::start(sites.public());
+    let laptop = Device::new(sites.site(0), "laptop");
+    let friend = Device::new(sites.site(1), "friend");
+    uses(&laptop, &relay);
+    let code = issue(&laptop, "Photos", "a picture");
+    let dir = friend.path("Pictures");
+    let mut kin = friend.command(&["join", "-", &dir.to_string_lossy(), "--json"]);
+    kin.type_line(code["link"].as_str().expect("a link"));
+    let offer = kin.expect("offer");
+    relay.kill();
+    kin.answer(&offer, true);
+    assert_eq!(kin.expect("pending")["reason"], "offline");
+    relay.up();
+    kin.expect("joined");
+    assert_eq!(kin.exit_code(), Some(0));
+    friend.holds("Pictures/first", "a picture");
+    let codes = laptop.run(&["codes", "--json"]);
+    assert_eq!((&codes[0]["uses_left"], &codes[0]["used_by"][0]), (&0.into(), &"friend".into()));
+}
+
+pub(crate) fn t1_a_link_through_a_relay_moves_over_when_a_direct_way_works() {
+    let sites = Sites::new(disk());
+    let relay = Relay::start(sites.public());
+    let laptop = Device::new(sites.site(0), "laptop");
+    let friend = Device::new(sites.site(1), "friend");
+    uses(&laptop, &relay);
+    let code = issue(&laptop, "Photos", "a picture");
+    let mut kin = join(&friend, code["link"].as_str().expect("a link"), "Pictures", &[]);
+    kin.expect("joined");
+    let random = |name: &str, seed: u64| {
+        files::random_file(laptop.path("Photos").join(name), 4 << 20, seed);
+        let wanted = files::read(laptop.path("Photos").join(name)).expect("written");
+        friend.until("it has come", || files::holds(friend.path("Pictures").join(name), &wanted));
+    };
+    let carried = || sites.public().counters().rx;
+    let before = carried();
+    random("through", 1);
+    assert!(carried() - before > 4 << 20, "there is no other way than through the relay");
+    // The laptop's address, which the friend knows from the code, leads there from now on.
+    sites.open_way(0);
+    friend.until("a new file comes past the relay", || {
+        let before = carried();
+        let name = format!("past-{before}");
+        random(&name, before);
+        carried() - before < 1 << 20
+    });
+    // And the relay is not missed.
+    drop(relay);
+    random("without", 3);
+}
+
 pub(crate) fn t20_a_code_is_joined_on_a_local_network_without_any_relay() {
     let lan = lan(2);
     let laptop = Device::new(lan.host(0), "laptop");

@@ -417,7 +417,11 @@ fn failed(error: &dyn std::error::Error) -> StoreError {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        said = format!("{said}: {inner}");
+        let why = inner.to_string();
+        // Some causes have been said by what they caused.
+        if !said.ends_with(&why) {
+            said = format!("{said}: {why}");
+        }
         cause = inner.source();
     }
     StoreError::Failed(said)

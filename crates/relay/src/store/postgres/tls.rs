@@ -1,6 +1,6 @@
 //! TLS to the database, as `sslmode` in its address says; the same words as libpq's.
 //!
-//! TLS 1.3 with the suites of the relay itself. Only `verify-full` knows who the other end is: `require` keeps
+//! TLS 1.3. Only `verify-full` knows who the other end is: `require` keeps
 //! listeners out and nobody in the middle, `prefer` (where nothing is said) not even listeners, if somebody in the
 //! middle says that the database has no TLS.
 
@@ -23,7 +23,6 @@ use tokio_postgres::{
 use tokio_rustls::TlsConnector;
 
 use super::{StoreError, failed};
-use crate::tls::provider;
 
 /// Largest file of certificates in bytes.
 const MAX_ROOTS: usize = 1 << 20;
@@ -124,7 +123,8 @@ impl Place {
 
     /// What makes TLS connections to it.
     pub(super) fn connector(&self) -> Result<Connector, StoreError> {
-        let provider = Arc::new(provider());
+        // PostgreSQL offers P-256 alone, unless it is told otherwise (`ssl_ecdh_curve`): all groups are taken.
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let schemes = provider.signature_verification_algorithms.supported_schemes();
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
