@@ -226,6 +226,9 @@ pub struct StatusReply {
     pub folders: Vec<FolderLine>,
     /// Groups.
     pub groups: Vec<GroupLine>,
+    /// Joins that are not done.
+    #[serde(default)]
+    pub joins: Vec<JoinLine>,
     /// What is wrong.
     pub errors: Vec<Trouble>,
 }
