@@ -24,7 +24,7 @@ use super::{
     code_tests::letter_of,
     codes::Via,
     hub::random,
-    mail_tests::{Relay, begin, behind_nat, consent, end, hide, issue},
+    mail_tests::{Relay, begin, behind_nat, consent, end, hide, issue, outbox_is_empty},
     tests::{Lab, PATIENCE, answer, next},
     *,
 };
@@ -129,6 +129,53 @@ async fn t18_a_relay_that_goes_away_between_offer_and_admission_costs_nothing() 
     relay.restart();
     is_joined(&phone, &mut events, "back").await;
     assert_eq!(codes(&desk).await[0].uses_left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t21_letters_outlive_a_restart_without_a_relay_and_none_overtakes_another() {
+    let mut relay = Relay::start().await;
+    let desk = behind_nat("desk", Some(&relay)).await;
+    let phone = behind_nat("phone", None).await;
+    let code = issue(&desk, 1).await;
+    let mut events = begin(&phone, &code).await;
+    consent(&phone, &mut events).await;
+    is_joined(&phone, &mut events, "at first").await;
+    phone.device.stop().await;
+    desk.until("the phone is away", || async {
+        desk.devices().await.iter().all(|one| one.me || !one.online)
+    })
+    .await;
+    relay.stop().await;
+    // Each of these is told to the phone, by mail since it is away; and there is nobody to leave it with.
+    for name in ["Musik", "Steuern", "Briefe"] {
+        desk.share(name).await;
+    }
+    let state = desk.top.path().join("state/state.db");
+    desk.device.stop().await;
+    let written: Vec<Vec<u8>> = {
+        let db = rusqlite::Connection::open(state).unwrap();
+        let mut rows = db.prepare("SELECT envelope FROM outbox ORDER BY number").unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert!(written.len() >= 3, "durable, one for each change");
+    let desk = desk.restart().await;
+    hide(&desk).await;
+    relay.restart();
+    outbox_is_empty(&desk).await;
+    let given = relay.hostile.everything();
+    let places: Vec<usize> = written
+        .iter()
+        .map(|letter| given.iter().position(|it| it[..] == letter[..]).expect("it was left"))
+        .collect();
+    assert!(places.is_sorted(), "in the order in which they were written: {places:?}");
+    let phone = phone.restart().await;
+    hide(&phone).await;
+    phone
+        .until("it knows of all three", || async {
+            let groups: Vec<crate::api::GroupLine> = phone.ask(Request::Groups).await;
+            groups[0].folders == 4
+        })
+        .await;
 }
 
 /// Stands between devices and a relay and keeps every byte that passes, both ways.
