@@ -226,6 +226,38 @@ pub(crate) fn t18_the_relay_is_killed_between_an_offer_and_its_yes() {
     assert_eq!((&codes[0]["uses_left"], &codes[0]["used_by"][0]), (&0.into(), &"friend".into()));
 }
 
+pub(crate) fn t18_an_issuer_restored_from_a_backup_suspends_its_codes() {
+    let sites = Sites::new(disk());
+    let relay = Relay::start(sites.public());
+    let mut laptop = Device::new(sites.site(0), "laptop");
+    let friend = Device::new(sites.site(1), "friend");
+    uses(&laptop, &relay);
+    files::write(laptop.path("Photos").join("first"), "a picture");
+    let dir = laptop.path("Photos");
+    let issued = laptop.run(&["share", &dir.to_string_lossy(), "--code", "--uses", "2", "--json"]);
+    let link = issued[0]["link"].as_str().expect("a link").to_owned();
+    let id = issued[0]["id"].as_str().expect("an id").to_owned();
+    let home = laptop.host.home().display().to_string();
+    laptop.down();
+    laptop.host.sh(&format!("cp -a {home}/.local/state/kin {home}/backup"));
+    laptop.up();
+    let mut kin = join(&friend, &link, "Pictures", &[]);
+    kin.expect("joined");
+    laptop.down();
+    laptop
+        .host
+        .sh(&format!("rm -r {home}/.local/state/kin && mv {home}/backup {home}/.local/state/kin"));
+    laptop.up();
+    // It has forgotten the use. The friend, who has it, brings it back, and that is noticed.
+    laptop.until("the code is suspended", || {
+        laptop.run(&["codes", "--json"])[0]["state"] == "suspended"
+    });
+    let line = &laptop.run(&["codes", "--json"])[0];
+    assert_eq!((&line["uses_left"], &line["used_by"][0]), (&1.into(), &"friend".into()), "{line}");
+    assert_eq!(laptop.run(&["codes", "resume", &id, "--json"])[0]["state"], "open");
+    friend.holds("Pictures/first", "a picture");
+}
+
 pub(crate) fn t1_a_link_through_a_relay_moves_over_when_a_direct_way_works() {
     let sites = Sites::new(disk());
     let relay = Relay::start(sites.public());

@@ -178,6 +178,55 @@ async fn t21_letters_outlive_a_restart_without_a_relay_and_none_overtakes_anothe
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn t18_who_is_forgotten_after_a_restore_brings_its_use_back_by_relay_and_others_leave_nothing()
+ {
+    let relay = Relay::start().await;
+    let desk = behind_nat("desk", Some(&relay)).await;
+    let code = issue(&desk, 2).await;
+    // Strangers who ask for a meeting: few at once, at this device's own relay only, and nothing is kept.
+    let kept = desk.device.hub.with(|hub| {
+        let own = hub.own_mail()[0].relay.clone();
+        let elsewhere = own.replace("127.0.0.1", "127.0.0.2");
+        for (number, relay) in (0..100_u8).zip([own, elsewhere].iter().cycle()) {
+            let meeting = wire::relay::MeetingId([number; 32]);
+            let message = wire::mail::Message::Meet { meeting, relay: relay.clone() };
+            let key = Arc::new(DeviceKey::from_seed(&Secret::new([number; 32])).unwrap());
+            let (kind, body) = (message.kind(), message.encode());
+            let author = key.id();
+            let letter = Letter { author, group: None, kind, sequence: 1, body, reply: None };
+            let to = wire::envelope::Recipient { device: hub.me, inbox: hub.inbox.id() };
+            hub.heard_mail(&letter.seal(&key, &to).unwrap());
+            assert_eq!(hub.store.heard_mail(&author).unwrap(), 0, "nothing is kept");
+        }
+        hub.meetings_under_way()
+    });
+    assert_eq!(kept.await, Some(4));
+    desk.until("they are given up", || async {
+        desk.device.hub.with(|hub| hub.meetings_under_way()).await == Some(0)
+    })
+    .await;
+    // A device that this one let in, and does not know any more.
+    let state = desk.top.path().join("state");
+    desk.device.stop().await;
+    let backup = desk.top.path().join("backup");
+    code_tests::copy(&state, &backup);
+    let desk = desk.restart().await;
+    hide(&desk).await;
+    let phone = behind_nat("phone", None).await;
+    let mut events = begin(&phone, &code).await;
+    consent(&phone, &mut events).await;
+    is_joined(&phone, &mut events, "before").await;
+    desk.device.stop().await;
+    std::fs::remove_dir_all(&state).unwrap();
+    code_tests::copy(&backup, &state);
+    let desk = desk.restart().await;
+    hide(&desk).await;
+    desk.until("it is suspended", || async { codes(&desk).await[0].state == "suspended" }).await;
+    let line = &codes(&desk).await[0];
+    assert_eq!((line.uses_left, line.used_by.len()), (1, 1));
+}
+
 /// Stands between devices and a relay and keeps every byte that passes, both ways.
 struct Tap {
     port: u16,
