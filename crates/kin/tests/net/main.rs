@@ -123,6 +123,7 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Nat t18_the_relay_is_killed_between_an_offer_and_its_yes
             Nat t18_an_issuer_restored_from_a_backup_suspends_its_codes
             Nat t1_a_link_through_a_relay_moves_over_when_a_direct_way_works
+            Lan attack_37_a_relay_that_is_down_changes_nothing_on_a_local_network
             Lan t20_a_code_is_joined_on_a_local_network_without_any_relay
         }
         ceremonies {

@@ -289,6 +289,28 @@ pub(crate) fn t1_a_link_through_a_relay_moves_over_when_a_direct_way_works() {
     random("without", 3);
 }
 
+pub(crate) fn attack_37_a_relay_that_is_down_changes_nothing_on_a_local_network() {
+    let lan = lan(2);
+    let mut relay = Relay::start(lan.host(0));
+    let laptop = Device::new(lan.host(0), "laptop");
+    let phone = Device::new(lan.host(1), "phone");
+    uses(&laptop, &relay);
+    uses(&phone, &relay);
+    relay.kill();
+    let code = issue(&laptop, "Photos", "a picture");
+    let mut kin = join(&phone, code["link"].as_str().expect("a link"), "Pictures", &[]);
+    kin.expect("joined");
+    phone.holds("Pictures/first", "a picture");
+    files::write(laptop.path("Photos").join("second"), "another one");
+    phone.holds("Pictures/second", "another one");
+    laptop.run(&["devices", "remove", "phone", "--json"]);
+    phone.until("it knows that it is out", || {
+        phone.run(&["group", "list", "--json"]).iter().all(|group| group["role"] == "removed")
+    });
+    let relays = laptop.run(&["relay", "list", "--json"]);
+    assert_eq!(relays[0]["connected"], false, "{relays:?}");
+}
+
 pub(crate) fn t20_a_code_is_joined_on_a_local_network_without_any_relay() {
     let lan = lan(2);
     let laptop = Device::new(lan.host(0), "laptop");
