@@ -1,13 +1,60 @@
-//! What a relay is asked, what it answers, and the frames of its streams: each has one form.
+//! What a relay is asked, what it answers, the frames of its streams, and its address: each has one form.
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use wire::{
     envelope,
     relay::{
-        Ack, Answer, Deposit, ENTRY_SIZES, Get, Item, MAX_ACKS, Meet, Put, Receive, Remove, Settle,
-        Withdraw,
+        Ack, Answer, Deposit, ENTRY_SIZES, Get, Item, MAX_ACKS, MAX_FRAME, Meet, Put, Receive,
+        Remove, Settle, Withdraw,
     },
 };
+
+use crate::{
+    relay_address::RelayAddress,
+    relay_frames::{FrameReader, read_exactly_one},
+};
+
+/// An address that somebody typed, or that came in a code, a token or a letter.
+fn address(text: &str) {
+    let Ok(address) = text.parse::<RelayAddress>() else { return };
+    let shown = address.to_string();
+    assert!(shown.is_ascii() && shown.len() <= 384, "{shown}");
+    assert!(address.port() != 0 && !address.host().is_empty());
+    assert_eq!(shown.parse().as_ref(), Ok(&address), "what is shown is read");
+    assert_eq!(shown.to_ascii_uppercase().parse(), Ok(address), "case does not matter");
+}
+
+/// What a future comes to that waits for nothing.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("bytes that are there do not come later"),
+    }
+}
+
+/// A stream, read as the relay reads its clients'.
+fn frames(data: &[u8]) {
+    let (mut stream, mut reader, mut read) = (data, FrameReader::default(), Vec::new());
+    let mut first = None;
+    while let Ok(Some(frame)) = now(reader.next(&mut stream, MAX_FRAME)) {
+        assert!(frame.len() <= MAX_FRAME);
+        read.extend_from_slice(&u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes());
+        read.extend_from_slice(&frame);
+        first.get_or_insert(frame);
+    }
+    assert!(data.starts_with(&read), "frames are what came, in its order");
+    let mut rest = data;
+    assert_eq!(now(read_exactly_one(&mut rest, MAX_FRAME)).ok(), first, "the first one alone");
+    if let Some(first) = first {
+        assert_eq!(rest.len(), data.len() - first.len() - 4, "and not a byte beyond it");
+    }
+}
 
 /// The first byte says which message the rest is; what is long may be made up from a few bytes.
 pub(crate) fn relay(data: &[u8]) {
@@ -52,6 +99,8 @@ pub(crate) fn relay(data: &[u8]) {
                 assert!(ack.encode() == bytes, "ack");
             }
         }
+        0x60 => address(&String::from_utf8_lossy(rest)),
+        0x61 => frames(rest),
         _ => one_form!(Answer),
     }
 }

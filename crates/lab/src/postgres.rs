@@ -24,6 +24,8 @@ const NOBODY: u32 = 65534;
 pub struct Postgres {
     dir: TempDir,
     server: Child,
+    /// Where it listens for TLS, if it does.
+    port: Option<u16>,
 }
 
 impl Postgres {
@@ -51,6 +53,19 @@ impl Postgres {
     /// If it does not start.
     #[must_use]
     pub fn start(durable: bool) -> Self {
+        Self::begin(durable, None)
+    }
+
+    /// Starts one that is reached by TCP, too, and there by TLS alone, with this certificate chain and key (PEM).
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_with_tls(chain: &[u8], key: &[u8]) -> Self {
+        Self::begin(false, Some((chain, key)))
+    }
+
+    fn begin(durable: bool, tls: Option<(&[u8], &[u8])>) -> Self {
         let bin = Self::installed().expect("the caller has looked");
         let dir = tempfile::Builder::new().prefix("kin-pg-").tempdir().expect("a directory");
         let place = dir.path().to_owned();
@@ -68,18 +83,41 @@ impl Postgres {
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let mut server = program(&bin, "postgres", &place);
         server.arg("-D").arg(&data).arg("-k").arg(&place);
-        for setting in ["listen_addresses=", "max_connections=60", "shared_buffers=256MB"] {
+        for setting in ["max_connections=60", "shared_buffers=256MB"] {
             server.args(["-c", setting]);
+        }
+        let port = tls.map(|(chain, key)| {
+            for (name, pem) in [("chain.pem", chain), ("key.pem", key)] {
+                let path = data.join(name);
+                fs::write(&path, pem).expect("it is ours");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+                if is_root(&path) {
+                    std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).expect("as root");
+                }
+            }
+            let who = "local all all trust\nhostssl all all all trust\n";
+            fs::write(data.join("pg_hba.conf"), who).expect("it is ours");
+            for setting in ["ssl=on", "ssl_cert_file=chain.pem", "ssl_key_file=key.pem"] {
+                server.args(["-c", setting]);
+            }
+            let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+            let port = free.expect("a free port").port();
+            server.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")]);
+            port
+        });
+        if port.is_none() {
+            server.args(["-c", "listen_addresses="]);
         }
         if !durable {
             server.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
         }
         let server = server.spawn().expect("it can be started");
-        let postgres = Self { dir, server };
+        let postgres = Self { dir, server, port };
         let ready = || {
             program(&bin, "pg_isready", postgres.dir.path())
                 .arg("-h")
                 .arg(postgres.dir.path())
+                .args(port.map(|port| format!("-p{port}")))
                 .status()
                 .is_ok_and(|status| status.success())
         };
@@ -92,6 +130,15 @@ impl Postgres {
     pub fn url(&self, database: &str) -> String {
         let dir = self.dir.path().to_str().expect("we named it").replace('/', "%2F");
         format!("postgres://kin@{dir}/{database}")
+    }
+
+    /// The port at which it takes TLS.
+    ///
+    /// # Panics
+    /// If it takes none.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.expect("it was started with TLS")
     }
 
     /// Makes a database.

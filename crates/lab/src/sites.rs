@@ -77,6 +77,15 @@ impl Sites {
         &self.inner[index]
     }
 
+    /// From now on the other site reaches a site's host by its address, as behind a router that forwards a port.
+    pub fn open_way(&self, index: usize) {
+        let to = self.lan.host(index + 1);
+        let from = self.lan.host(2 - index);
+        let net = Ipv4Addr::new(192, 168, u8::try_from(index).unwrap_or(0) + 1, 0);
+        to.sh("nft add rule ip filter passing oifname \"inner\" accept");
+        from.sh(&format!("ip route add {net}/24 via {}", to.v4()));
+    }
+
     /// The address of that host, which leads nowhere outside its site.
     #[must_use]
     pub fn address(&self, index: usize) -> Ipv4Addr {

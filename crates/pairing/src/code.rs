@@ -96,6 +96,8 @@ pub struct Present<'a> {
     pub spent: &'a [DeviceId],
     /// What the joiner is.
     pub standing: Standing,
+    /// The group has put the joiner out since the code was issued, whatever it is now.
+    pub was_put_out: bool,
     /// What the issuer's person said of this joiner, if it was asked.
     pub consent: Option<bool>,
 }
@@ -126,6 +128,10 @@ pub fn judge(terms: &Terms, joiner: &DeviceId, present: &Present<'_>) -> Verdict
             if used {
                 // An admin has given it less since: the code does not undo that.
                 return Verdict::Again;
+            }
+            if present.was_put_out {
+                // Who let it in again has said what it may do now.
+                return Verdict::Refuse(Refusal::Revoked);
             }
             (more_role, more_folders)
         }

@@ -20,7 +20,8 @@ fn terms() -> Terms {
 
 fn present(spent: &[DeviceId]) -> Present<'_> {
     let standing = Standing::Stranger;
-    Present { now: NOW, is_admin: true, has_folder: true, spent, standing, consent: None }
+    let (is_admin, has_folder, was_put_out) = (true, true, false);
+    Present { now: NOW, is_admin, has_folder, spent, standing, was_put_out, consent: None }
 }
 
 fn device(number: u8) -> DeviceId {
@@ -83,6 +84,19 @@ fn whom_the_group_has_put_out_does_not_come_back_by_the_code() {
         let refused = Verdict::Refuse(Refusal::Revoked);
         assert_eq!(judge(&terms, &device(5), &present), refused);
     }
+}
+
+#[test]
+fn t18_whom_the_group_put_out_and_let_in_again_gets_nothing_more_by_an_older_code() {
+    let writer = Terms { role: Role::Writer, ..terms() };
+    let with = |role, was_put_out| {
+        let standing = Standing::Member(role, only());
+        let consent = Some(true);
+        judge(&writer, &device(5), &Present { standing, was_put_out, consent, ..present(&[]) })
+    };
+    assert_eq!(with(Role::Reader, false), Verdict::Admit(Role::Writer, only()));
+    assert_eq!(with(Role::Reader, true), Verdict::Refuse(Refusal::Revoked));
+    assert_eq!(with(Role::Writer, true), Verdict::Again, "it has what the code gives");
 }
 
 #[test]
@@ -150,6 +164,28 @@ fn t17_only_a_proven_hello_for_this_issuer_on_this_link_counts() {
     assert!(!terms().is_proven(&device(2), &joiner, &said, way), "another issuer's");
     let guessed = hello(&saved([0; 32]), &ISSUER, (&joiner, &inbox, &name), way);
     assert!(!terms().is_proven(&ISSUER, &joiner, &guessed, way));
+}
+
+#[test]
+fn attack_11_a_hello_is_for_one_way_and_what_binds_it_cannot_be_left_out() {
+    let keys = Code::new(&Secret::new([7; 16]), &ISSUER).keys();
+    let saved = SavedCodeJoin {
+        id: keys.id,
+        lookup: keys.lookup,
+        proof: keys.proof,
+        inbox: InboxId([2; 32]),
+        mail: Vec::new(),
+    };
+    let (joiner, inbox, name) = (device(5), InboxId([6; 32]), Name::new("phone").unwrap());
+    let by = |way| hello(&saved, &ISSUER, (&joiner, &inbox, &name), way);
+    let link = Way::Link(&[8; 32]);
+    // On a link the link's exporter belongs to it; by mail there is none.
+    assert!(!terms().is_proven(&ISSUER, &joiner, &by(Way::Mail), link));
+    assert!(!terms().is_proven(&ISSUER, &joiner, &by(link), Way::Mail));
+    assert!(terms().is_proven(&ISSUER, &joiner, &by(Way::Mail), Way::Mail));
+    // Another inbox key, to which the answer would be sealed.
+    let other = wire::code::Hello { inbox: InboxId([9; 32]), ..by(link) };
+    assert!(!terms().is_proven(&ISSUER, &joiner, &other, link));
 }
 
 proptest! {

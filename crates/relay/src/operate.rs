@@ -118,6 +118,9 @@ impl OperateError {
                 _ => "",
             },
             Self::Store(StoreError::Newer { .. }) => "update kin on this machine",
+            Self::Store(StoreError::Failed(_)) => {
+                "docs/relay.md says what a store needs, and how TLS to a database is chosen"
+            }
             _ => "",
         }
     }
@@ -138,6 +141,8 @@ pub struct Operated {
     pub store: &'static str,
     /// Its directory.
     pub dir: PathBuf,
+    /// What its operator should know of how the database is reached.
+    pub caution: Option<&'static str>,
     _lock: Option<StateLock>,
 }
 
@@ -203,7 +208,18 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
         server.reached_at(RelayAddress::new(&reach.0, reach.1, identity.key())?);
     }
     let metrics_port = server.metrics_port();
-    Ok(Operated { server, address, guessed, port, metrics_port, store: kind, dir, _lock: lock })
+    let caution = options.store.as_deref().and_then(Postgres::caution);
+    Ok(Operated {
+        caution,
+        server,
+        address,
+        guessed,
+        port,
+        metrics_port,
+        store: kind,
+        dir,
+        _lock: lock,
+    })
 }
 
 /// Each connection takes a descriptor: as many as this process may have at all.
@@ -320,6 +336,7 @@ pub fn words(relay: &Operated) -> Vec<String> {
     if let Some(port) = relay.metrics_port {
         lines.push(format!("Metrics and health on port {port}."));
     }
+    lines.extend(relay.caution.map(|caution| format!("warning: {caution}")));
     lines.push("Devices use it by this address: kin relay use ADDRESS".to_owned());
     if relay.guessed {
         lines.push(format!(

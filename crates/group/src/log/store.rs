@@ -199,6 +199,11 @@ impl Log {
         self.waiting.keys().filter(|id| !self.pending.contains_key(id)).copied().collect()
     }
 
+    /// The operations that wait for others, ascending by id.
+    pub fn pending(&self) -> impl Iterator<Item = &SignedOperation> {
+        self.pending.values()
+    }
+
     /// Forgets the operations that wait for others.
     pub fn forget_pending(&mut self) {
         self.pending.clear();

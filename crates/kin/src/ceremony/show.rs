@@ -195,7 +195,7 @@ fn waits(reason: &str) -> &'static str {
              need a relay (kin relay use)."
         }
         "offline" => {
-            "The device that issued the code is not reached now. The join waits for it: Ctrl-C does not give it up, \
+            "The device that issued the code is not reached yet. The join waits for it: Ctrl-C does not give it up, \
              kin pair --status shows it, kin pair --abandon ends it."
         }
         "asked" => "The person there is asked. The join waits: Ctrl-C does not give it up.",

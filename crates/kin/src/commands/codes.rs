@@ -157,9 +157,12 @@ fn rows(codes: &[CodeLine], zone: &TimeZone) -> Vec<String> {
             lines.push(format!("    used by {}", names.join(", ")));
         }
         for ask in &line.waiting {
+            lines.push(format!("    {} asks to be let in.", named(&ask.name, &ask.device)));
+            if !ask.grants.is_empty() {
+                lines.push(format!("    A yes gives: {}.", escape(&ask.grants)));
+            }
             lines.push(format!(
-                "    {} asks to be let in: kin codes allow {} {}",
-                named(&ask.name, &ask.device),
+                "    kin codes allow {} {}",
                 escape(&line.id.chars().take(8).collect::<String>()),
                 escape(&ask.device.chars().take(12).collect::<String>())
             ));
@@ -196,7 +199,12 @@ mod tests {
             used_by: vec!["pho\u{1b}ne".into()],
             state: "open".into(),
             ask: true,
-            waiting: vec![CodeAsk { device: device.clone(), name: "a\u{202e}b".into(), at: 1 }],
+            waiting: vec![CodeAsk {
+                device: device.clone(),
+                name: "a\u{202e}b".into(),
+                at: 1,
+                grants: "It will be a reader".into(),
+            }],
             refused: vec![CodeRefusal {
                 device,
                 name: "c\nd".into(),
@@ -205,10 +213,12 @@ mod tests {
             }],
         };
         let lines = rows(&[line], &TimeZone::UTC);
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 6);
         assert!(lines[0].starts_with("3f2a0000  Pho\\u{1b}tos  reader  open  2 left"), "{lines:?}");
         assert_eq!(lines[1], "    used by pho\\u{1b}ne");
-        assert!(lines[2].contains("a\\u{202e}b") && lines[2].contains("kin codes allow 3f2a0000"));
-        assert!(lines[3].contains("c\\nd") && lines[3].contains("used_up"));
+        assert!(lines[2].contains("a\\u{202e}b asks to be let in"), "{lines:?}");
+        assert_eq!(lines[3], "    A yes gives: It will be a reader.");
+        assert_eq!(lines[4], "    kin codes allow 3f2a0000 kd1qqqqqqqqq");
+        assert!(lines[5].contains("c\\nd") && lines[5].contains("used_up"));
     }
 }

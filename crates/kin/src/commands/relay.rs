@@ -159,7 +159,7 @@ fn state(line: &RelayLine, runs: bool) -> String {
     let state = match (line.connected, line.trouble.as_str()) {
         _ if !runs => "the device does not run: kin up".to_owned(),
         (true, _) => "connected".to_owned(),
-        (false, "") => "not reached yet".to_owned(),
+        (false, "") => "connecting".to_owned(),
         (false, trouble) => format!("not reached: {}", escape(trouble)),
     };
     format!("{state}{waiting}")

@@ -123,9 +123,12 @@ fn lines(status: &StatusReply, zone: &TimeZone) -> Vec<String> {
     }
     section("Devices", devices::rows(&status.devices, zone));
     section("Folders", folders::rows(&status.folders));
+    let joins = status.joins.iter();
+    let joins = joins.map(|join| format!("{}: kin pair --status", named(&join.name, &join.device)));
+    section("Waits to be let in by", joins.collect());
     let wrong = wrong(status);
     lines.push(String::new());
-    if wrong.is_empty() && status.devices.len() <= 1 {
+    if wrong.is_empty() && status.devices.len() <= 1 && status.joins.is_empty() {
         lines.push("Nobody else is here yet: kin pair, on this device and on another.".to_owned());
     } else if wrong.is_empty() {
         lines.push(format!("{GOOD}Nothing is wrong.{GOOD:#}"));
@@ -206,6 +209,7 @@ mod tests {
             devices: vec![device("laptop", true), device("nas", false)],
             folders: vec![folder("Documents", FolderState::Idle)],
             groups: vec![],
+            joins: vec![],
             errors: vec![],
         }
     }
@@ -278,5 +282,14 @@ error: the clock is wrong"
         );
         let alone = StatusReply { devices: vec![], folders: vec![], errors: vec![], ..status };
         assert!(shown(&alone).ends_with("kin pair, on this device and on another."));
+        let join = node::api::JoinLine {
+            device: "kd1qqqqqqqqqqqqq".into(),
+            name: "des\u{1b}k".into(),
+            ceremony: "code".into(),
+            since: 0,
+        };
+        let waits = shown(&StatusReply { joins: vec![join], ..alone });
+        assert!(waits.contains("let in by\n  des\\u{1b}k (kd1qqqqqqqqq…): kin pair --status"));
+        assert!(!waits.contains("Nobody else"), "{waits}");
     }
 }

@@ -20,7 +20,7 @@ fn group(name: &str) -> Value {
 fn status(errors: &Value) -> Value {
     json!({
         "device": "kd1qqqqqqqqqqqqqqqq", "name": "lap\u{202e}top", "running": true, "port": 9000,
-        "devices": [], "folders": [], "groups": [], "errors": errors,
+        "devices": [], "folders": [], "groups": [], "joins": [], "errors": errors,
     })
 }
 

@@ -8,6 +8,7 @@
 
 mod background;
 mod bad_input;
+mod code_race;
 mod device;
 mod devices;
 mod folders;

@@ -128,6 +128,10 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Nat t16_a_code_is_joined_across_two_nats_by_way_of_a_relay_that_knows_nothing
             Nat t4_a_token_pairs_two_sites_and_a_folder_comes_through_the_splice
             Nat t18_the_issuer_is_away_and_the_relay_is_killed_in_the_middle
+            Nat t18_the_relay_is_killed_between_an_offer_and_its_yes
+            Nat t18_an_issuer_restored_from_a_backup_suspends_its_codes
+            Nat t1_a_link_through_a_relay_moves_over_when_a_direct_way_works
+            Lan attack_37_a_relay_that_is_down_changes_nothing_on_a_local_network
             Lan t20_a_code_is_joined_on_a_local_network_without_any_relay
         }
         ceremonies {

@@ -204,6 +204,113 @@ pub(crate) fn t18_the_issuer_is_away_and_the_relay_is_killed_in_the_middle() {
     assert_eq!(laptop.run(&["codes", "--json"])[0]["uses_left"], 0);
 }
 
+pub(crate) fn t18_the_relay_is_killed_between_an_offer_and_its_yes() {
+    let sites = Sites::new(disk());
+    let mut relay = Relay::start(sites.public());
+    let laptop = Device::new(sites.site(0), "laptop");
+    let friend = Device::new(sites.site(1), "friend");
+    uses(&laptop, &relay);
+    let code = issue(&laptop, "Photos", "a picture");
+    let dir = friend.path("Pictures");
+    let mut kin = friend.command(&["join", "-", &dir.to_string_lossy(), "--json"]);
+    kin.type_line(code["link"].as_str().expect("a link"));
+    let offer = kin.expect("offer");
+    relay.kill();
+    kin.answer(&offer, true);
+    assert_eq!(kin.expect("pending")["reason"], "offline");
+    relay.up();
+    kin.expect("joined");
+    assert_eq!(kin.exit_code(), Some(0));
+    friend.holds("Pictures/first", "a picture");
+    let codes = laptop.run(&["codes", "--json"]);
+    assert_eq!((&codes[0]["uses_left"], &codes[0]["used_by"][0]), (&0.into(), &"friend".into()));
+}
+
+pub(crate) fn t18_an_issuer_restored_from_a_backup_suspends_its_codes() {
+    let sites = Sites::new(disk());
+    let relay = Relay::start(sites.public());
+    let mut laptop = Device::new(sites.site(0), "laptop");
+    let friend = Device::new(sites.site(1), "friend");
+    uses(&laptop, &relay);
+    files::write(laptop.path("Photos").join("first"), "a picture");
+    let dir = laptop.path("Photos");
+    let issued = laptop.run(&["share", &dir.to_string_lossy(), "--code", "--uses", "2", "--json"]);
+    let link = issued[0]["link"].as_str().expect("a link").to_owned();
+    let id = issued[0]["id"].as_str().expect("an id").to_owned();
+    let home = laptop.host.home().display().to_string();
+    laptop.down();
+    laptop.host.sh(&format!("cp -a {home}/.local/state/kin {home}/backup"));
+    laptop.up();
+    let mut kin = join(&friend, &link, "Pictures", &[]);
+    kin.expect("joined");
+    laptop.down();
+    laptop
+        .host
+        .sh(&format!("rm -r {home}/.local/state/kin && mv {home}/backup {home}/.local/state/kin"));
+    laptop.up();
+    // It has forgotten the use. The friend, who has it, brings it back, and that is noticed.
+    laptop.until("the code is suspended", || {
+        laptop.run(&["codes", "--json"])[0]["state"] == "suspended"
+    });
+    let line = &laptop.run(&["codes", "--json"])[0];
+    assert_eq!((&line["uses_left"], &line["used_by"][0]), (&1.into(), &"friend".into()), "{line}");
+    assert_eq!(laptop.run(&["codes", "resume", &id, "--json"])[0]["state"], "open");
+    friend.holds("Pictures/first", "a picture");
+}
+
+pub(crate) fn t1_a_link_through_a_relay_moves_over_when_a_direct_way_works() {
+    let sites = Sites::new(disk());
+    let relay = Relay::start(sites.public());
+    let laptop = Device::new(sites.site(0), "laptop");
+    let friend = Device::new(sites.site(1), "friend");
+    uses(&laptop, &relay);
+    let code = issue(&laptop, "Photos", "a picture");
+    let mut kin = join(&friend, code["link"].as_str().expect("a link"), "Pictures", &[]);
+    kin.expect("joined");
+    let random = |name: &str, seed: u64| {
+        files::random_file(laptop.path("Photos").join(name), 4 << 20, seed);
+        let wanted = files::read(laptop.path("Photos").join(name)).expect("written");
+        friend.until("it has come", || files::holds(friend.path("Pictures").join(name), &wanted));
+    };
+    let carried = || sites.public().counters().rx;
+    let before = carried();
+    random("through", 1);
+    assert!(carried() - before > 4 << 20, "there is no other way than through the relay");
+    // The laptop's address, which the friend knows from the code, leads there from now on.
+    sites.open_way(0);
+    friend.until("a new file comes past the relay", || {
+        let before = carried();
+        let name = format!("past-{before}");
+        random(&name, before);
+        carried() - before < 1 << 20
+    });
+    // And the relay is not missed.
+    drop(relay);
+    random("without", 3);
+}
+
+pub(crate) fn attack_37_a_relay_that_is_down_changes_nothing_on_a_local_network() {
+    let lan = lan(2);
+    let mut relay = Relay::start(lan.host(0));
+    let laptop = Device::new(lan.host(0), "laptop");
+    let phone = Device::new(lan.host(1), "phone");
+    uses(&laptop, &relay);
+    uses(&phone, &relay);
+    relay.kill();
+    let code = issue(&laptop, "Photos", "a picture");
+    let mut kin = join(&phone, code["link"].as_str().expect("a link"), "Pictures", &[]);
+    kin.expect("joined");
+    phone.holds("Pictures/first", "a picture");
+    files::write(laptop.path("Photos").join("second"), "another one");
+    phone.holds("Pictures/second", "another one");
+    laptop.run(&["devices", "remove", "phone", "--json"]);
+    phone.until("it knows that it is out", || {
+        phone.run(&["group", "list", "--json"]).iter().all(|group| group["role"] == "removed")
+    });
+    let relays = laptop.run(&["relay", "list", "--json"]);
+    assert_eq!(relays[0]["connected"], false, "{relays:?}");
+}
+
 pub(crate) fn t20_a_code_is_joined_on_a_local_network_without_any_relay() {
     let lan = lan(2);
     let laptop = Device::new(lan.host(0), "laptop");

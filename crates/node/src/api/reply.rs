@@ -226,6 +226,9 @@ pub struct StatusReply {
     pub folders: Vec<FolderLine>,
     /// Groups.
     pub groups: Vec<GroupLine>,
+    /// Joins that are not done.
+    #[serde(default)]
+    pub joins: Vec<JoinLine>,
     /// What is wrong.
     pub errors: Vec<Trouble>,
 }
@@ -293,6 +296,9 @@ pub struct CodeAsk {
     pub name: String,
     /// Since when, in seconds since 1970.
     pub at: i64,
+    /// What a yes gives it, in words; empty if nothing would come of it.
+    #[serde(default)]
+    pub grants: String,
 }
 
 /// A device that a code did not let in.

@@ -495,6 +495,7 @@ fn the_reference_names_every_field_of_an_answer() {
         devices: vec![],
         folders: vec![],
         groups: vec![],
+        joins: vec![],
         errors: vec![],
     };
     let failure = Failure::failed("x", "y");

@@ -451,7 +451,7 @@ async fn attack_05_wrong_codes_leave_no_trace_and_others_go_on() {
     assert_eq!((line.uses_left, line.refused.len(), line.waiting.len()), (0, 0, 0));
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

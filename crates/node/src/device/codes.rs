@@ -9,12 +9,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use identity::DeviceId;
-use pairing::code::{Present, Standing, TOLD_FOR, Verdict, judge};
+use pairing::{
+    Side,
+    code::{Present, Standing, TOLD_FOR, Verdict, judge},
+    grants,
+};
 use wire::{
     code::{Hello, Invitation, LookupId, Message, Refusal, Way},
     device::Message as Say,
     envelope::{Letter, Recipient},
-    membership::{Action, Ceremony, CodeId, GroupId},
+    membership::{Action, Ceremony, CodeId, GroupId, Operation, Role},
 };
 
 use super::{
@@ -237,6 +241,7 @@ impl Hub {
             has_folder: false,
             spent: Vec::new(),
             standing: Standing::Stranger,
+            was_put_out: false,
             consent,
         };
         if let Some(group) = self.groups.get(&terms.group) {
@@ -254,13 +259,25 @@ impl Hub {
                     _ => None,
                 }
             }));
+            let length = usize::try_from(code.log_length).unwrap_or(usize::MAX);
+            // The word of a member that may put nobody out is none.
+            let may = |author: &DeviceId| {
+                manifest.members.get(author).is_none_or(|member| member.role == Role::Admin)
+            };
+            held.was_put_out = group.log().operations().skip(length).any(|signed| {
+                let Operation { author, action, .. } = signed.operation();
+                match action {
+                    Action::Remove { device } => device == joiner && may(author),
+                    Action::Leave => author == joiner,
+                    _ => false,
+                }
+            });
             held.standing = match manifest.members.get(joiner) {
                 Some(member) => Standing::Member(member.role, member.folders.clone()),
                 None => match group.end_of(joiner) {
                     Some(end) => {
                         let position =
                             group.log().operations().position(|signed| signed.id() == end);
-                        let length = usize::try_from(code.log_length).unwrap_or(usize::MAX);
                         // Whoever was out before the code was issued may be meant by it.
                         match position.is_some_and(|position| position < length) {
                             true => Standing::Stranger,
@@ -275,6 +292,27 @@ impl Hub {
         spent.dedup();
         held.spent = spent;
         Ok(held)
+    }
+
+    /// What a yes would give to a device that waits for one, in words (rules T9, T14); empty if nothing would come
+    /// of it.
+    fn granted_by(
+        &self,
+        code: &StoredCode,
+        joiner: &DeviceId,
+        now: i64,
+    ) -> Result<String, super::store::StoreError> {
+        let mut present = self.present(code, joiner, now)?;
+        present.consent = Some(true);
+        let Verdict::Admit(role, folders) = judge(&code.terms, joiner, &present.as_ref()) else {
+            return Ok(String::new());
+        };
+        let mut said = grants(role, &folders, Side::Admitting);
+        if let Standing::Member(had, in_folders) = &present.standing {
+            let before = grants(*had, in_folders, Side::Admitting).swap_remove(0);
+            said.insert(0, before.replacen("It will be", "It is a member already,", 1));
+        }
+        Ok(said.join(" ").trim_end_matches('.').to_owned())
     }
 
     /// Somebody on a link asks for the invitation of a code.
@@ -357,12 +395,15 @@ struct Held {
     has_folder: bool,
     spent: Vec<DeviceId>,
     standing: Standing,
+    was_put_out: bool,
     consent: Option<bool>,
 }
 
 impl Held {
     fn as_ref(&self) -> Present<'_> {
-        let Self { now, is_admin, has_folder, ref spent, ref standing, consent } = *self;
-        Present { now, is_admin, has_folder, spent, standing: standing.clone(), consent }
+        let Self { now, is_admin, has_folder, ref spent, ref standing, was_put_out, consent } =
+            *self;
+        let standing = standing.clone();
+        Present { now, is_admin, has_folder, spent, standing, was_put_out, consent }
     }
 }

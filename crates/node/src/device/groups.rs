@@ -1,6 +1,9 @@
 //! The groups that this device belongs to: their logs in memory, as the store has them, and what they come to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use group::log::{self, Gone, Log, LogError, Manifest, WriteError};
 use identity::{DeviceId, DeviceKey};
@@ -11,8 +14,14 @@ use wire::{
     session::Name,
 };
 
-use super::store::{Store, StoreError};
+use super::{
+    hub::wall,
+    store::{Store, StoreError},
+};
 use crate::api::Failure;
+
+/// How long an operation waits for those it was written on, in seconds: as long as mail waits.
+const WAIT: i64 = 30 * 24 * 3600;
 
 /// One group.
 #[derive(Debug)]
@@ -20,13 +29,29 @@ pub(super) struct Group {
     log: Log,
     /// What this device calls it.
     pub(super) label: String,
+    /// Operations that wait for others, as the store has them.
+    waiting: BTreeSet<OperationId>,
     manifest: watch::Sender<Arc<Manifest>>,
 }
 
 impl Group {
     fn new(mut log: Log, label: String) -> Self {
         let manifest = watch::Sender::new(Arc::new(log.manifest()));
-        Self { log, label, manifest }
+        Self { log, label, waiting: BTreeSet::new(), manifest }
+    }
+
+    /// Keeps in the store which operations wait for others: they came by mail, and nobody sends them again.
+    fn keep_waiting(&mut self, store: &Store) -> Result<(), StoreError> {
+        let group = self.log.group();
+        let present: BTreeSet<OperationId> = self.log.pending().map(SignedOperation::id).collect();
+        for signed in self.log.pending().filter(|signed| !self.waiting.contains(&signed.id())) {
+            store.put_waiting_operation(&group, signed, wall())?;
+        }
+        for gone in self.waiting.difference(&present) {
+            store.remove_waiting_operation(&group, gone)?;
+        }
+        self.waiting = present;
+        Ok(())
     }
 
     /// What the log comes to.
@@ -110,7 +135,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// Reads them from the store.
-    pub(super) fn load(store: &Store) -> Result<Self, GroupError> {
+    pub(super) fn load(store: &mut Store) -> Result<Self, GroupError> {
         let mut groups = BTreeMap::new();
         for (id, label) in store.groups()? {
             let mut log = Log::new(id);
@@ -122,7 +147,16 @@ impl Groups {
             }
             groups.insert(id, Group::new(log, label));
         }
-        Ok(Self { groups })
+        let mut groups = Self { groups };
+        let ids: Vec<GroupId> = groups.groups.keys().copied().collect();
+        for id in ids {
+            let waiting = store.waiting_operations(&id, wall().saturating_sub(WAIT))?;
+            if let Some(held) = groups.groups.get_mut(&id) {
+                held.waiting = waiting.iter().map(SignedOperation::id).collect();
+            }
+            groups.take(store, &id, waiting)?;
+        }
+        Ok(groups)
     }
 
     pub(super) fn get(&self, id: &GroupId) -> Option<&Group> {
@@ -316,6 +350,7 @@ impl Groups {
             store.add_operations(*group, new.iter())?;
             held.refresh();
         }
+        held.keep_waiting(store)?;
         Ok((new, refused))
     }
 
@@ -402,4 +437,62 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::{InboxId, Secret};
+    use wire::membership::{Ceremony, Scope};
+
+    use super::*;
+
+    #[test]
+    fn t21_an_operation_that_came_before_what_it_rests_on_outlives_a_restart() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("state.db");
+        let key = DeviceKey::from_seed(&Secret::new([1; 32])).unwrap();
+        let name = |text| Name::new(text).unwrap();
+        let mut theirs = log::create(&key, InboxId([2; 32]), name("desk"), [3; 32]).unwrap();
+        let group = theirs.group();
+        let known = theirs.clone();
+        let mut write = |action| {
+            let signed = theirs.draft(key.id(), action).unwrap().sign(&key).unwrap();
+            theirs.insert(signed.clone()).unwrap();
+            signed
+        };
+        let phone = DeviceId([9; 32]);
+        let admit = write(Action::Admit {
+            device: phone,
+            inbox: InboxId([9; 32]),
+            name: name("phone"),
+            role: Role::Reader,
+            folders: Scope::All,
+            ceremony: Ceremony::Lan,
+        });
+        let remove = write(Action::Remove { device: phone });
+        let open = || {
+            let mut store = Store::open(&path).unwrap();
+            let groups = Groups::load(&mut store).unwrap();
+            (store, groups)
+        };
+        let (mut store, mut groups) = open();
+        groups.add(&mut store, known, "home", None).unwrap();
+        // The removal overtakes the admission, and this device ends before that comes.
+        let (new, _) = groups.take(&mut store, &group, vec![remove.clone()]).unwrap();
+        assert!(new.is_empty());
+        drop((store, groups));
+        let (mut store, mut groups) = open();
+        let (new, _) = groups.take(&mut store, &group, vec![admit]).unwrap();
+        assert_eq!(new.len(), 2, "both count now");
+        drop((store, groups));
+        let (store, groups) = open();
+        assert!(groups.get(&group).unwrap().log().contains(&remove.id()));
+        assert!(groups.get(&group).unwrap().manifest().former.contains_key(&phone));
+        assert!(store.waiting_operations(&group, 0).unwrap().is_empty(), "none waits any more");
+        // One that waits for what never comes does not wait for ever.
+        store.put_waiting_operation(&group, &remove, wall() - WAIT - 1).unwrap();
+        drop((store, groups));
+        let (store, _groups) = open();
+        assert!(store.waiting_operations(&group, 0).unwrap().is_empty());
+    }
 }

@@ -287,6 +287,12 @@ impl Hub {
             Message::Meet { meeting, relay } if member || joins => {
                 self.heard_meet(&author, meeting, &relay);
             }
+            // This device may have been restored from a time before it let the author in (rule T18): on a link its
+            // log says so. Whoever says so in vain leaves nothing behind.
+            Message::Meet { meeting, relay } => {
+                self.heard_strange_meet(&author, meeting, &relay);
+                return false;
+            }
             Message::Operations(operations) if member => {
                 let Some(group) = letter.group else { return false };
                 if !self.groups.shared_with(&author).contains(&group) {

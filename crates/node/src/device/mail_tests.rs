@@ -32,15 +32,15 @@ use crate::api::{
 };
 
 /// A relay that runs on a directory; it may be stopped and started again at the same place.
-struct Relay {
+pub(super) struct Relay {
     dir: TempDir,
-    address: RelayAddress,
+    pub(super) address: RelayAddress,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    hostile: Hostile,
+    pub(super) hostile: Hostile,
 }
 
 impl Relay {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (port, running, hostile) = run(dir.path(), 0);
         let key = Identity::from_seed(&Secret::new([42; 32])).unwrap().key();
@@ -48,19 +48,19 @@ impl Relay {
         Self { dir, address, running: Some(running), hostile }
     }
 
-    async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         let (stop, ended) = self.running.take().unwrap();
         stop.send(()).unwrap();
         ended.await.unwrap();
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         let (_, running, hostile) = run(self.dir.path(), self.address.port());
         (self.running, self.hostile) = (Some(running), hostile);
     }
 
     /// Everything that the relay has kept, as it is on its disk.
-    fn kept(&self) -> Vec<u8> {
+    pub(super) fn kept(&self) -> Vec<u8> {
         let mut all = Vec::new();
         for entry in fs::read_dir(self.dir.path()).unwrap() {
             all.extend(fs::read(entry.unwrap().path()).unwrap_or_default());
@@ -88,7 +88,7 @@ fn run(dir: &Path, port: u16) -> (u16, (oneshot::Sender<()>, JoinHandle<()>), Ho
 }
 
 /// A device that nobody can dial, as behind a NAT: what it says of its places leads nowhere.
-async fn behind_nat(name: &'static str, relay: Option<&Relay>) -> Lab {
+pub(super) async fn behind_nat(name: &'static str, relay: Option<&Relay>) -> Lab {
     let lab = Lab::new(name).await;
     hide(&lab).await;
     if let Some(relay) = relay {
@@ -98,7 +98,7 @@ async fn behind_nat(name: &'static str, relay: Option<&Relay>) -> Lab {
 }
 
 /// Takes the device's port away from the others.
-async fn hide(lab: &Lab) {
+pub(super) async fn hide(lab: &Lab) {
     lab.device.hub.with(|hub| hub.dials_nobody = true).await.unwrap();
 }
 
@@ -116,7 +116,7 @@ async fn reached(lab: &Lab) {
     .await;
 }
 
-async fn outbox_is_empty(lab: &Lab) {
+pub(super) async fn outbox_is_empty(lab: &Lab) {
     lab.until("nothing waits", || async {
         let relays: Vec<RelayLine> = lab.ask(Request::Relays).await;
         relays.iter().all(|relay| relay.waiting == 0)
@@ -124,7 +124,7 @@ async fn outbox_is_empty(lab: &Lab) {
     .await;
 }
 
-async fn issue(lab: &Lab, uses: u32) -> IssuedCode {
+pub(super) async fn issue(lab: &Lab, uses: u32) -> IssuedCode {
     let dir = lab.dir("Geheimnisse");
     fs::write(dir.join("tagebuch"), "the contents are nobody's business").unwrap();
     let wish = ShareCode {
@@ -143,7 +143,7 @@ async fn issue(lab: &Lab, uses: u32) -> IssuedCode {
 }
 
 /// Joins by the link, which names the relay.
-async fn begin(lab: &Lab, code: &IssuedCode) -> mpsc::Receiver<ApiEvent> {
+pub(super) async fn begin(lab: &Lab, code: &IssuedCode) -> mpsc::Receiver<ApiEvent> {
     let wish = JoinCode {
         code: code.link.clone(),
         dir: lab.top.path().join("joined"),
@@ -157,14 +157,14 @@ async fn begin(lab: &Lab, code: &IssuedCode) -> mpsc::Receiver<ApiEvent> {
     lab.device.stream(Request::JoinCode(wish)).await.unwrap()
 }
 
-async fn consent(lab: &Lab, events: &mut mpsc::Receiver<ApiEvent>) {
+pub(super) async fn consent(lab: &Lab, events: &mut mpsc::Receiver<ApiEvent>) {
     let offer = next(events, |event| matches!(event, ApiEvent::Offer { .. })).await;
     let ApiEvent::Offer { id, from, .. } = offer else { panic!() };
     assert_eq!(from, "desk");
     answer(lab, id, true).await;
 }
 
-async fn end(events: &mut mpsc::Receiver<ApiEvent>) -> ApiEvent {
+pub(super) async fn end(events: &mut mpsc::Receiver<ApiEvent>) -> ApiEvent {
     let ends = |event: &ApiEvent| {
         matches!(event, ApiEvent::Joined { .. } | ApiEvent::Refused { .. } | ApiEvent::Error { .. })
     };

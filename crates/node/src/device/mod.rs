@@ -12,6 +12,8 @@ mod codes;
 mod folders;
 mod glance;
 mod groups;
+#[cfg(test)]
+mod hostile_tests;
 mod hub;
 mod links;
 mod mail;
@@ -155,11 +157,11 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
     // The database holds secrets of joins: it is made before SQLite would make it for others to read.
     state.create(DATABASE, &[]).map_err(|error| broken(error.into()))?;
     let lost = |error: store::StoreError| Failure::failed("state", error);
-    let store = Store::open(&dir.join(DATABASE)).map_err(lost)?;
+    let mut store = Store::open(&dir.join(DATABASE)).map_err(lost)?;
     rotation::finish(&state, &store)?;
     let home = Home::open(dir).map_err(broken)?;
     let old_inboxes = crate::home::old_inboxes(&state, hub::wall()).map_err(broken)?;
-    let groups = groups::Groups::load(&store)?;
+    let groups = groups::Groups::load(&mut store)?;
     let called = store.setting("name").map_err(lost)?.and_then(|name| String::from_utf8(name).ok());
     let name = Name::new(called.as_deref().unwrap_or(&settings.name))
         .map_err(|error| Failure::usage("bad_name", error))?;

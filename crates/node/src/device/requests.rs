@@ -449,6 +449,7 @@ impl Hub {
             devices: self.device_lines(None),
             folders: self.folder_lines(),
             groups: self.group_lines(),
+            joins: self.join_lines(),
             errors,
         }
     }

@@ -130,7 +130,7 @@ async fn t13_a_crash_leaves_the_old_key_or_a_rotation_that_the_next_start_finish
     let new = next.device().to_string();
     let turn = Turn { to: next.device(), until: i64::MAX };
     let mut store = Store::open(&home.join(DATABASE)).unwrap();
-    let mut groups = groups::Groups::load(&store).unwrap();
+    let mut groups = groups::Groups::load(&mut store).unwrap();
     let (key, _) = Home::open(&home).unwrap().into_keys();
     let (new_key, inbox) = next.into_keys();
     let group = *groups.iter().next().unwrap().0;

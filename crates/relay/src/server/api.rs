@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Extension, Router,
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, StatusCode, header},
     response::Response,
@@ -57,11 +57,11 @@ fn reply(answer: &Answer) -> Response {
     response
 }
 
-/// Charges the source where the price is known beforehand, reads the body, decides, counts and answers: whoever
-/// asks too often has nothing read and nothing kept.
+/// Charges the source, reads the body, decides, counts and answers: whoever asks too often has nothing read and
+/// nothing kept.
 async fn respond<F, A>(
     shared: &Shared,
-    (kind, price): (Kind, Option<(&Caller, Cost)>),
+    (kind, caller, cost): (Kind, &Caller, Cost),
     request: Request,
     decide: F,
 ) -> Response
@@ -69,14 +69,17 @@ where
     F: FnOnce(Bytes) -> A,
     A: Future<Output = Result<Answer, Refusal>>,
 {
-    if let Some((caller, cost)) = price
-        && let Err(refusal) = shared.gate.check(caller.connection.source, cost)
-    {
+    if let Err(refusal) = shared.gate.check(caller.connection.source, cost) {
         let answer = Answer::Refused(refusal);
         shared.metrics.request(kind, &answer, std::time::Duration::ZERO);
         return reply(&answer);
     }
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+    // No more than was paid for.
+    let most = match cost {
+        Cost::Deposit(bytes) => bytes.min(MAX_REQUEST),
+        Cost::Get | Cost::Change => MAX_REQUEST,
+    };
+    let body = Limited::new(request.into_body(), most).collect();
     let body = match timeout(shared.gate.limits().patience, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::TooLarge),
@@ -103,8 +106,7 @@ async fn put(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let price = Some((&caller, Cost::Change));
-    respond(&shared, (Kind::Put, price), request, async |body| {
+    respond(&shared, (Kind::Put, &caller, Cost::Change), request, async |body| {
         let put = understood(Put::decode(&body))?;
         let signed = Signed::Put { lookup: put.lookup, until: put.until, entry: &put.entry };
         if !signed.verify(&caller.channel, put.owner, &put.signature) {
@@ -126,8 +128,7 @@ async fn get_entry(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let price = Some((&caller, Cost::Get));
-    respond(&shared, (Kind::Get, price), request, async |body| {
+    respond(&shared, (Kind::Get, &caller, Cost::Get), request, async |body| {
         let get = understood(Get::decode(&body))?;
         let entry = shared.store.get(get.lookup, now()).await.map_err(|error| refused(&error))?;
         Ok(entry.map_or(Answer::Absent, Answer::Entry))
@@ -140,8 +141,7 @@ async fn withdraw(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let price = Some((&caller, Cost::Change));
-    respond(&shared, (Kind::Withdraw, price), request, async |body| {
+    respond(&shared, (Kind::Withdraw, &caller, Cost::Change), request, async |body| {
         let Withdraw { lookup, owner, signature } = understood(Withdraw::decode(&body))?;
         if !Signed::Withdraw(lookup).verify(&caller.channel, owner, &signature) {
             return Err(Refusal::Denied);
@@ -157,8 +157,7 @@ async fn settle(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let price = Some((&caller, Cost::Change));
-    respond(&shared, (Kind::Settle, price), request, async |body| {
+    respond(&shared, (Kind::Settle, &caller, Cost::Change), request, async |body| {
         let Settle { owner, token, signature } = understood(Settle::decode(&body))?;
         if !Signed::Settle(token).verify(&caller.channel, owner, &signature) {
             return Err(Refusal::Denied);
@@ -174,8 +173,7 @@ async fn remove(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    let price = Some((&caller, Cost::Change));
-    respond(&shared, (Kind::Remove, price), request, async |body| {
+    respond(&shared, (Kind::Remove, &caller, Cost::Change), request, async |body| {
         let Remove { owner, signature } = understood(Remove::decode(&body))?;
         if !Signed::Remove.verify(&caller.channel, owner, &signature) {
             return Err(Refusal::Denied);
@@ -191,8 +189,10 @@ async fn deposit(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    respond(&shared, (Kind::Deposit, None), request, async |body| {
-        shared.gate.check(caller.connection.source, Cost::Deposit(body.len()))?;
+    // What is announced; who does not say how much it is pays for the most that it may be.
+    let announced = request.body().size_hint().exact().unwrap_or(MAX_REQUEST as u64);
+    let cost = Cost::Deposit(usize::try_from(announced).unwrap_or(usize::MAX).min(MAX_REQUEST));
+    respond(&shared, (Kind::Deposit, &caller, cost), request, async |body| {
         let Deposit { mailbox, token, envelope } = understood(Deposit::decode(&body))?;
         // What waits in the store holds no part of the request besides.
         let envelope = Bytes::copy_from_slice(&envelope);

@@ -46,6 +46,13 @@ impl Rate {
     }
 }
 
+/// How much more than one source the networks that it is in may do: its /24 or /48, and its /16 or /32. Each is a
+/// small part of the next, so that nobody uses up what all have together from one place on the internet.
+const WIDER: [u32; 2] = [8, 64];
+/// The same of what is counted while it is open: at least so many times as much as a source, and such a part of the
+/// whole where that is more.
+const SHARE: [(usize, usize); 2] = [(4, 16), (16, 4)];
+
 /// Bounds on what the relay does for others. A source is an IPv4 address or an IPv6 network of 64 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -109,10 +116,44 @@ impl Source {
             }
         }
     }
+
+    /// The source itself, the network that it is in (/24, IPv6: /48), and the one which that is in (/16, /32).
+    fn networks(self) -> [Self; 3] {
+        let v4 = IpAddr::from(self.0).to_canonical().is_ipv4();
+        let within = |bytes: usize| {
+            let mut octets = self.0;
+            octets.iter_mut().skip(bytes).for_each(|octet| *octet = 0);
+            Self(octets)
+        };
+        let [near, wide] = if v4 { [15, 14] } else { [6, 4] };
+        [self, within(near), within(wide)]
+    }
 }
 
-/// A rate for each source.
-struct Rates {
+/// A rate for each source, and for the networks that it is in.
+struct Rates([NetworkRates; 3]);
+
+impl Rates {
+    fn new(rate: Rate, most: usize) -> Self {
+        let wider = |times: u32| Rate {
+            burst: rate.burst.saturating_mul(NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN)),
+            per_minute: rate
+                .per_minute
+                .saturating_mul(NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN)),
+        };
+        let [near, wide] = WIDER.map(wider);
+        Self([rate, near, wide].map(|rate| NetworkRates::new(rate, most)))
+    }
+
+    /// The smallest is asked first: what is refused there costs its neighbours nothing.
+    fn check(&self, source: Source, cost: u32) -> Result<(), Refusal> {
+        let networks = source.networks();
+        self.0.iter().zip(networks).try_for_each(|(rates, network)| rates.check(network, cost))
+    }
+}
+
+/// A rate for each network of one size.
+struct NetworkRates {
     own: DefaultKeyedRateLimiter<Source>,
     /// When there are too many sources, for all of them: an attacker with many addresses shuts others out by
     /// chance only, and slows them down.
@@ -123,7 +164,7 @@ struct Rates {
     tidied: Mutex<Option<Instant>>,
 }
 
-impl Rates {
+impl NetworkRates {
     fn new(rate: Rate, most: usize) -> Self {
         let quota = |times| {
             let many = |number: NonZeroU32| number.saturating_mul(times);
@@ -193,7 +234,38 @@ pub(crate) struct Gate {
 struct Open {
     connections: usize,
     splices: usize,
-    of_source: HashMap<Source, (usize, usize)>,
+    /// Connections and ends of splices, of each source and of the networks that it is in.
+    of: [HashMap<Source, (usize, usize)>; 3],
+}
+
+impl Open {
+    /// True if the source and its networks may have one more, of which `count` is how many they have.
+    fn has_room(
+        &self,
+        source: Source,
+        most: [usize; 3],
+        count: impl Fn(&(usize, usize)) -> usize,
+    ) -> bool {
+        let networks = self.of.iter().zip(source.networks()).zip(most);
+        networks.into_iter().all(|((of, network), most)| of.get(&network).map_or(0, &count) < most)
+    }
+
+    fn change(&mut self, source: Source, change: impl Fn(&mut (usize, usize))) {
+        for (of, network) in self.of.iter_mut().zip(source.networks()) {
+            let counts = of.entry(network).or_default();
+            change(counts);
+            if *counts == (0, 0) {
+                of.remove(&network);
+            }
+        }
+    }
+}
+
+/// What a source, and the networks that it is in, may have at once.
+fn shares(of_source: usize, of_all: usize) -> [usize; 3] {
+    let [near, wide] =
+        SHARE.map(|(times, part)| of_source.saturating_mul(times).max(of_all.div_ceil(part)));
+    [of_source, near, wide]
 }
 
 impl Gate {
@@ -221,11 +293,11 @@ impl Gate {
         if open.connections >= self.limits.connections {
             return Err(Refusal::Full);
         }
-        let (connections, _) = open.of_source.entry(source).or_default();
-        if *connections >= self.limits.connections_per_source {
+        let most = shares(self.limits.connections_per_source, self.limits.connections);
+        if !open.has_room(source, most, |(connections, _)| *connections) {
             return Err(Refusal::Limited { after: 60 });
         }
-        *connections += 1;
+        open.change(source, |(connections, _)| *connections += 1);
         open.connections += 1;
         Ok(Pass { gate: Arc::clone(self), source, splice: false })
     }
@@ -236,7 +308,7 @@ impl Gate {
             Cost::Get => self.gets.check(source, 1),
             Cost::Change => self.changes.check(source, 1),
             Cost::Deposit(bytes) => {
-                let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+                let kib = u32::try_from(bytes.div_ceil(1 << 10).max(1)).unwrap_or(u32::MAX);
                 self.deposits.check(source, kib)
             }
         }
@@ -274,14 +346,15 @@ impl Pass {
         let gate = Arc::clone(&self.gate);
         let mut open = gate.open();
         // Two ends each.
-        if open.splices >= gate.limits.splices.saturating_mul(2) {
+        let all = gate.limits.splices.saturating_mul(2);
+        if open.splices >= all {
             return Err(Refusal::Full);
         }
-        let (_, ends) = open.of_source.entry(self.source).or_default();
-        if *ends >= gate.limits.splices_per_source {
+        let most = shares(gate.limits.splices_per_source, all);
+        if !open.has_room(self.source, most, |(_, ends)| *ends) {
             return Err(Refusal::Limited { after: 60 });
         }
-        *ends += 1;
+        open.change(self.source, |(_, ends)| *ends += 1);
         open.splices += 1;
         self.splice = true;
         Ok(())
@@ -293,13 +366,11 @@ impl Drop for Pass {
         let mut open = self.gate.open();
         open.connections = open.connections.saturating_sub(1);
         open.splices = open.splices.saturating_sub(usize::from(self.splice));
-        if let Some((connections, ends)) = open.of_source.get_mut(&self.source) {
+        let splice = usize::from(self.splice);
+        open.change(self.source, |(connections, ends)| {
             *connections = connections.saturating_sub(1);
-            *ends = ends.saturating_sub(usize::from(self.splice));
-            if (*connections, *ends) == (0, 0) {
-                open.of_source.remove(&self.source);
-            }
-        }
+            *ends = ends.saturating_sub(splice);
+        });
     }
 }
 

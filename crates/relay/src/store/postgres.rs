@@ -12,7 +12,7 @@ use std::sync::{
 use bytes::Bytes;
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio::sync::{RwLock, mpsc, oneshot};
-use tokio_postgres::{Config, NoTls, Row};
+use tokio_postgres::Row;
 use wire::relay::{Item, Lane, LookupId, MailboxId, MeetingId, Owner, Refusal, TokenHash};
 
 use super::{
@@ -21,15 +21,18 @@ use super::{
 };
 
 mod deposits;
+mod gets;
 mod tables;
+mod tls;
 
 use deposits::Deposit;
+use gets::Get;
 
 /// Connections to the database.
 const CONNECTIONS: usize = 12;
 /// How long one may be waited for.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-/// Deposits that wait.
+/// Deposits, and questions, that wait.
 const QUEUE: usize = 4096;
 /// Most rows of a kind that one sweep removes.
 const SWEEP: i64 = 1000;
@@ -38,6 +41,7 @@ const SWEEP: i64 = 1000;
 pub struct Postgres {
     shared: Arc<Shared>,
     deposits: mpsc::Sender<Deposit>,
+    gets: mpsc::Sender<Get>,
 }
 
 struct Shared {
@@ -52,15 +56,23 @@ struct Shared {
 }
 
 impl Postgres {
-    /// Connects (`postgres://USER@HOST/DATABASE`), and makes the tables or brings older ones to the present form.
+    /// What an operator should know of how the database of this address is reached; `None` if there is nothing to
+    /// fear, or if the address makes no sense.
+    #[must_use]
+    pub fn caution(url: &str) -> Option<&'static str> {
+        tls::Place::parse(url).ok()?.caution()
+    }
+
+    /// Connects (`postgres://USER@HOST/DATABASE`, with `sslmode` and `sslrootcert` as libpq has them), and makes the
+    /// tables or brings older ones to the present form.
     ///
     /// # Errors
     /// If the database cannot be reached or used, or was written by a newer kin.
     pub async fn open(url: &str, quotas: Quotas) -> Result<Self, StoreError> {
-        // What is wrong with it is said without it: it may hold a password.
-        let config: Config = url.parse().map_err(|error| failed(&error))?;
-        let recycling_method = RecyclingMethod::Fast;
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+        let place = tls::Place::parse(url)?;
+        let connector = place.connector()?;
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(place.config, connector, recycling);
         let timeouts =
             Timeouts { wait: Some(PATIENCE), create: Some(PATIENCE), recycle: Some(PATIENCE) };
         let pool = Pool::builder(manager)
@@ -86,7 +98,9 @@ impl Postgres {
         shared.count().await?;
         let (deposits, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(deposits::run(Arc::clone(&shared), waiting));
-        Ok(Self { shared, deposits })
+        let (gets, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(gets::run(Arc::clone(&shared), waiting));
+        Ok(Self { shared, deposits, gets })
     }
 }
 
@@ -145,14 +159,9 @@ impl Store for Postgres {
 
     fn get(&self, lookup: LookupId, now: u64) -> Pending<'_, Option<Bytes>> {
         Box::pin(async move {
-            let client = self.shared.client().await?;
-            let query = "SELECT entry FROM entries WHERE lookup = $1 AND expires > $2";
-            let statement = prepared(&client, query).await?;
-            let row = client
-                .query_opt(&statement, &[&&lookup.0[..], &signed(now)])
-                .await
-                .map_err(|error| failed(&error))?;
-            Ok(row.map(|row| Bytes::from(row.get::<_, Vec<u8>>(0))))
+            let (reply, answer) = oneshot::channel();
+            self.gets.send(Get { lookup, now, reply }).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
         })
     }
 
@@ -198,7 +207,6 @@ impl Store for Postgres {
     fn deposit(&self, envelope: NewEnvelope, now: u64) -> Pending<'_, ()> {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            let stopped = || StoreError::Failed("the store has stopped".to_owned());
             let deposit = Deposit { envelope, now, reply };
             self.deposits.send(deposit).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())?
@@ -400,12 +408,20 @@ async fn prepared(client: &Client, query: &str) -> Result<tokio_postgres::Statem
     client.prepare_cached(query).await.map_err(|error| failed(&error))
 }
 
+fn stopped() -> StoreError {
+    StoreError::Failed("the store has stopped".to_owned())
+}
+
 /// What the database says, and why it says so.
 fn failed(error: &dyn std::error::Error) -> StoreError {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        said = format!("{said}: {inner}");
+        let why = inner.to_string();
+        // Some causes have been said by what they caused.
+        if !said.ends_with(&why) {
+            said = format!("{said}: {why}");
+        }
         cause = inner.source();
     }
     StoreError::Failed(said)

@@ -1,10 +1,11 @@
 //! A relay and its clients, over loopback. Each file is about one thing that a relay does.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stderr, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod certificates;
 mod common;
 mod hostile;
 mod mailboxes;
+mod packaging;
 mod rendezvous;
 mod splices;
 mod strangers;

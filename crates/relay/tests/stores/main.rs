@@ -66,6 +66,11 @@ fn main() -> ExitCode {
         };
         trials.push(Trial::test(name, run).with_ignored_flag(missing.is_some()));
     }
+    let tls = Trial::test("tls_to_the_database_is_what_its_address_says", || {
+        many::tls_to_the_database_is_what_its_address_says();
+        Ok(())
+    });
+    trials.push(tls.with_ignored_flag(missing.is_some()));
     // The runner hides what is said while tests are listed; this one is shown (.config/nextest.toml).
     trials.push(Trial::test("what_is_skipped_here_is_said", move || {
         match &missing {

@@ -144,3 +144,36 @@ fn relays_that_start_at_once(postgres: &Postgres) {
         assert!(!error.contains("hunter2"), "{error}");
     });
 }
+
+const AUTHORITY: &[u8] = include_bytes!("../it/certificate/authority.pem");
+const CHAIN: &[u8] = include_bytes!("../it/certificate/chain.pem");
+const KEY: &[u8] = include_bytes!("../it/certificate/key.pem");
+
+/// The database takes TLS alone; its certificate is for `localhost`, of an authority that no system trusts.
+pub(crate) fn tls_to_the_database_is_what_its_address_says() {
+    let postgres = Postgres::start_with_tls(CHAIN, KEY);
+    let dir = tempfile::tempdir().unwrap();
+    let authority = dir.path().join("authority.pem");
+    lab::files::write(&authority, std::str::from_utf8(AUTHORITY).unwrap());
+    let root = authority.to_str().unwrap().replace('/', "%2F");
+    let port = postgres.port();
+    Runtime::new().unwrap().block_on(async {
+        let open = async |host: &str, query: &str| {
+            let url = format!("postgres://kin@{host}:{port}/postgres{query}");
+            Store::open(&url, Quotas::default()).await.map(drop)
+        };
+        for query in ["", "?sslmode=prefer", "?sslmode=require"] {
+            open("127.0.0.1", query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+        }
+        let verified = format!("?sslmode=verify-full&sslrootcert={root}");
+        open("localhost", &verified).await.unwrap();
+        // No weaker way is taken: nothing encrypted, another name, an authority that is not trusted.
+        for (host, query) in [
+            ("localhost", "?sslmode=disable"),
+            ("127.0.0.1", &verified),
+            ("localhost", "?sslmode=verify-full"),
+        ] {
+            open(host, query).await.expect_err(query);
+        }
+    });
+}

@@ -45,6 +45,21 @@ fn t16_an_invitation_is_opened_by_its_code_alone() {
 }
 
 #[test]
+fn attack_11_an_invitation_of_another_version_or_for_another_code_does_not_open() {
+    let code = code(7);
+    let sealed = invitation().seal(&code.keys(), &device(1), &[8; 24]).unwrap();
+    for version in [0, 2, 255] {
+        let mut other = sealed.to_vec();
+        other[0] = version;
+        assert!(Invitation::open(&other, &code).is_err(), "version {version}");
+    }
+    // What says for which code it is has been exchanged: the seal is over that, too.
+    let keys = CodeKeys { lookup: self::code(8).keys().lookup, ..code.keys() };
+    let crossed = invitation().seal(&keys, &device(1), &[8; 24]).unwrap();
+    assert!(Invitation::open(&crossed, &code).is_err());
+}
+
+#[test]
 fn t16_another_issuers_invitation_is_refused() {
     // Somebody who has the code cannot put himself in the issuer's place.
     let code = code(7);

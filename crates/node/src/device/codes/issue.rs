@@ -169,7 +169,12 @@ impl Hub {
         let asks = self.store.code_asks(&terms.id).map_err(lost)?;
         // Also of a code that asks nobody: it may be that it would give more than it says.
         let open = state == "open";
-        let asks = asks.into_iter().filter(|ask| open && ask.consent.is_none());
+        let mut waiting = Vec::new();
+        for ask in asks.into_iter().filter(|ask| open && ask.consent.is_none()) {
+            let grants = self.granted_by(code, &ask.device, now).map_err(lost)?;
+            let device = ask.device.to_string();
+            waiting.push(CodeAsk { device, name: ask.name, at: ask.at, grants });
+        }
         let refused = self.store.code_refusals(&terms.id).map_err(lost)?;
         let held = self.groups.get(&terms.group);
         Ok(CodeLine {
@@ -182,9 +187,7 @@ impl Hub {
             used_by: present.spent.iter().map(|device| self.name_of(device)).collect(),
             state: state.to_owned(),
             ask: terms.ask,
-            waiting: asks
-                .map(|ask| CodeAsk { device: ask.device.to_string(), name: ask.name, at: ask.at })
-                .collect(),
+            waiting,
             refused: refused
                 .into_iter()
                 .map(|one| CodeRefusal {

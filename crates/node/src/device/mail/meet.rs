@@ -22,6 +22,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs
 /// How long the one who asked waits at the relay, and the one who was asked.
 const WAITS: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
+/// Devices that belong to no group here and are met at once.
+const MAX_STRANGERS: usize = 4;
+
 /// A device that is to be met.
 pub(super) struct Meeting {
     due: Instant,
@@ -59,7 +62,7 @@ impl Hub {
 
     /// Who is to be met, of those that this device wants links to.
     pub(in crate::device) fn want_links(&mut self, wanted: &BTreeSet<DeviceId>) {
-        self.mail.meetings.retain(|device, _| wanted.contains(device));
+        self.mail.meetings.retain(|device, one| wanted.contains(device) || one.goes);
         let due = Instant::now() + HEAD_START;
         for device in wanted {
             if !self.mail.meetings.contains_key(device) && self.mail_place(device).is_some() {
@@ -158,6 +161,41 @@ impl Hub {
         self.go_to_meet(device);
     }
 
+    /// Meetings for which this device goes somewhere.
+    #[cfg(test)]
+    pub(in crate::device) fn meetings_under_way(&self) -> usize {
+        self.mail.meetings.values().filter(|one| one.goes).count()
+    }
+
+    fn is_strange(&self, device: &DeviceId) -> bool {
+        self.groups.shared_with(device).is_empty()
+            && !self.joins.iter().any(|join| join.device == *device)
+    }
+
+    /// The same of a device that this one does not know: few at once, and only where this device is reached anyway.
+    pub(super) fn heard_strange_meet(
+        &mut self,
+        device: &DeviceId,
+        meeting: MeetingId,
+        relay: &str,
+    ) {
+        let known = self.mail.meetings.contains_key(device);
+        let strangers = self.mail.meetings.keys().filter(|it| self.is_strange(it)).count();
+        let own = self.own_mail().iter().any(|mail| mail.relay == relay);
+        if own && (known || strangers < MAX_STRANGERS) {
+            self.heard_meet(device, meeting, relay);
+            self.forget_strange(device);
+        }
+    }
+
+    /// Nothing is kept of a device that this one does not know, once nothing is under way.
+    fn forget_strange(&mut self, device: &DeviceId) {
+        let idle = self.mail.meetings.get(device).is_some_and(|one| !one.goes && !one.waits);
+        if idle && self.is_strange(device) {
+            self.mail.meetings.remove(device);
+        }
+    }
+
     fn go_to_meet(&mut self, device: &DeviceId) {
         let linked = self.has_link(device);
         let Some(one) = self.mail.meetings.get_mut(device).filter(|one| !one.goes) else { return };
@@ -189,6 +227,7 @@ impl Hub {
             _ => {}
         }
         self.go_to_meet(device);
+        self.forget_strange(device);
     }
 }
 

@@ -4,7 +4,11 @@
 use bytes::Bytes;
 use identity::{DeviceId, Secret};
 use rusqlite::{OptionalExtension as _, params};
-use wire::{code::LookupId, mail::MailAddress, membership::GroupId};
+use wire::{
+    code::LookupId,
+    mail::MailAddress,
+    membership::{GroupId, OperationId, SignedOperation},
+};
 
 use super::{Store, StoreError, array};
 
@@ -38,6 +42,13 @@ CREATE TABLE IF NOT EXISTS mail_places (
     address BLOB NOT NULL,
     at INTEGER NOT NULL,
     card BLOB
+) STRICT;
+CREATE TABLE IF NOT EXISTS waiting_operations (
+    group_id BLOB NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    id BLOB NOT NULL,
+    bytes BLOB NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (group_id, id)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS mail_heard (device BLOB PRIMARY KEY, heard INTEGER NOT NULL) STRICT;
 ";
@@ -199,6 +210,47 @@ impl Store {
         let query = "SELECT count(*) FROM outbox";
         let count: i64 = self.db.query_row(query, [], |row| row.get(0)).map_err(self.fail())?;
         Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    // Operations that came before what they rest on
+
+    /// Those of a group's log that wait, but for those that have waited since before `since`.
+    pub(in crate::device) fn waiting_operations(
+        &self,
+        group: &GroupId,
+        since: i64,
+    ) -> Result<Vec<SignedOperation>, StoreError> {
+        self.run("DELETE FROM waiting_operations WHERE since < ?1", [since])?;
+        let query = "SELECT bytes FROM waiting_operations WHERE group_id = ?1";
+        let mut statement = self.db.prepare(query).map_err(self.fail())?;
+        let rows = statement.query_map([&group.0[..]], |row| row.get::<_, Vec<u8>>(0));
+        let rows: Result<Vec<_>, _> = rows.map_err(self.fail())?.collect();
+        // What cannot be read comes again on a link.
+        let parsed = rows.map_err(self.fail())?.into_iter();
+        Ok(parsed.filter_map(|bytes| SignedOperation::parse(bytes.into()).ok()).collect())
+    }
+
+    pub(in crate::device) fn put_waiting_operation(
+        &self,
+        group: &GroupId,
+        signed: &SignedOperation,
+        since: i64,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT OR IGNORE INTO waiting_operations VALUES (?1, ?2, ?3, ?4)",
+            params![&group.0[..], &signed.id().0[..], &signed.bytes()[..], since],
+        )
+    }
+
+    pub(in crate::device) fn remove_waiting_operation(
+        &self,
+        group: &GroupId,
+        id: &OperationId,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "DELETE FROM waiting_operations WHERE group_id = ?1 AND id = ?2",
+            params![&group.0[..], &id.0[..]],
+        )
     }
 
     // Invitations

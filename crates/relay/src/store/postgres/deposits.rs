@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use deadpool_postgres::Client;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    try_join,
+};
+use tokio_postgres::types::ToSql;
 use wire::relay::{Refusal, TokenHash};
 
 use super::{NewEnvelope, Shared, StoreError, failed, prepared, signed, unsigned};
@@ -50,17 +55,32 @@ pub(super) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Deposit
 
 /// Decides about each and writes those that are let in, durably.
 async fn write(shared: &Shared, batch: &[Deposit]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    let client = shared.client().await?;
+    let written = transact(shared, &client, batch).await;
+    if written.is_err() {
+        // Nothing of it is left on a connection that somebody else uses next.
+        client.batch_execute("ROLLBACK").await.map_err(|error| failed(&error))?;
+    }
+    written
+}
+
+/// The same, in a transaction that is left open if it fails. What does not depend on an answer is sent without waiting
+/// for it: two waits instead of five, in which nothing else is written.
+async fn transact(
+    shared: &Shared,
+    client: &Client,
+    batch: &[Deposit],
+) -> Result<Vec<Result<(), Refusal>>, StoreError> {
     let failed = |error: tokio_postgres::Error| failed(&error);
-    let mut client = shared.client().await?;
     // Locked in one order by everybody: nobody waits for anybody in a circle.
     let lock = prepared(
-        &client,
+        client,
         "SELECT number, id, token, members, members_bytes, strangers, strangers_bytes
          FROM mailboxes WHERE id = ANY ($1) ORDER BY number FOR UPDATE",
     )
     .await?;
     let insert = prepared(
-        &client,
+        client,
         "INSERT INTO envelopes (mailbox, lane, arrived, process, envelope)
          SELECT mailbox, lane, arrived, $5, envelope
          FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bytea[])
@@ -68,7 +88,7 @@ async fn write(shared: &Shared, batch: &[Deposit]) -> Result<Vec<Result<(), Refu
     )
     .await?;
     let update = prepared(
-        &client,
+        client,
         "UPDATE mailboxes SET members = new.members, members_bytes = new.members_bytes,
              strangers = new.strangers, strangers_bytes = new.strangers_bytes
          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
@@ -76,10 +96,12 @@ async fn write(shared: &Shared, batch: &[Deposit]) -> Result<Vec<Result<(), Refu
          WHERE mailboxes.number = new.number",
     )
     .await?;
-    let transaction = client.transaction().await.map_err(failed)?;
     let ids: Vec<&[u8]> = batch.iter().map(|it| &it.envelope.mailbox.0[..]).collect();
     let mut boxes = HashMap::new();
-    for row in transaction.query(&lock, &[&ids]).await.map_err(failed)? {
+    let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
+    let ((), rows) = try_join!(client.batch_execute("BEGIN"), client.query(&lock, &parameters))
+        .map_err(failed)?;
+    for row in rows {
         let lane = |at: usize| LaneQuota {
             envelopes: unsigned(row.get(at)),
             bytes: unsigned(row.get(at + 1)),
@@ -109,13 +131,9 @@ async fn write(shared: &Shared, batch: &[Deposit]) -> Result<Vec<Result<(), Refu
         decided.push(taken.map(drop));
     }
     if mailboxes.is_empty() {
+        client.batch_execute("ROLLBACK").await.map_err(failed)?;
         return Ok(decided);
     }
-    let process = &shared.process;
-    transaction
-        .execute(&insert, &[&mailboxes, &lanes, &times, &envelopes, process])
-        .await
-        .map_err(failed)?;
     let column = |of: fn(&Held) -> u64| -> Vec<i64> {
         boxes.values().map(|(_, held)| signed(of(held))).collect()
     };
@@ -124,10 +142,15 @@ async fn write(shared: &Shared, batch: &[Deposit]) -> Result<Vec<Result<(), Refu
         (column(|it| it.members.envelopes), column(|it| it.members.bytes));
     let (strangers, strangers_bytes) =
         (column(|it| it.strangers.envelopes), column(|it| it.strangers.bytes));
-    transaction
-        .execute(&update, &[&numbers, &members, &members_bytes, &strangers, &strangers_bytes])
-        .await
-        .map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
+    let new: [&(dyn ToSql + Sync); 5] = [&mailboxes, &lanes, &times, &envelopes, &shared.process];
+    let counts: [&(dyn ToSql + Sync); 5] =
+        [&numbers, &members, &members_bytes, &strangers, &strangers_bytes];
+    // If one of them fails, the database takes COMMIT for ROLLBACK, and the failure is what is told.
+    try_join!(
+        client.execute(&insert, &new),
+        client.execute(&update, &counts),
+        client.batch_execute("COMMIT")
+    )
+    .map_err(failed)?;
     Ok(decided)
 }
