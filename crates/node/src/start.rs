@@ -179,6 +179,7 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
     let authority = FolderAuthority {
         key: Arc::clone(session.key()),
         writers: Box::new(move |author| members.borrow().contains_key(author)),
+        members: Box::new(|_| false),
         scope,
         lasts: false,
         index: "index.db".to_owned(),

@@ -99,6 +99,15 @@ impl Scenario {
         (0..self.devices()).for_each(|device| self.hears(device, writers));
     }
 
+    /// Every device hears that one is no member any more.
+    pub fn all_hear_of_removal(&mut self, of: usize) {
+        for device in 0..self.devices() {
+            self.world.devices[device].manifest.remove(device_id(of));
+            let run = self.world.devices[device].run;
+            well(self.world.input(device, run, Input::MembersChanged));
+        }
+    }
+
     /// Which way changes go on a device, from its next start on.
     pub fn mode(&mut self, device: usize, mode: Mode) {
         self.world.devices[device].mode = mode;
@@ -281,6 +290,11 @@ impl Scenario {
     pub fn agree(&mut self, device: usize, question: u32) {
         let run = self.world.devices[device].run;
         well(self.world.agree(device, run, question));
+    }
+
+    /// Sets how far a device's wall clock is off, in milliseconds.
+    pub fn set_clock(&mut self, device: usize, off: i64) {
+        self.world.devices[device].clock = off;
     }
 
     /// Lets milliseconds pass.

@@ -273,7 +273,7 @@ impl Hub {
 
     fn run_folder(&mut self, stored: &StoredFolder, mode: Mode) {
         let Some(group) = self.groups.get(&stored.group) else { return };
-        let manifest = group.watch();
+        let (manifest, of_members) = (group.watch(), group.watch());
         let (folder, dir) = (stored.folder, stored.dir.clone());
         let of_group = stored.group;
         self.folders.openings += 1;
@@ -282,6 +282,7 @@ impl Hub {
         let authority = FolderAuthority {
             key: Arc::clone(&self.key),
             writers: Box::new(move |device| manifest.borrow().may_write(device, &folder)),
+            members: Box::new(move |device| of_members.borrow().may_store(device, &folder)),
             scope: BatchScope { group: Hash(stored.group.0), folder: Hash(folder.0) },
             lasts: true,
             index: stored.index(),

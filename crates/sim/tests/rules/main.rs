@@ -8,6 +8,7 @@ mod brake;
 mod conflicts;
 mod dirs;
 mod disk;
+mod forgotten;
 mod hostile;
 mod ignored;
 mod keeping;
