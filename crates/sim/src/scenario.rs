@@ -8,15 +8,22 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use folder::{
     brake::Limit,
-    engine::{ConflictCopy, Event, Explanation, Input, LocalKind, Mode, Plan, UndoPlan},
+    engine::{
+        Authority as _, ConflictCopy, Event, Explanation, Input, LocalKind, Mode, Plan, UndoPlan,
+    },
     ignore::Ignore,
     index::{Index as _, MemStore, Row},
 };
-use wire::{RelPath, sync::Message, version::ReplicaId};
+use wire::{
+    RelPath,
+    record::{SignedRecord, batch_digest, merkle_root},
+    sync::{Batch, Message},
+    version::ReplicaId,
+};
 
 pub use crate::world::Sent;
 use crate::{
-    authority::device_id,
+    authority::{SimAuthority, device_id},
     disk::{Fold, Node, VirtualDisk},
     fault::Faults,
     history::Edit,
@@ -106,6 +113,23 @@ impl Scenario {
             let run = self.world.devices[device].run;
             well(self.world.input(device, run, Input::MembersChanged));
         }
+    }
+
+    /// Has a device send another what its engine never said: somebody at it means harm. Records are under its
+    /// signature.
+    pub fn forge(&mut self, from: usize, to: usize, records: Vec<SignedRecord>) {
+        let authority = SimAuthority {
+            device: device_id(from),
+            manifest: self.world.devices[from].manifest.clone(),
+        };
+        let leaves: Vec<_> = records.iter().map(|record| record.hash).collect();
+        let root = merkle_root(&leaves);
+        let author = authority.device();
+        let digest = batch_digest(&authority.scope(), &author, leaves.len(), &root);
+        let signature = authority.sign(&digest);
+        let batches = vec![Batch { author, signature, records, proof: None }];
+        let message = Message::Records { request: 0, mark: 1, batches, inline: Vec::new() };
+        well(self.world.say(from, to, message));
     }
 
     /// Which way changes go on a device, from its next start on.

@@ -213,7 +213,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             hearing.past.remove(0);
         }
         self.move_horizon()?;
-        self.state()
+        self.state(None)
     }
 
     /// Keeps what members say, and passes on what is news.
@@ -254,7 +254,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.tell_heard(&news, Some(id));
             self.move_horizon()?;
         }
-        self.state()?;
+        self.state(None)?;
         Ok(Ok(()))
     }
 
@@ -263,7 +263,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !self.authority.lasts() {
             return Ok(());
         }
-        self.state()?;
+        self.state(Some(id))?;
         let said: Vec<_> = self.hearing.said.values().cloned().collect();
         for part in said.chunks(MAX_HEARD) {
             let message = Message::Heard(part.to_vec());
@@ -283,8 +283,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
-    /// Says what this device has heard of, if that is news.
-    fn state(&mut self) -> Result<(), EngineError> {
+    /// Says what this device has heard of, if that is news; not to a peer that is told all anyway.
+    fn state(&mut self, but: Option<PeerId>) -> Result<(), EngineError> {
         if !self.speaks() {
             return Ok(());
         }
@@ -304,7 +304,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let signature = self.authority.sign(&digest);
             let heard = Heard { author: us, signature, statement, bytes };
             self.hearing.said.insert(us, heard.clone());
-            self.tell_heard(&[heard], None);
+            self.tell_heard(&[heard], but);
         }
         // Both go to disk with the next commit: to know less, or to say it again, is no harm.
         self.index.put_meta(OWN_META, &self.hearing.own())?;
