@@ -172,12 +172,20 @@ impl Scenario {
     /// Which of the versions in a running device's history another's changes since a time (by the wall clock,
     /// in milliseconds since 1970) have put there and can be brought back.
     pub fn undo(&mut self, device: usize, by: usize, since: u64) -> UndoPlan {
-        let replica = self.replica(by).unwrap_or(ReplicaId(0));
+        let mut replicas = self.replicas_known(device, by);
+        replicas.extend(self.replica(by));
         let disk = self.disk(device);
         let history = folder::history::list(&*disk, &RelPath::root()).unwrap_or_default();
         let engine = self.world.devices[device].engine.as_mut();
-        let plan = engine.map(|engine| engine.undo(&history.entries, replica, since));
+        let plan = engine.map(|engine| engine.undo(&history.entries, &replicas, since));
         plan.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The replicas that a running device knows to be another's, or to have been.
+    #[must_use]
+    pub fn replicas_known(&self, device: usize, of: usize) -> Vec<ReplicaId> {
+        let engine = self.world.devices[device].engine.as_ref();
+        engine.map(|engine| engine.replicas_of(&[device_id(of)])).unwrap_or_default()
     }
 
     /// The conflict copies in a running device's tree, each with the path that it is of.

@@ -272,14 +272,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub fn undo(
         &mut self,
         history: &[Entry],
-        by: ReplicaId,
+        by: &[ReplicaId],
         since: u64,
     ) -> Result<UndoPlan, EngineError> {
         let mut plan = UndoPlan::default();
         for (path, entry) in undo::candidates(history, by, since) {
             let row = self.row(&path)?;
             let shared = Self::shared(&row)?;
-            let is_theirs = |winner: &SignedRecord| winner.record.dot.replica == by;
+            let is_theirs = |winner: &SignedRecord| by.contains(&winner.record.dot.replica);
             match shared.winner() {
                 None => plan.unclear.push(entry.place.clone()),
                 Some(winner) if is_theirs(winner) && row.local.is_none() => plan.back.push(entry),

@@ -40,10 +40,15 @@ const STEP_S: i64 = KEPT_S / 10;
 const NOTE_MS: u64 = 60 * 60 * 1000;
 /// Most members whose statements are kept.
 const MAX_MEMBERS: usize = 1024;
+/// Most replicas whose devices are remembered.
+const MAX_OWNERS: usize = 4096;
 /// What this device knows, has known and forgotten, as the index keeps it.
 const OWN_META: &str = "heard";
 /// What members said, as the index keeps it.
 const SAID_META: &str = "heard of";
+
+/// Whose replicas are known, as the index keeps it: 40 bytes each.
+const OWNERS_META: &str = "owners";
 
 /// What is known completely, here and elsewhere.
 #[derive(Debug, Default)]
@@ -55,6 +60,8 @@ pub(super) struct Hearing {
     /// Of this device's last statement.
     number: u64,
     said: BTreeMap<DeviceId, Heard>,
+    /// Whose replicas these are or were, by their own word: of former members, too.
+    owners: BTreeMap<ReplicaId, DeviceId>,
     /// When `known` was last brought up to date in this run.
     noted: Option<u64>,
 }
@@ -78,6 +85,13 @@ impl Hearing {
                 hearing.said.extend(heard.into_iter().map(|heard| (heard.author, heard)));
             }
         }
+        let owners = index.meta(OWNERS_META)?.unwrap_or_default();
+        for owner in owners.as_chunks::<40>().0 {
+            let (replica, device) = owner.split_at(8);
+            if let (Ok(replica), Ok(device)) = (replica.try_into(), device.try_into()) {
+                hearing.owners.insert(ReplicaId(u64::from_le_bytes(replica)), DeviceId(device));
+            }
+        }
         Ok(hearing)
     }
 
@@ -90,6 +104,23 @@ impl Hearing {
             ..Statement::default()
         });
         joined(std::iter::once(own).chain(past).map(|statement| statement.encode()))
+    }
+
+    /// Remembers whose replica one is. False if that is no news.
+    fn note_owner(&mut self, replica: u64, device: DeviceId) -> bool {
+        let replica = ReplicaId(replica);
+        if self.owners.contains_key(&replica) || self.owners.len() >= MAX_OWNERS {
+            return false;
+        }
+        self.owners.insert(replica, device);
+        true
+    }
+
+    fn packed_owners(&self) -> Vec<u8> {
+        let one = |(replica, device): (&ReplicaId, &DeviceId)| {
+            replica.0.to_le_bytes().into_iter().chain(device.0).collect::<Vec<_>>()
+        };
+        self.owners.iter().flat_map(one).collect()
     }
 
     /// What was known 400 days before a time, in seconds.
@@ -247,6 +278,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.hearing.said.remove(&us);
                 continue;
             }
+            if self.hearing.note_owner(heard.statement.replica, author) {
+                self.index.put_meta(OWNERS_META, &self.hearing.packed_owners())?;
+            }
             self.hearing.said.insert(author, heard.clone());
             news.push(heard);
         }
@@ -256,6 +290,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         self.state(None)?;
         Ok(Ok(()))
+    }
+
+    /// The replicas that these devices have or had here, by their own word.
+    #[must_use]
+    pub fn replicas_of(&self, devices: &[DeviceId]) -> Vec<ReplicaId> {
+        let owners = self.hearing.owners.iter();
+        owners.filter(|(_, device)| devices.contains(device)).map(|(replica, _)| *replica).collect()
     }
 
     /// Tells a peer all statements that are known here.
@@ -299,6 +340,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.hearing.said.get(&us).is_none_or(|last| last.statement != statement) {
             self.hearing.number = self.hearing.number.saturating_add(1);
             let statement = Statement { number: self.hearing.number, ..statement };
+            if self.hearing.note_owner(statement.replica, us) {
+                self.index.put_meta(OWNERS_META, &self.hearing.packed_owners())?;
+            }
             let bytes = statement.encode();
             let digest = digest(&self.authority.scope(), &us, &bytes);
             let signature = self.authority.sign(&digest);

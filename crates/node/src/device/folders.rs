@@ -360,12 +360,17 @@ impl Hub {
             let handle = self.handle.clone();
             tokio::spawn(async move {
                 host.stop().await;
+                // It holds the lock.
+                drop(host);
                 if let Some(index) = leavings {
                     for end in ["", "-wal", "-shm"] {
                         let mut path = index.clone().into_os_string();
                         path.push(end);
                         // What stays is read by nobody.
                         let _ = tree::remove_installed(Path::new(&path));
+                    }
+                    if let Some(dir) = index.parent().and_then(Path::parent) {
+                        let _ = tree::Root::leave_no_state(dir);
                     }
                 }
                 drop(instead);
