@@ -146,23 +146,19 @@ impl Hearing {
             && !siblings.is_live()
     }
 
-    /// A change is not known any more: it did not count (rule E7).
-    pub(super) fn unlearn(&mut self, dot: Dot) {
-        lower(&mut self.known, dot);
-        self.past.iter_mut().for_each(|(_, known)| lower(known, dot));
+    /// A record is not known any more: it did not count (rule E7). With it goes what it had replaced, and that may
+    /// come back: of the replicas that it has seen nothing is known completely, until peers agree again.
+    pub(super) fn unlearn(&mut self, version: &VersionVector) {
+        without(&mut self.known, version);
+        self.past.iter_mut().for_each(|(_, known)| without(known, version));
     }
 }
 
-/// Takes a change, and all later ones of its replica, out of a vector.
-fn lower(vector: &mut VersionVector, dot: Dot) {
-    if !vector.has_seen(dot) {
-        return;
-    }
-    let entries = vector.entries().iter().copied().filter_map(|(replica, counter)| {
-        let counter = if replica == dot.replica { dot.counter - 1 } else { counter };
-        (counter > 0).then_some((replica, counter))
-    });
-    *vector = VersionVector::from_entries(entries.collect()).unwrap_or_default();
+/// Takes the replicas of one vector out of another.
+fn without(vector: &mut VersionVector, other: &VersionVector) {
+    let entries = vector.entries().iter().copied();
+    let rest = entries.filter(|(replica, _)| other.counter(*replica) == 0).collect();
+    *vector = VersionVector::from_entries(rest).unwrap_or_default();
 }
 
 /// What both have seen.

@@ -217,7 +217,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for (record, on_our_word) in void {
             row.known.retain(|known| known.hash != record.hash);
             let parsed = SignedRecord::parse(record.bytes.clone())?.record;
-            self.hearing.unlearn(parsed.dot);
+            self.hearing.unlearn(&parsed.version);
             let is_ours = on_our_word || parsed.dot.replica == self.replica;
             let is_here = match &row.here {
                 Some(here) => here.shown == record.hash.head() && !here.implied,

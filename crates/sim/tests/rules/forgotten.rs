@@ -201,3 +201,30 @@ fn e4_what_was_kept_apart_for_years_is_shared() {
         assert_eq!(scenario.text(device, "apart").as_deref(), Some("apart"));
     }
 }
+
+/// A reader gives up a deletion that did not count, and what was deleted by it with that: it comes back as it was.
+#[test]
+fn e4_what_a_void_deletion_had_replaced_is_no_old_copy() {
+    let mut scenario = Scenario::group(19, 4, &[0, 1, 2]);
+    scenario.write(0, "kept", b"kept");
+    scenario.settle();
+    days(&mut scenario, 480);
+    // Only the reader hears of a deletion by one who is then demoted, and never again of its author.
+    scenario.cut(0, 1);
+    scenario.cut(1, 2);
+    scenario.remove(2, "kept");
+    scenario.settle();
+    assert!(scenario.paths(3).is_empty());
+    scenario.cut(2, 3);
+    scenario.stop(2);
+    scenario.all_hear(&[0, 1]);
+    scenario.settle();
+    // It may write by the time it meets the others.
+    scenario.all_hear(&[0, 1, 3]);
+    scenario.link(0, 1);
+    scenario.link(1, 3);
+    scenario.settle();
+    for device in [0, 1, 3] {
+        assert_eq!(scenario.text(device, "kept").as_deref(), Some("kept"), "{device}");
+    }
+}
