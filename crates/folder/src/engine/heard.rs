@@ -12,7 +12,8 @@
 //! deletion too early loses nothing.
 //!
 //! What comes from before the horizon, and is not known here although everything up to there is, was deleted and
-//! the deletion forgotten: its device was restored from an old backup, say. It is deleted again.
+//! the deletion forgotten: its device was restored from an old backup, say. A device that may write
+//! deletes it again.
 
 use std::collections::BTreeMap;
 
@@ -400,24 +401,20 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.hearing.is_forgotten(&siblings) { Siblings::default() } else { siblings }
     }
 
-    /// Deals with a record that a device brings back from before the horizon: it is deleted again, if this device
-    /// may say so, else it is left out until somebody does. False if it is none.
+    /// Deletes again what a device brings back from before the horizon. False if it is nothing like that, or if
+    /// this device does not write: then it goes by those who do, who may all have forgotten more than it.
     pub(super) fn brings_back(
         &mut self,
-        id: PeerId,
         row: &Row,
         record: &SignedRecord,
     ) -> Result<bool, EngineError> {
-        if !row.is_empty()
+        if !self.publishes()
+            || !row.is_empty()
             || !record.record.body.is_live()
             // As a metadata change does not beat a deletion (rule E3).
             || !self.hearing.is_before_horizon(record.record.content_dot)
         {
             return Ok(false);
-        }
-        if !self.publishes() {
-            self.was_refused(id);
-            return Ok(true);
         }
         let Record { path, body, mode, version, .. } = record.record.clone();
         let change = Change {

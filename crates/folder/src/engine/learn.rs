@@ -261,7 +261,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mut siblings = Self::shared(&row)?;
         let content = record.record.body.content();
         let hash = record.hash;
-        if self.brings_back(peer, &row, &record)? {
+        if self.brings_back(&row, &record)? {
             return Ok(false);
         }
         let is_known = |siblings: &Siblings| siblings.records().iter().any(|it| it.hash == hash);

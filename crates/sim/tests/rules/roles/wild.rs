@@ -203,6 +203,12 @@ fn e7_seeds_that_once_went_wrong() {
     }
 }
 
+/// A reader remembered a deletion that everybody else had lost: it goes by those who write.
+#[test]
+fn e4_seeds_that_once_went_wrong() {
+    play(2095, Besides::Years);
+}
+
 #[test]
 fn e7_whatever_is_heard_when_all_come_to_the_same() {
     play_some(Besides::Nothing, 80);
