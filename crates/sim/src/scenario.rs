@@ -194,6 +194,13 @@ impl Scenario {
         engine.and_then(|engine| engine.conflicts().ok()).unwrap_or_default()
     }
 
+    /// How many conflict copies a running device says that there are.
+    #[must_use]
+    pub fn conflict_count(&self, device: usize) -> u64 {
+        let engine = self.world.devices[device].engine.as_ref();
+        engine.map_or(0, folder::Engine::conflict_count)
+    }
+
     /// The time by a device's wall clock, in milliseconds since 1970.
     #[must_use]
     pub fn wall(&self) -> u64 {

@@ -115,6 +115,8 @@ pub struct Engine<I, A> {
     keeping: keeping::Keeping,
     roles: roles::Roles,
     hearing: heard::Hearing,
+    /// Conflict copies in the tree.
+    copies: Paths,
     requests: u32,
     /// No new group is begun any more.
     stopping: bool,
@@ -172,6 +174,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         index.put_meta("unused", &pack(&unused))?;
         let open_intents = index.intents()?;
         let hearing = heard::Hearing::read(&mut index)?;
+        let copies = ask::copies(&mut index)?;
         let brake = brake::Brake::new(index.meta(brake::META)?.as_deref(), options.accept_deletes);
         let mut engine = Self {
             index,
@@ -195,6 +198,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             keeping: keeping::Keeping::default(),
             roles: roles::Roles::default(),
             hearing,
+            copies,
             entropy,
             requests: 0,
             stopping: false,
@@ -489,6 +493,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), EngineError> {
         self.uncommitted = true;
         self.index.put(path, row)?;
+        self.note_copy(path, row);
         if let Some(content) = row.here.as_ref().and_then(|here| here.content) {
             self.content_is_here(&content);
         }

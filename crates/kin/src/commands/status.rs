@@ -158,7 +158,7 @@ fn wrong(status: &StatusReply) -> Vec<String> {
                 WARNING,
                 "warning",
                 &text,
-                "look at both, keep what is right, and delete the other",
+                &format!("kin conflicts {name} lists them, and settles them"),
             );
         }
         // A folder that is stopped has its remedy among the errors; one that is not known there is told.
@@ -266,7 +266,7 @@ Nothing is wrong."
         assert_eq!(
             wrong,
             "warning: Doc\\u{1b}s has 1 conflict copy
-hint: look at both, keep what is right, and delete the other
+hint: kin conflicts Doc\\u{1b}s lists them, and settles them
 warning: Photos: 120 deletions are held
 error: Doc\\u{1b}s: no space is left\\n
 hint: make room

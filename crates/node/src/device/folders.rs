@@ -56,7 +56,6 @@ pub(super) struct Run {
     complaint: Option<(String, String)>,
     pub(super) agreed: bool,
     pub(super) need: (u64, u64),
-    pub(super) conflicts: u64,
     pub(super) skipped: VecDeque<(String, String)>,
     pub(super) brake: Option<(u64, u64, String)>,
     /// Changed here and not shared, since this device does not write to the folder.
@@ -81,7 +80,6 @@ impl Run {
             failed: None,
             agreed: false,
             need: (0, 0),
-            conflicts: 0,
             skipped: VecDeque::new(),
             brake: None,
             local_only: BTreeSet::new(),
@@ -432,10 +430,7 @@ impl Hub {
                 run.brake = None;
                 Some(ApiEvent::InSync { folder: id })
             }
-            Event::Conflict { .. } => {
-                run.conflicts += 1;
-                Some(ApiEvent::FolderChanged { folder: id })
-            }
+            Event::Conflict { .. } => Some(ApiEvent::FolderChanged { folder: id }),
             Event::Skipped { path, reason } => {
                 run.skipped.retain(|(known, _)| *known != path);
                 run.skipped.push_back((path, reason));

@@ -87,6 +87,8 @@ pub(crate) struct Glance {
     pub(crate) files: u64,
     /// Their size in bytes.
     pub(crate) bytes: u64,
+    /// Conflict copies among them.
+    pub(crate) conflicts: u64,
     /// True if everything known is applied, and the disk has been looked at.
     pub(crate) settled: bool,
 }
@@ -294,7 +296,8 @@ impl Running {
         }
         let totals = self.engine.index().totals();
         let (files, settled) = (totals.files + totals.dirs, self.engine.is_settled());
-        let glance = Glance { files, bytes: totals.bytes, settled };
+        let conflicts = self.engine.conflict_count();
+        let glance = Glance { files, bytes: totals.bytes, conflicts, settled };
         *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = glance;
     }
 

@@ -174,6 +174,25 @@ fn what_a_devices_changes_replaced_or_deleted_comes_back_as_new_changes() {
     }
 }
 
+/// On every device, whoever made the copy, also after a restart; until it is settled.
+#[test]
+fn conflict_copies_are_counted_wherever_they_are() {
+    let (mut scenario, copy, ..) = conflict(7);
+    for restart in [false, true] {
+        for device in 0..2 {
+            if restart {
+                scenario.stop(device);
+                scenario.start(device);
+                scenario.settle();
+            }
+            assert_eq!(scenario.conflict_count(device), 1, "{device}");
+        }
+    }
+    scenario.remove(0, copy.as_str());
+    scenario.settle();
+    assert_eq!([0, 1].map(|device| scenario.conflict_count(device)), [0, 0]);
+}
+
 /// Which replica was whose is remembered, also of who is away, has another replica since, or was removed.
 #[test]
 fn what_an_absent_or_removed_device_changed_is_known_to_be_its() {
