@@ -173,7 +173,8 @@ fn wrong(status: &StatusReply) -> Vec<String> {
             say(style, word, &format!("{name}: {}", escape(reason)), "");
         }
     }
-    for error in &status.errors {
+    // Those of groups are among the warnings above.
+    for error in status.errors.iter().filter(|error| error.kind != "group") {
         let folder = error.folder.as_ref().map(|name| format!("{}: ", escape(name)));
         let text = format!("{}{}", folder.unwrap_or_default(), escape(&error.message));
         say(ERROR, "error", &text, &escape(&error.hint));
