@@ -188,6 +188,7 @@ impl Bench<'_> {
         let is_known = || self.run(1, &["folders", "--json"]).iter().any(|it| it["name"] == "Many");
         eventually_within(PATIENCE, "the folder is known", is_known);
         self.run(1, &["join", "Many", &copy.to_string_lossy(), "--yes", "--json"]);
+        self.in_step(1, files);
         self.in_step(0, files);
         println!(
             "| {files} files that both have, first sync | {:.1} s |",
