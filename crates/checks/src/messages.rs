@@ -92,6 +92,7 @@ fn within_bounds(message: &sync::Message) {
             assert!(ids.len() <= MAX_PAGES && pages.len() <= sync::MAX_PAGES_ASKED);
             assert!(pages.iter().all(|(_, page)| page.len() <= sync::MAX_PAGE));
         }
+        sync::Message::Heard(heard) => assert!(heard.len() <= sync::MAX_HEARD),
         sync::Message::Hello { .. }
         | sync::Message::Known { .. }
         | sync::Message::Status(_)

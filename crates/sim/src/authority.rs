@@ -11,14 +11,29 @@ use wire::{Hash, record::BatchScope};
 
 /// What a device holds to be the manifest: who may write. `None` in a session, where everybody may.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Manifest(Arc<Mutex<Option<BTreeSet<DeviceId>>>>);
+pub(crate) struct Manifest(Arc<Mutex<Option<Roles>>>);
+
+#[derive(Clone, Default, Debug)]
+struct Roles {
+    writers: BTreeSet<DeviceId>,
+    /// Members of before.
+    removed: BTreeSet<DeviceId>,
+}
 
 impl Manifest {
     pub(crate) fn set(&self, writers: BTreeSet<DeviceId>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(writers);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().writers =
+            writers;
     }
 
-    fn ask<T>(&self, question: impl FnOnce(Option<&BTreeSet<DeviceId>>) -> T) -> T {
+    pub(crate) fn remove(&self, device: DeviceId) {
+        let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let roles = roles.get_or_insert_default();
+        roles.writers.remove(&device);
+        roles.removed.insert(device);
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(Option<&Roles>) -> T) -> T {
         question(self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
 }
@@ -61,11 +76,19 @@ impl Authority for SimAuthority {
         self.may_write(author) && sim_signature(author, digest) == *signature
     }
 
+    fn is_member(&self, device: &DeviceId) -> bool {
+        self.manifest.ask(|roles| roles.is_none_or(|roles| !roles.removed.contains(device)))
+    }
+
+    fn has_signed(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
+        sim_signature(author, digest) == *signature
+    }
+
     fn may_write(&self, device: &DeviceId) -> bool {
-        self.manifest.ask(|writers| writers.is_none_or(|writers| writers.contains(device)))
+        self.manifest.ask(|roles| roles.is_none_or(|roles| roles.writers.contains(device)))
     }
 
     fn lasts(&self) -> bool {
-        self.manifest.ask(|writers| writers.is_some())
+        self.manifest.ask(|roles| roles.is_some())
     }
 }

@@ -186,6 +186,10 @@ impl Index for SimIndex {
         self.inner.locals()
     }
 
+    fn conflict_names(&mut self) -> Result<Vec<RelPath>, IndexError> {
+        self.inner.conflict_names()
+    }
+
     fn put_seal(&mut self, seal: &Seal, records: &[(Hash, u32)]) -> Result<(), IndexError> {
         self.inner.put_seal(seal, records)
     }

@@ -8,15 +8,22 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use folder::{
     brake::Limit,
-    engine::{ConflictCopy, Event, Explanation, Input, LocalKind, Mode, Plan, UndoPlan},
+    engine::{
+        Authority as _, ConflictCopy, Event, Explanation, Input, LocalKind, Mode, Plan, UndoPlan,
+    },
     ignore::Ignore,
     index::{Index as _, MemStore, Row},
 };
-use wire::{RelPath, sync::Message, version::ReplicaId};
+use wire::{
+    RelPath,
+    record::{SignedRecord, batch_digest, merkle_root},
+    sync::{Batch, Message},
+    version::ReplicaId,
+};
 
 pub use crate::world::Sent;
 use crate::{
-    authority::device_id,
+    authority::{SimAuthority, device_id},
     disk::{Fold, Node, VirtualDisk},
     fault::Faults,
     history::Edit,
@@ -99,6 +106,32 @@ impl Scenario {
         (0..self.devices()).for_each(|device| self.hears(device, writers));
     }
 
+    /// Every device hears that one is no member any more.
+    pub fn all_hear_of_removal(&mut self, of: usize) {
+        for device in 0..self.devices() {
+            self.world.devices[device].manifest.remove(device_id(of));
+            let run = self.world.devices[device].run;
+            well(self.world.input(device, run, Input::MembersChanged));
+        }
+    }
+
+    /// Has a device send another what its engine never said: somebody at it means harm. Records are under its
+    /// signature.
+    pub fn forge(&mut self, from: usize, to: usize, records: Vec<SignedRecord>) {
+        let authority = SimAuthority {
+            device: device_id(from),
+            manifest: self.world.devices[from].manifest.clone(),
+        };
+        let leaves: Vec<_> = records.iter().map(|record| record.hash).collect();
+        let root = merkle_root(&leaves);
+        let author = authority.device();
+        let digest = batch_digest(&authority.scope(), &author, leaves.len(), &root);
+        let signature = authority.sign(&digest);
+        let batches = vec![Batch { author, signature, records, proof: None }];
+        let message = Message::Records { request: 0, mark: 1, batches, inline: Vec::new() };
+        well(self.world.say(from, to, message));
+    }
+
     /// Which way changes go on a device, from its next start on.
     pub fn mode(&mut self, device: usize, mode: Mode) {
         self.world.devices[device].mode = mode;
@@ -139,18 +172,33 @@ impl Scenario {
     /// Which of the versions in a running device's history another's changes since a time (by the wall clock,
     /// in milliseconds since 1970) have put there and can be brought back.
     pub fn undo(&mut self, device: usize, by: usize, since: u64) -> UndoPlan {
-        let replica = self.replica(by).unwrap_or(ReplicaId(0));
+        let mut replicas = self.replicas_known(device, by);
+        replicas.extend(self.replica(by));
         let disk = self.disk(device);
         let history = folder::history::list(&*disk, &RelPath::root()).unwrap_or_default();
         let engine = self.world.devices[device].engine.as_mut();
-        let plan = engine.map(|engine| engine.undo(&history.entries, replica, since));
+        let plan = engine.map(|engine| engine.undo(&history.entries, &replicas, since));
         plan.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The replicas that a running device knows to be another's, or to have been.
+    #[must_use]
+    pub fn replicas_known(&self, device: usize, of: usize) -> Vec<ReplicaId> {
+        let engine = self.world.devices[device].engine.as_ref();
+        engine.map(|engine| engine.replicas_of(&[device_id(of)])).unwrap_or_default()
     }
 
     /// The conflict copies in a running device's tree, each with the path that it is of.
     pub fn conflicts(&mut self, device: usize) -> Vec<ConflictCopy> {
         let engine = self.world.devices[device].engine.as_mut();
         engine.and_then(|engine| engine.conflicts().ok()).unwrap_or_default()
+    }
+
+    /// How many conflict copies a running device says that there are.
+    #[must_use]
+    pub fn conflict_count(&self, device: usize) -> u64 {
+        let engine = self.world.devices[device].engine.as_ref();
+        engine.map_or(0, folder::Engine::conflict_count)
     }
 
     /// The time by a device's wall clock, in milliseconds since 1970.
@@ -281,6 +329,11 @@ impl Scenario {
     pub fn agree(&mut self, device: usize, question: u32) {
         let run = self.world.devices[device].run;
         well(self.world.agree(device, run, question));
+    }
+
+    /// Sets how far a device's wall clock is off, in milliseconds.
+    pub fn set_clock(&mut self, device: usize, off: i64) {
+        self.world.devices[device].clock = off;
     }
 
     /// Lets milliseconds pass.

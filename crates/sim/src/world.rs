@@ -66,7 +66,7 @@ pub(crate) struct Device {
     pub(crate) in_sync: bool,
     pub(crate) conflicts: u32,
     /// How far its wall clock is off, in milliseconds.
-    clock: i64,
+    pub(crate) clock: i64,
     /// True while its watcher loses everything.
     deaf: bool,
     /// A copy of its index and disk that was put away.

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags},
+    fs::{Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 use wire::{Hash, RelPath, path::STATE_DIR};
@@ -211,6 +211,32 @@ impl Root {
         })
     }
 
+    /// Takes `.kin` away again if nothing was kept in it, and gives up the lock. What is in use, or holds
+    /// anything, stays.
+    ///
+    /// # Errors
+    /// If the directory cannot be opened, or `.kin` not be taken away.
+    pub fn leave_no_state(dir: &Path) -> Result<(), OpenError> {
+        drop(Self::open_beside(dir)?);
+        let root = Self::open(dir)?;
+        let fail = |error: Errno| classify(&root.path, error.into());
+        let mut inside = Vec::new();
+        for entry in Dir::read_from(root.kin.as_fd()).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name().to_owned();
+            if ![&b"."[..], b"..", LOCK.as_bytes()].contains(&name.to_bytes()) {
+                inside.push(name);
+            }
+        }
+        for name in inside {
+            // Only what is an empty directory goes.
+            if rustix::fs::unlinkat(&root.kin, name.as_c_str(), AtFlags::REMOVEDIR).is_err() {
+                return Ok(());
+            }
+        }
+        rustix::fs::unlinkat(&root.kin, LOCK, AtFlags::empty()).map_err(fail)?;
+        rustix::fs::unlinkat(&root.top, STATE_DIR, AtFlags::REMOVEDIR).map_err(fail)
+    }
+
     /// Where the index lives. A plain path, since SQLite opens files (and their `-wal`) by name; `.kin`
     /// is a real directory of this user's, mode 0700, and locked by us, so nobody else can put anything
     /// in the way.
@@ -381,7 +407,7 @@ fn what_becomes_of_names(kin: BorrowedFd<'_>) -> io::Result<Kept> {
         if sys::lstat(kin, MARKED_APART).is_err() {
             return Ok(Kept::Apart);
         }
-        for entry in rustix::fs::Dir::read_from(kin)? {
+        for entry in Dir::read_from(kin)? {
             if entry?.file_name().to_bytes() == MARKED.as_bytes() {
                 return Ok(Kept::Folded);
             }

@@ -10,6 +10,7 @@ pub mod device;
 pub mod envelope;
 pub mod frame;
 pub mod hash;
+pub mod heard;
 pub mod mail;
 pub mod membership;
 pub mod pair;

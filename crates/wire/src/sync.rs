@@ -8,6 +8,7 @@ use identity::DeviceId;
 
 use crate::{
     Hash, RelPath, WireError,
+    heard::Heard,
     record::{MAX_BATCH, SignedRecord},
     version::ReplicaId,
 };
@@ -35,6 +36,9 @@ pub const MAX_PAGES_ASKED: usize = 64;
 pub const MAX_PAGE: usize = 512 * 37 + 16;
 /// Most batches in one [`Message::Records`].
 pub const MAX_BATCHES: usize = 64;
+
+/// Most statements in one [`Message::Heard`].
+pub const MAX_HEARD: usize = 16;
 
 /// Sum (modulo 2^256) of record hashes, and how many.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -216,6 +220,8 @@ pub enum Message {
         /// Pages by number.
         pages: Vec<(u32, Bytes)>,
     },
+    /// What members of a group have heard of, by their own word (rule E4).
+    Heard(Vec<Heard>),
 }
 
 impl Message {

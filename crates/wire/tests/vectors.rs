@@ -9,6 +9,7 @@ use identity::{DeviceKey, Secret};
 use wire::{
     Hash, RelPath, device,
     frame::{Channel, encode_header},
+    heard::{self, Heard, Statement},
     record::{
         BatchScope, Body, Record, SignedRecord, batch_digest, merkle_path, merkle_root,
         merkle_root_from,
@@ -101,6 +102,18 @@ fn the_vectors_in_the_document_are_what_the_code_makes() {
     let digest = batch_digest(&scope, &key.id(), 3, &root);
     add("batch_digest", &digest.0);
     add("batch_signature", &key.sign(&digest.0));
+    let vector = |entries: &[(ReplicaId, u64)]| {
+        VersionVector::from_entries(entries.to_vec()).expect("sorted")
+    };
+    let (known, aged) = (vector(&[(ONE, 5), (TWO, 300)]), vector(&[(ONE, 4)]));
+    let statement =
+        Statement { replica: ONE.0, number: 3, known, aged, horizon: VersionVector::new() };
+    let bytes = statement.encode();
+    let signature = key.sign(&heard::digest(&scope, &key.id(), &bytes).0);
+    add("heard_statement", &bytes);
+    add("heard_signature", &signature);
+    let heard = Heard { author: key.id(), signature, statement, bytes };
+    add("sync_heard", &sync::Message::Heard(vec![heard]).encode());
     made.insert("device_id_text".into(), key.id().to_string());
     assert_eq!(printed("vectors-wire"), made);
 }

@@ -215,7 +215,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for path in self.index.locals()? {
             let mut row = self.row(&path)?;
             let holds = Self::local_holds(&row)?;
-            if let Some(local) = Self::local(&row)?.filter(|_| holds) {
+            if let Some(local) = Self::local(&row)?.filter(|_| holds)
+                && !self.shares_anew(&path, &mut row, &local)?
+            {
                 let mut siblings = Self::shared(&row)?;
                 siblings.learn(local.clone());
                 row.known = known_of(&siblings);

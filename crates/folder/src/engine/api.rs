@@ -36,6 +36,14 @@ pub trait Authority: Send {
     fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool;
     /// True if a device, this one or another, may write under the present manifest (rule T15).
     fn may_write(&self, device: &DeviceId) -> bool;
+    /// True if a device is a member under the present manifest, whatever it may do.
+    fn is_member(&self, device: &DeviceId) -> bool {
+        self.may_write(device)
+    }
+    /// True if `author` signed these 32 bytes, whatever it may do.
+    fn has_signed(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
+        self.verify(author, digest, signature)
+    }
     /// True if keys and membership outlive this run, so that signatures are worth keeping: a group, not
     /// a session.
     fn lasts(&self) -> bool {

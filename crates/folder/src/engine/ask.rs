@@ -8,7 +8,7 @@ use wire::{
     version::{Dot, ReplicaId},
 };
 
-use super::{Authority, Engine, EngineError, LocalChange, LocalKind, PeerId};
+use super::{Authority, Engine, EngineError, LocalChange, LocalKind, Paths, PeerId};
 use crate::{
     decide::{Decision, Keep},
     history::{Entry, undo},
@@ -272,14 +272,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub fn undo(
         &mut self,
         history: &[Entry],
-        by: ReplicaId,
+        by: &[ReplicaId],
         since: u64,
     ) -> Result<UndoPlan, EngineError> {
         let mut plan = UndoPlan::default();
         for (path, entry) in undo::candidates(history, by, since) {
             let row = self.row(&path)?;
             let shared = Self::shared(&row)?;
-            let is_theirs = |winner: &SignedRecord| winner.record.dot.replica == by;
+            let is_theirs = |winner: &SignedRecord| by.contains(&winner.record.dot.replica);
             match shared.winner() {
                 None => plan.unclear.push(entry.place.clone()),
                 Some(winner) if is_theirs(winner) && row.local.is_none() => plan.back.push(entry),
@@ -328,18 +328,44 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// # Errors
     /// If the index fails.
     pub fn conflicts(&mut self) -> Result<Vec<ConflictCopy>, EngineError> {
-        let (mut copies, mut dirs) = (Vec::new(), vec![RelPath::root()]);
-        while let Some(dir) = dirs.pop() {
-            for (name, row) in self.index.children(&dir)? {
-                let (Ok(path), Some(here)) = (dir.join(&name), row.here) else { continue };
-                if here.stat.kind == tree::FileKind::Dir {
-                    dirs.push(path);
-                } else if let Some(original) = tree::apply::conflict_of(&path) {
-                    copies.push(ConflictCopy { copy: path, original });
-                }
-            }
-        }
-        copies.sort_by(|a, b| a.copy.cmp(&b.copy));
-        Ok(copies)
+        let copy = |copy: &RelPath| {
+            let original = tree::apply::conflict_of(copy)?;
+            Some(ConflictCopy { copy: copy.clone(), original })
+        };
+        Ok(self.copies.iter().filter_map(copy).collect())
     }
+
+    /// How many conflict copies there are in the tree.
+    #[must_use]
+    pub fn conflict_count(&self) -> u64 {
+        self.copies.len() as u64
+    }
+
+    /// A conflict copy may have come or gone.
+    pub(super) fn note_copy(&mut self, path: &RelPath, row: &Row) {
+        if !path.as_str().contains(".conflict-") {
+            return;
+        }
+        if is_copy(path, row) {
+            self.copies.insert(path.clone());
+        } else {
+            self.copies.remove(path);
+        }
+    }
+}
+
+fn is_copy(path: &RelPath, row: &Row) -> bool {
+    let here = row.here.as_ref().map(|here| here.stat.kind);
+    here.is_some_and(|kind| kind != tree::FileKind::Dir) && tree::apply::conflict_of(path).is_some()
+}
+
+/// The conflict copies that an index knows to be here.
+pub(super) fn copies(index: &mut impl Index) -> Result<Paths, EngineError> {
+    let mut copies = Paths::new();
+    for path in index.conflict_names()? {
+        if index.row(&path)?.is_some_and(|row| is_copy(&path, &row)) {
+            copies.insert(path);
+        }
+    }
+    Ok(copies)
 }

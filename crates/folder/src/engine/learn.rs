@@ -279,9 +279,16 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mut siblings = Self::shared(&row)?;
         let content = record.record.body.content();
         let hash = record.hash;
+        if self.brings_back(&row, &record)? {
+            return Ok(false);
+        }
         let is_known = |siblings: &Siblings| siblings.records().iter().any(|it| it.hash == hash);
         if !siblings.learn(record) {
             return Ok(is_known(&siblings));
+        }
+        let siblings = self.within_horizon(siblings);
+        if siblings.records().is_empty() && row.known.is_empty() {
+            return Ok(false);
         }
         row.known = known_of(&siblings);
         row.local.take_if(|local| local.hash == hash);

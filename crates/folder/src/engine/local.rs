@@ -211,6 +211,29 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(self.index.by_content(&body.content())?.is_empty())
     }
 
+    /// What the tree shows at a path, and what else may be taken as seen by whoever edits it now: all
+    /// siblings whose contents are kept elsewhere or equal (rule E2). An edit does not cover a losing
+    /// edit whose conflict copy has not arrived yet, so that whoever holds it still makes the copy.
+    pub(super) fn seen_here(
+        &mut self,
+        path: &RelPath,
+        row: &Row,
+    ) -> Result<VersionVector, EngineError> {
+        let siblings = Self::siblings(row)?;
+        let Some(here) = &row.here else { return Ok(VersionVector::new()) };
+        let mut seen = here.base.clone();
+        let shown = siblings.winner().is_some_and(|winner| seen.covers(&winner.record.version));
+        if !shown {
+            return Ok(seen);
+        }
+        for other in siblings.records() {
+            if !siblings.is_conflict(other) || self.copy_is_known(path, other)? {
+                seen.join(&other.record.version);
+            }
+        }
+        Ok(seen)
+    }
+
     /// What an edit that replaces `before` is made on top of.
     pub(super) fn seen_before(
         &mut self,

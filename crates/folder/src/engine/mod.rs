@@ -34,6 +34,7 @@ mod brake;
 mod counters;
 mod fetch;
 mod group;
+mod heard;
 mod keeping;
 mod kept;
 mod learn;
@@ -115,6 +116,9 @@ pub struct Engine<I, A> {
     swaps: swapped::Swaps,
     keeping: keeping::Keeping,
     roles: roles::Roles,
+    hearing: heard::Hearing,
+    /// Conflict copies in the tree.
+    copies: Paths,
     requests: u32,
     /// No new group is begun any more.
     stopping: bool,
@@ -171,6 +175,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         unused.drain(..unused.len().saturating_sub(MAX_UNUSED));
         index.put_meta("unused", &pack(&unused))?;
         let open_intents = index.intents()?;
+        let hearing = heard::Hearing::read(&mut index)?;
+        let copies = ask::copies(&mut index)?;
         let brake = brake::Brake::new(index.meta(brake::META)?.as_deref(), options.accept_deletes);
         let mut engine = Self {
             index,
@@ -194,6 +200,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             swaps: swapped::Swaps::default(),
             keeping: keeping::Keeping::default(),
             roles: roles::Roles::default(),
+            hearing,
+            copies,
             entropy,
             requests: 0,
             stopping: false,
@@ -397,7 +405,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             settled: !self.brake.is_on(),
             lacking: self.fetch.lacking(),
         };
-        let mut agreed = 0;
+        let mut agreeing = Vec::new();
         for (id, peer) in &mut self.peers {
             if peer.replica.is_none() {
                 continue;
@@ -409,7 +417,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // Rule E25: what waits for contents that nobody has here is neither applied nor skipped.
             let complete = status.lacking == 0;
             let agrees = |theirs: Status| complete && theirs == status;
-            agreed += usize::from(peer.status.is_some_and(agrees));
+            agreeing.extend(peer.replica.filter(|_| peer.status.is_some_and(agrees)));
+        }
+        let agreed = agreeing.len();
+        if status.settled {
+            self.agreed_with(&agreeing)?;
         }
         if agreed > 0 && agreed == self.peers.len() && status.settled {
             self.brake.has_agreed();
@@ -488,6 +500,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), EngineError> {
         self.uncommitted = true;
         self.index.put(path, row)?;
+        self.note_copy(path, row);
         if let Some(content) = row.here.as_ref().and_then(|here| here.content) {
             self.content_is_here(&content);
         }
@@ -551,25 +564,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.put(path, row)?;
         self.outbox.push((record, change.inline));
         self.reconcile_unless_settled(path, row)
-    }
-
-    /// What the tree shows at a path, and what else may be taken as seen by whoever edits it now: all
-    /// siblings whose contents are kept elsewhere or equal (rule E2). An edit does not cover a losing
-    /// edit whose conflict copy has not arrived yet, so that whoever holds it still makes the copy.
-    fn seen_here(&mut self, path: &RelPath, row: &Row) -> Result<VersionVector, EngineError> {
-        let siblings = Self::siblings(row)?;
-        let Some(here) = &row.here else { return Ok(VersionVector::new()) };
-        let mut seen = here.base.clone();
-        let shown = siblings.winner().is_some_and(|winner| seen.covers(&winner.record.version));
-        if !shown {
-            return Ok(seen);
-        }
-        for other in siblings.records() {
-            if !siblings.is_conflict(other) || self.copy_is_known(path, other)? {
-                seen.join(&other.record.version);
-            }
-        }
-        Ok(seen)
     }
 }
 

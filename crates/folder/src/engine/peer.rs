@@ -184,6 +184,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 peer.serve.get_list(request, content, pages)
             }
             Message::List { request, ids, pages } => self.list(id, request, ids, pages),
+            Message::Heard(heard) => return self.heard(id, heard),
         })
     }
 
@@ -195,6 +196,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let (counter, hash) = self.latest.get(&replica).copied().unwrap_or_default();
         let message = Message::Known { replica, counter, hash };
         self.effects.push(Effect::Send { peer: id, message });
+        self.tell_all_heard(id)?;
         if replica == self.replica {
             self.new_replica("another device has a copy of this folder's state", 0)?;
         }

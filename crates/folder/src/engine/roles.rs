@@ -162,6 +162,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.compare_again();
         self.roles.refused.clear();
         let before = self.index.fingerprint(0, 0);
+        self.listeners_changed()?;
         if self.authority.lasts() {
             let signs = [u8::from(self.may_sign())];
             let signed = self.index.meta(META)?;
@@ -216,6 +217,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for (record, on_our_word) in void {
             row.known.retain(|known| known.hash != record.hash);
             let parsed = SignedRecord::parse(record.bytes.clone())?.record;
+            self.hearing.unlearn(&parsed.version);
             let is_ours = on_our_word || parsed.dot.replica == self.replica;
             let is_here = match &row.here {
                 Some(here) => here.shown == record.hash.head() && !here.implied,

@@ -1,4 +1,4 @@
-//! What one replica's changes have put into history. Pure.
+//! What one device's changes have put into history. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,15 @@ use wire::{RelPath, version::ReplicaId};
 
 use super::Entry;
 
-/// For each path, what was there before the first change of a replica at or after a time (in milliseconds since
-/// 1970) replaced or deleted it.
+/// For each path, what was there before the first change of some replicas at or after a time (in milliseconds
+/// since 1970) replaced or deleted it.
 #[must_use]
-pub fn candidates(history: &[Entry], by: ReplicaId, since: u64) -> BTreeMap<RelPath, Entry> {
-    let by = u32::try_from(by.0 >> 32).ok();
+pub fn candidates(history: &[Entry], by: &[ReplicaId], since: u64) -> BTreeMap<RelPath, Entry> {
+    let by: Vec<u32> = by.iter().filter_map(|by| u32::try_from(by.0 >> 32).ok()).collect();
     let mut first: BTreeMap<RelPath, Entry> = BTreeMap::new();
     for entry in history {
-        if by.is_none() || entry.name.by != by || entry.name.time < since {
+        let is_theirs = entry.name.by.is_some_and(|one| by.contains(&one));
+        if !is_theirs || entry.name.time < since {
             continue;
         }
         let known = first.get(&entry.name.path);
@@ -50,7 +51,7 @@ mod tests {
             entry("c", 70, None),
             entry("d", 49, Some(theirs)),
         ];
-        let found = candidates(&history, ReplicaId(theirs | 5), 50);
+        let found = candidates(&history, &[ReplicaId(1), ReplicaId(theirs | 5)], 50);
         let found: Vec<_> = found.iter().map(|(path, it)| (path.as_str(), it.name.time)).collect();
         assert_eq!(found, [("a", 50)]);
     }

@@ -367,6 +367,18 @@ impl Index for MemIndex {
         Ok(self.live.locals.iter().cloned().collect())
     }
 
+    fn conflict_names(&mut self) -> Result<Vec<RelPath>, IndexError> {
+        let mut found = Vec::new();
+        for (dir, rows) in &self.live.rows {
+            let here =
+                rows.iter().filter(|(name, row)| name.contains(".conflict-") && row.here.is_some());
+            for (name, _) in here {
+                found.push(super::joined(dir, name)?);
+            }
+        }
+        Ok(found)
+    }
+
     fn put_seal(&mut self, seal: &Seal, records: &[(Hash, u32)]) -> Result<(), IndexError> {
         self.change(Change::Seal(seal.clone(), records.to_vec()))
     }

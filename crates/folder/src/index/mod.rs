@@ -328,6 +328,12 @@ pub trait Index: Send {
     /// See [`Index`].
     fn locals(&mut self) -> Result<Vec<RelPath>, IndexError>;
 
+    /// Paths that are here and whose name looks like that of a conflict copy. Costs a look at every name.
+    ///
+    /// # Errors
+    /// See [`Index`].
+    fn conflict_names(&mut self) -> Result<Vec<RelPath>, IndexError>;
+
     /// Remembers a signature for those of its records that are known, each with its place. It is forgotten
     /// with the last of them.
     ///

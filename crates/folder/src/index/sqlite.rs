@@ -413,6 +413,18 @@ impl Index for SqliteIndex {
         Ok(found)
     }
 
+    fn conflict_names(&mut self) -> Result<Vec<RelPath>, IndexError> {
+        let mut statement = self.reading()?.prepare_cached(
+            "SELECT parent, name FROM rows WHERE name LIKE '%.conflict-%' AND here IS NOT NULL",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(path(row)?);
+        }
+        Ok(found)
+    }
+
     fn put_seal(&mut self, seal: &Seal, records: &[(Hash, u32)]) -> Result<(), IndexError> {
         if records.is_empty() {
             return Ok(());

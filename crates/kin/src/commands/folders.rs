@@ -216,11 +216,15 @@ async fn revert(
         }
         return Ok(());
     }
-    let count = HumanCount(changes.len() as u64);
-    let before = format!(
-        "{count} changes made only here are taken back, for example {}. What is here now goes to history.",
-        escape(&changes[0].path)
-    );
+    let first = escape(&changes[0].path);
+    let what = match changes.len() {
+        1 => format!("The change made only here is taken back: {first}."),
+        many => {
+            let count = HumanCount(many as u64);
+            format!("{count} changes made only here are taken back, for example {first}.")
+        }
+    };
+    let before = format!("{what} What is here now goes to history.");
     if !yes && !Asker::new(screen).agreed(&before, "Go on?").await {
         return Err(answers::not_agreed("nothing was changed"));
     }

@@ -161,7 +161,7 @@ fn wrong(status: &StatusReply) -> Vec<String> {
                 WARNING,
                 "warning",
                 &text,
-                "look at both, keep what is right, and delete the other",
+                &format!("kin conflicts {name} lists them, and settles them"),
             );
         }
         // A folder that is stopped has its remedy among the errors; one that is not known there is told.
@@ -176,7 +176,8 @@ fn wrong(status: &StatusReply) -> Vec<String> {
             say(style, word, &format!("{name}: {}", escape(reason)), "");
         }
     }
-    for error in &status.errors {
+    // Those of groups are among the warnings above.
+    for error in status.errors.iter().filter(|error| error.kind != "group") {
         let folder = error.folder.as_ref().map(|name| format!("{}: ", escape(name)));
         let text = format!("{}{}", folder.unwrap_or_default(), escape(&error.message));
         say(ERROR, "error", &text, &escape(&error.hint));
@@ -270,7 +271,7 @@ Nothing is wrong."
         assert_eq!(
             wrong,
             "warning: Doc\\u{1b}s has 1 conflict copy
-hint: look at both, keep what is right, and delete the other
+hint: kin conflicts Doc\\u{1b}s lists them, and settles them
 warning: Photos: 120 deletions are held
 error: Doc\\u{1b}s: no space is left\\n
 hint: make room

@@ -30,7 +30,7 @@ pub(crate) struct UndoArgs {
     #[arg(value_name = "FOLDER")]
     folder: String,
 
-    /// Whose changes: name, or beginning of its id; it must be linked
+    /// Whose changes: name, or beginning of its id; also of a device that was removed
     #[arg(long, value_name = "DEVICE")]
     from: String,
 

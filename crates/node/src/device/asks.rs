@@ -116,27 +116,39 @@ impl Device {
             .hub
             .with(move |hub| {
                 let (group, folder) = hub.find_folder(&folder)?;
-                let device = hub.groups.find_device(&group, &from)?;
+                let device = hub.groups.find_author(&group, &from)?;
+                let keys = hub.groups.keys_of(&group, &device);
                 let host = hub.running_host(&folder)?;
-                Ok::<_, Failure>((host, hub.peer_on(&device, &folder), device == hub.me, from))
+                let name = hub.name_of(&device);
+                Ok::<_, Failure>((
+                    host,
+                    hub.peer_on(&device, &folder),
+                    keys,
+                    device == hub.me,
+                    name,
+                ))
             })
             .await
             .ok_or_else(gone)??;
-        let (host, peer, own, from) = found;
-        let replica = host.ask(move |engine| match own {
-            true => Some(engine.replica()),
-            false => peer.and_then(|peer| engine.peer_replica(peer)),
+        let (host, peer, keys, own, name) = found;
+        let replicas = host.ask(move |engine| {
+            let mut replicas = engine.replicas_of(&keys);
+            replicas.extend(own.then(|| engine.replica()));
+            replicas.extend(peer.and_then(|peer| engine.peer_replica(peer)));
+            replicas
         });
-        let Some(by) = within(replica).await? else {
-            return Err(Failure::failed("not_linked", format!("{from} is not linked now"))
-                .hint("its changes can be told apart while it is: start it there with kin up"));
-        };
+        let by = within(replicas).await?;
+        if by.is_empty() {
+            let message = format!("nothing that {name} changed in this folder is known to be its");
+            return Err(Failure::failed("unknown_author", message)
+                .hint("it has taken part in this folder with nobody that this device has met"));
+        }
         let disk = Arc::clone(host.root());
         let history = tokio::task::spawn_blocking(move || list(&*disk, &RelPath::root())).await;
         let history = history
             .map_err(|error| Failure::failed("internal", error))?
             .map_err(|error| Failure::failed("io", format!("the history: {error}")))?;
-        let plan = host.ask(move |engine| engine.undo(&history.entries, by, since));
+        let plan = host.ask(move |engine| engine.undo(&history.entries, &by, since));
         let plan = within(plan).await?.map_err(broken)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);

@@ -56,7 +56,6 @@ pub(super) struct Run {
     complaint: Option<(String, String)>,
     pub(super) agreed: bool,
     pub(super) need: (u64, u64),
-    pub(super) conflicts: u64,
     pub(super) skipped: VecDeque<(String, String)>,
     pub(super) brake: Option<(u64, u64, String)>,
     /// Changed here and not shared, since this device does not write to the folder.
@@ -81,7 +80,6 @@ impl Run {
             failed: None,
             agreed: false,
             need: (0, 0),
-            conflicts: 0,
             skipped: VecDeque::new(),
             brake: None,
             local_only: BTreeSet::new(),
@@ -273,7 +271,7 @@ impl Hub {
 
     fn run_folder(&mut self, stored: &StoredFolder, mode: Mode) {
         let Some(group) = self.groups.get(&stored.group) else { return };
-        let manifest = group.watch();
+        let (manifest, of_members) = (group.watch(), group.watch());
         let (folder, dir) = (stored.folder, stored.dir.clone());
         let of_group = stored.group;
         self.folders.openings += 1;
@@ -282,6 +280,7 @@ impl Hub {
         let authority = FolderAuthority {
             key: Arc::clone(&self.key),
             writers: Arc::new(move |device| manifest.borrow().may_write(device, &folder)),
+            members: Arc::new(move |device| of_members.borrow().may_store(device, &folder)),
             scope: BatchScope { group: Hash(stored.group.0), folder: Hash(folder.0) },
             lasts: true,
             index: stored.index(),
@@ -359,12 +358,17 @@ impl Hub {
             let handle = self.handle.clone();
             tokio::spawn(async move {
                 host.stop().await;
+                // It holds the lock.
+                drop(host);
                 if let Some(index) = leavings {
                     for end in ["", "-wal", "-shm"] {
                         let mut path = index.clone().into_os_string();
                         path.push(end);
                         // What stays is read by nobody.
                         let _ = tree::remove_installed(Path::new(&path));
+                    }
+                    if let Some(dir) = index.parent().and_then(Path::parent) {
+                        let _ = tree::Root::leave_no_state(dir);
                     }
                 }
                 drop(instead);
@@ -426,10 +430,7 @@ impl Hub {
                 run.brake = None;
                 Some(ApiEvent::InSync { folder: id })
             }
-            Event::Conflict { .. } => {
-                run.conflicts += 1;
-                Some(ApiEvent::FolderChanged { folder: id })
-            }
+            Event::Conflict { .. } => Some(ApiEvent::FolderChanged { folder: id }),
             Event::Skipped { path, reason } => {
                 run.skipped.retain(|(known, _)| *known != path);
                 run.skipped.push_back((path, reason));

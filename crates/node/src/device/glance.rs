@@ -93,7 +93,7 @@ impl Hub {
             bytes: glance.bytes,
             need_files: run.map_or(0, |run| run.need.0),
             need_bytes: run.map_or(0, |run| run.need.1),
-            conflicts: run.map_or(0, |run| run.conflicts),
+            conflicts: glance.conflicts,
             role: role.to_owned(),
             mode: stored.map(|stored| stored.mode).unwrap_or_default(),
         }

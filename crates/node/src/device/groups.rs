@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use group::log::{self, Gone, Log, LogError, Manifest, WriteError};
+use group::log::{self, Gone, Log, LogError, Manifest, Member, WriteError};
 use identity::{DeviceId, DeviceKey};
 use tokio::sync::watch;
 use wire::{
@@ -373,22 +373,59 @@ impl Groups {
     /// A member by what a person typed: its name, or the beginning of its id.
     pub(super) fn find_device(&self, group: &GroupId, text: &str) -> Result<DeviceId, Failure> {
         let manifest = self.get(group).ok_or(GroupError::Unknown)?.manifest();
-        let named: Vec<&DeviceId> = manifest
-            .members
+        let members = manifest.members.iter();
+        let named = members.filter(|(id, member)| is_meant(text, id, member));
+        one_of(&named.map(|(id, _)| *id).collect::<Vec<_>>(), text)
+    }
+
+    /// As [`find_device`](Self::find_device), but also one that was a member, if no member is meant.
+    pub(super) fn find_author(&self, group: &GroupId, text: &str) -> Result<DeviceId, Failure> {
+        let manifest = self.get(group).ok_or(GroupError::Unknown)?.manifest();
+        let former = manifest
+            .former
             .iter()
-            .filter(|(id, member)| {
-                member.name.as_str() == text
-                    || (text.len() >= 7 && id.to_string().starts_with(text))
-            })
-            .map(|(id, _)| id)
+            .filter(|(_, former)| !matches!(former.why, Gone::Rotated { .. }));
+        let former: Vec<DeviceId> = former
+            .filter(|(id, former)| is_meant(text, id, &former.was))
+            .map(|(id, _)| *id)
             .collect();
-        match named[..] {
-            [one] => Ok(*one),
-            [] => Err(Failure::usage("no_device", format!("the group has no device {text}"))
-                .hint("kin devices")),
-            _ => Err(Failure::usage("ambiguous", format!("the group has several devices {text}"))
-                .hint("give the beginning of its id: kin devices")),
+        match self.find_device(group, text) {
+            Err(failure) if failure.kind == "no_device" && !former.is_empty() => {
+                one_of(&former, text)
+            }
+            found => found,
         }
+    }
+
+    /// A device's key, and those that it had before (rule T13).
+    pub(super) fn keys_of(&self, group: &GroupId, device: &DeviceId) -> Vec<DeviceId> {
+        let mut keys = vec![*device];
+        let Some(group) = self.get(group) else { return keys };
+        let manifest = group.manifest();
+        let mut seen = 0;
+        while let Some(key) = keys.get(seen).copied() {
+            seen += 1;
+            let before = manifest.former.iter().filter(|(id, former)| {
+                !keys.contains(id) && matches!(former.why, Gone::Rotated { to } if to == key)
+            });
+            let before: Vec<_> = before.map(|(id, _)| *id).collect();
+            keys.extend(before);
+        }
+        keys
+    }
+}
+
+fn is_meant(text: &str, id: &DeviceId, member: &Member) -> bool {
+    member.name.as_str() == text || text.len() >= 7 && id.to_string().starts_with(text)
+}
+
+fn one_of(named: &[DeviceId], text: &str) -> Result<DeviceId, Failure> {
+    match named {
+        [one] => Ok(*one),
+        [] => Err(Failure::usage("no_device", format!("the group has no device {text}"))
+            .hint("kin devices")),
+        _ => Err(Failure::usage("ambiguous", format!("the group has several devices {text}"))
+            .hint("give the beginning of its id: kin devices")),
     }
 }
 

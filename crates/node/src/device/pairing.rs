@@ -369,13 +369,24 @@ impl Task {
     /// Dials a place given by hand until somebody answers there and nobody wants it any more.
     fn redial(&self, host: String, dialled: mpsc::Sender<Option<Link>>) {
         let endpoint = Arc::clone(&self.setup.endpoint);
+        let events = self.events.clone();
         tokio::spawn(async move {
-            let key = Key::Manual(host);
+            let key = Key::Manual(host.clone());
+            let mut told = false;
             while !dialled.is_closed() {
-                if let Ok(link) = dialling::dial(&endpoint, &key, Vec::new()).await {
-                    let _ = dialled.send(Some(link)).await;
-                    // What comes of it is heard soon; if nothing does, it is tried again.
-                    tokio::time::sleep(STEP).await;
+                match dialling::dial(&endpoint, &key, Vec::new()).await {
+                    Ok(link) => {
+                        let _ = dialled.send(Some(link)).await;
+                        // What comes of it is heard soon; if nothing does, it is tried again.
+                        tokio::time::sleep(STEP).await;
+                    }
+                    Err(error) if !std::mem::replace(&mut told, true) => {
+                        let message = format!("{host} is not reached: {error}");
+                        let hint = "it is tried again: run kin pair there, which says its port";
+                        let (kind, hint) = ("unreachable".to_owned(), hint.to_owned());
+                        let _ = events.send(ApiEvent::Error { kind, message, hint }).await;
+                    }
+                    Err(_) => {}
                 }
                 tokio::time::sleep(REDIAL).await;
             }

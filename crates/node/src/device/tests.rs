@@ -356,6 +356,8 @@ async fn a_join_says_first_what_it_would_do_and_old_deletions_stay_with_their_fo
     assert_eq!(plan(other.clone()).await, mixed);
     assert_eq!(fs::read_to_string(other.join("gone")).unwrap(), "not 2");
     assert!(!source.join("own").exists(), "looking sends nothing");
+    let left = fs::read_dir(other.join(".kin")).map(|left| left.flatten().collect::<Vec<_>>());
+    assert!(left.is_err(), "looking leaves nothing: {left:?}");
 
     let target = b.join("Documents").await;
     b.file(&target.join("gone"), "2").await;

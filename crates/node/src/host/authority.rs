@@ -14,6 +14,8 @@ pub(crate) type Writers = Arc<dyn Fn(&DeviceId) -> bool + Send + Sync>;
 pub(crate) struct FolderAuthority {
     pub(crate) key: Arc<DeviceKey>,
     pub(crate) writers: Writers,
+    /// True for devices that have the folder, by what is known now.
+    pub(crate) members: Writers,
     pub(crate) scope: BatchScope,
     /// The file of the folder's index in `.kin`. What is known of a folder of a group, its tombstones above all,
     /// says nothing about the same directory in another group, after another join, or in a `kin sync`
@@ -44,6 +46,14 @@ impl Authority for FolderAuthority {
 
     fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
         (self.writers)(author) && author.verify(&digest.0, signature)
+    }
+
+    fn is_member(&self, device: &DeviceId) -> bool {
+        (self.members)(device)
+    }
+
+    fn has_signed(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool {
+        author.verify(&digest.0, signature)
     }
 
     fn may_write(&self, device: &DeviceId) -> bool {

@@ -90,6 +90,8 @@ pub(crate) struct Glance {
     pub(crate) files: u64,
     /// Their size in bytes.
     pub(crate) bytes: u64,
+    /// Conflict copies among them.
+    pub(crate) conflicts: u64,
     /// True if everything known is applied, and the disk has been looked at.
     pub(crate) settled: bool,
 }
@@ -314,7 +316,8 @@ impl Running {
         let Some(engine) = &mut self.engine else { return };
         let totals = engine.index().totals();
         let (files, settled) = (totals.files + totals.dirs, engine.is_settled());
-        *glance = Glance { files, bytes: totals.bytes, settled };
+        let conflicts = engine.conflict_count();
+        *glance = Glance { files, bytes: totals.bytes, conflicts, settled };
         drop(glance);
         if settled {
             self.is_written();

@@ -45,6 +45,13 @@ impl World {
         Ok(())
     }
 
+    /// Sends a message over the link of two devices, if there is one.
+    pub(crate) fn say(&mut self, from: usize, to: usize, message: Message) -> Result<(), String> {
+        let Some(link) = self.links.get(&(from.min(to), from.max(to))) else { return Ok(()) };
+        let peer = link.ends.iter().find(|(number, _)| *number == from).map(|(_, peer)| *peer);
+        peer.map_or(Ok(()), |peer| self.send(from, peer, message))
+    }
+
     fn other_end(&self, number: usize, peer: PeerId) -> Option<(usize, PeerId)> {
         self.links.values().find_map(|link| {
             let [one, two] = link.ends;

@@ -174,6 +174,58 @@ fn what_a_devices_changes_replaced_or_deleted_comes_back_as_new_changes() {
     }
 }
 
+/// On every device, whoever made the copy, also after a restart; until it is settled.
+#[test]
+fn conflict_copies_are_counted_wherever_they_are() {
+    let (mut scenario, copy, ..) = conflict(7);
+    for restart in [false, true] {
+        for device in 0..2 {
+            if restart {
+                scenario.stop(device);
+                scenario.start(device);
+                scenario.settle();
+            }
+            assert_eq!(scenario.conflict_count(device), 1, "{device}");
+        }
+    }
+    scenario.remove(0, copy.as_str());
+    scenario.settle();
+    assert_eq!([0, 1].map(|device| scenario.conflict_count(device)), [0, 0]);
+}
+
+/// Which replica was whose is remembered, also of who is away, has another replica since, or was removed.
+#[test]
+fn what_an_absent_or_removed_device_changed_is_known_to_be_its() {
+    for removed in [false, true] {
+        let mut scenario = Scenario::group(3, 3, &[0, 1, 2]);
+        scenario.write(0, "one", b"before");
+        scenario.write(0, "two", b"before");
+        scenario.settle();
+        let since = scenario.wall();
+        scenario.run(1_000);
+        scenario.write(2, "one", b"spoilt");
+        scenario.settle();
+        scenario.stop(2);
+        scenario.move_machine(2);
+        scenario.start(2);
+        scenario.settle();
+        scenario.write(2, "two", b"spoilt");
+        scenario.settle();
+        scenario.stop(2);
+        if removed {
+            scenario.all_hear_of_removal(2);
+            scenario.settle();
+        }
+        scenario.stop(0);
+        scenario.start(0);
+        scenario.settle();
+        assert_eq!(scenario.replicas_known(0, 2).len(), 2);
+        let plan = scenario.undo(0, 2, since);
+        let back: Vec<_> = plan.back.iter().map(|entry| entry.name.path.as_str()).collect();
+        assert_eq!(back, ["one", "two"], "{plan:?}");
+    }
+}
+
 /// Two devices with a conflict at `a.txt`: both texts, and the copy.
 fn conflict(seed: u64) -> (Scenario, RelPath, RelPath, [String; 2]) {
     let mut scenario = Scenario::linked(seed, 2);

@@ -8,6 +8,8 @@ mod brake;
 mod conflicts;
 mod dirs;
 mod disk;
+mod forged;
+mod forgotten;
 mod hostile;
 mod ignored;
 mod keeping;

@@ -27,6 +27,29 @@ fn e18_one_process_a_folder() {
 }
 
 #[test]
+fn state_that_holds_nothing_is_taken_away_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    assert!(Root::leave_no_state(dir.path()).is_err(), "there is none");
+    assert_eq!(names(dir.path()), 0);
+    let root = Root::open(dir.path()).expect("open");
+    assert!(Root::leave_no_state(dir.path()).is_err(), "it is in use");
+    drop(root);
+    fs::create_dir(dir.path().join(".kin/swap")).expect("mkdir");
+    Root::leave_no_state(dir.path()).expect("nothing is in it");
+    assert_eq!(names(dir.path()), 0);
+    drop(Root::open(dir.path()).expect("open"));
+    fs::create_dir(dir.path().join(".kin/history")).expect("mkdir");
+    fs::write(dir.path().join(".kin/history/kept"), "kept").expect("write");
+    Root::leave_no_state(dir.path()).expect("looks");
+    assert!(dir.path().join(".kin/history/kept").exists());
+    assert!(dir.path().join(".kin/lock").exists());
+    fs::remove_dir_all(dir.path().join(".kin/history")).expect("remove");
+    fs::write(dir.path().join(".kin/index.db"), "index").expect("write");
+    Root::leave_no_state(dir.path()).expect("looks");
+    assert!(dir.path().join(".kin/index.db").exists());
+}
+
+#[test]
 fn e18_the_lock_goes_with_the_folder() {
     let dir = tempfile::tempdir().expect("temporary directory");
     drop(Root::open(dir.path()).expect("open"));

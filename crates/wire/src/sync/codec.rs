@@ -5,24 +5,25 @@ use identity::DeviceId;
 use prost::Message as _;
 
 use super::{
-    BUCKETS, Batch, BucketAsked, Fingerprint, MAX_BATCHES, MAX_BUCKETS_ASKED, MAX_HAVE, MAX_ITEMS,
-    MAX_PAGE, MAX_PAGES, MAX_PAGES_ASKED, MAX_PIECE, MAX_PREFIXES, Message, Piece, PieceAnswer,
-    PieceData, Proof, Status, bounded,
+    BUCKETS, Batch, BucketAsked, Fingerprint, MAX_BATCHES, MAX_BUCKETS_ASKED, MAX_HAVE, MAX_HEARD,
+    MAX_ITEMS, MAX_PAGE, MAX_PAGES, MAX_PAGES_ASKED, MAX_PIECE, MAX_PREFIXES, Message, Piece,
+    PieceAnswer, PieceData, Proof, Status, bounded,
     pb::{
         PbAck, PbAnswer, PbBatch, PbBody, PbBucketAsked, PbData, PbFingerprint, PbGet,
-        PbGetBuckets, PbGetList, PbGetNodes, PbHello, PbKnown, PbList, PbMessage, PbNodes,
-        PbNumbered, PbPiece, PbProof, PbRecords, PbStatus,
+        PbGetBuckets, PbGetList, PbGetNodes, PbHeard, PbHello, PbKnown, PbList, PbMessage, PbNodes,
+        PbNumbered, PbPiece, PbProof, PbRecords, PbStated, PbStatus,
     },
 };
 use crate::{
     Hash, RelPath, WireError,
     bounds::{self, Limit},
+    heard::{Heard, Statement},
     record::{MAX_BATCH, MAX_FILE, SignedRecord},
     version::ReplicaId,
 };
 
 /// Checked before the message is decoded.
-const LIMITS: [Limit; 8] = [
+const LIMITS: [Limit; 9] = [
     Limit { field: &[5, 2], most: MAX_PREFIXES * 64, name: "nodes" },
     Limit { field: &[6, 2], most: MAX_BUCKETS_ASKED, name: "buckets" },
     Limit { field: &[7, 3], most: MAX_BATCHES, name: "batches" },
@@ -31,6 +32,7 @@ const LIMITS: [Limit; 8] = [
     Limit { field: &[9, 2], most: MAX_ITEMS, name: "pieces" },
     Limit { field: &[10, 2], most: MAX_ITEMS, name: "answers" },
     Limit { field: &[12, 3], most: MAX_PAGES_ASKED, name: "pages" },
+    Limit { field: &[13, 1], most: MAX_HEARD, name: "heard" },
 ];
 
 pub(super) fn encode(message: &Message) -> Bytes {
@@ -97,6 +99,9 @@ pub(super) fn encode(message: &Message) -> Bytes {
             ids: ids.iter().flat_map(|id| id.0).collect::<Vec<_>>().into(),
             pages: pages.iter().map(numbered).collect(),
         }),
+        Message::Heard(heard) => {
+            PbBody::Heard(PbHeard { heard: heard.iter().map(Into::into).collect() })
+        }
     };
     PbMessage { body: Some(body) }.encode_to_vec().into()
 }
@@ -142,6 +147,10 @@ pub(super) fn decode(payload: Bytes) -> Result<Message, WireError> {
             }
         }
         PbBody::List(pb) => pb.check()?,
+        PbBody::Heard(pb) => {
+            let heard = pb.heard.into_iter().map(PbStated::check).collect::<Result<_, _>>()?;
+            Message::Heard(heard)
+        }
     })
 }
 
@@ -215,6 +224,29 @@ impl PbBatch {
         };
         batch.check()?;
         Ok(batch)
+    }
+}
+
+impl PbStated {
+    fn check(self) -> Result<Heard, WireError> {
+        Ok(Heard {
+            author: DeviceId(hash(&self.author, "author")?.0),
+            signature: self.signature[..]
+                .try_into()
+                .map_err(|_| WireError::field("signature", "not 64 bytes"))?,
+            statement: Statement::decode(&self.statement)?,
+            bytes: self.statement,
+        })
+    }
+}
+
+impl From<&Heard> for PbStated {
+    fn from(heard: &Heard) -> Self {
+        Self {
+            author: own(&heard.author.0),
+            signature: own(&heard.signature),
+            statement: heard.bytes.clone(),
+        }
     }
 }
 
@@ -412,7 +444,15 @@ mod tests {
                 ids: vec![Hash([7; 32])],
                 pages: vec![(0, Bytes::from_static(b"page"))],
             },
+            Message::Heard(vec![heard(); MAX_HEARD]),
         ]
+    }
+
+    fn heard() -> Heard {
+        let known = record().record.version;
+        let statement = Statement { replica: 7, number: 2, known, ..Statement::default() };
+        let bytes = statement.encode();
+        Heard { author: DeviceId([1; 32]), signature: [2; 64], statement, bytes }
     }
 
     #[test]
@@ -445,6 +485,7 @@ mod tests {
             records(vec![batch(Vec::new())], Vec::new()),
             records(vec![batch(vec![record(); 257])], Vec::new()),
             records(vec![batch(vec![record()])], vec![(1, Bytes::new())]),
+            Message::Heard(vec![heard(); MAX_HEARD + 1]),
         ];
         for message in bad {
             assert!(decode(message.encode()).is_err(), "accepted: {message:?}");
@@ -459,7 +500,7 @@ mod tests {
         }
 
         #[test]
-        fn cut_or_flipped_messages_never_panic(which in 0usize..12, at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<bool>()) {
+        fn cut_or_flipped_messages_never_panic(which in 0usize..14, at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<bool>()) {
             let mut bytes = samples()[which].encode().to_vec();
             let at = at.index(bytes.len());
             if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }

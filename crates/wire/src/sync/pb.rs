@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbMessage {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub(super) body: Option<PbBody>,
 }
 
@@ -34,6 +34,8 @@ pub(super) enum PbBody {
     GetList(PbGetList),
     #[prost(message, tag = "12")]
     List(PbList),
+    #[prost(message, tag = "13")]
+    Heard(PbHeard),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -214,4 +216,20 @@ pub(super) struct PbList {
     pub(super) ids: Bytes,
     #[prost(message, repeated, tag = "3")]
     pub(super) pages: Vec<PbNumbered>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbHeard {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) heard: Vec<PbStated>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbStated {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) author: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) signature: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) statement: Bytes,
 }

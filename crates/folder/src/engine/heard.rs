@@ -1,0 +1,447 @@
+//! Forgetting deletions that every member has known for long (rule E4), in groups that last.
+//!
+//! Each device keeps a vector of what it knows completely: of these replicas everything up to these counters, or
+//! what came in its place. It grows when device and peer have exactly the same records: then what one of them
+//! knows completely, the other does. Members sign what they so know, and what of it they have known for 400
+//! days ([`Statement`]); these statements go from device to device. What all members' statements have in common
+//! is the horizon: a path about which nothing is known but deletions up to there is forgotten, everywhere.
+//!
+//! The clock that counts 400 days is each member's own, and only delays: a wrong one forgets nothing that
+//! another member has not known for 400 days by its clock. A member of which no statement is known has never
+//! had anything of the folder. The horizon never shrinks, and is taken over from who may write: to forget a
+//! deletion too early loses nothing.
+//!
+//! What comes from before the horizon, and is not known here although everything up to there is, was deleted and
+//! the deletion forgotten: its device was restored from an old backup, say. A device that may write
+//! deletes it again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use identity::DeviceId;
+use wire::{
+    RelPath,
+    heard::{Heard, Statement, digest},
+    record::{Body, Record, SignedRecord},
+    sync::{MAX_HEARD, Message},
+    version::{Dot, ReplicaId, VersionVector},
+};
+
+use super::{Authority, Change, Effect, Engine, EngineError, Mode, PeerId};
+use crate::{
+    index::{Index, Row},
+    siblings::Siblings,
+};
+
+/// How long deletions are kept at least, in seconds.
+const KEPT_S: i64 = 400 * 24 * 60 * 60;
+/// What is known is set down for later this often, in seconds.
+const STEP_S: i64 = KEPT_S / 10;
+/// What is known is brought up to date at most this often, in milliseconds.
+const NOTE_MS: u64 = 60 * 60 * 1000;
+/// Most members whose statements are kept.
+const MAX_MEMBERS: usize = 1024;
+/// Most replicas whose devices are remembered.
+const MAX_OWNERS: usize = 4096;
+/// What this device knows, has known and forgotten, as the index keeps it.
+const OWN_META: &str = "heard";
+/// What members said, as the index keeps it.
+const SAID_META: &str = "heard of";
+
+/// Whose replicas are known, as the index keeps it: 40 bytes each.
+const OWNERS_META: &str = "owners";
+
+/// What is known completely, here and elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Hearing {
+    known: VersionVector,
+    /// What was known at a time by the wall clock, in seconds since 1970; the oldest first.
+    past: Vec<(i64, VersionVector)>,
+    horizon: VersionVector,
+    /// Of this device's last statement.
+    number: u64,
+    said: BTreeMap<DeviceId, Heard>,
+    /// Whose replicas these are or were, by their own word: of former members, too.
+    owners: BTreeMap<ReplicaId, DeviceId>,
+    /// When `known` was last brought up to date in this run.
+    noted: Option<u64>,
+}
+
+impl Hearing {
+    /// What an index keeps of it; what makes no sense is as if it had never been known.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub(super) fn read(index: &mut impl Index) -> Result<Self, EngineError> {
+        let (own, said) = (index.meta(OWN_META)?, index.meta(SAID_META)?);
+        let statements = own.map(|own| parts(&own)).unwrap_or_default().into_iter();
+        let mut statements = statements.filter_map(|part| Statement::decode(&part).ok());
+        let mut hearing = Self::default();
+        if let Some(own) = statements.next() {
+            (hearing.known, hearing.horizon, hearing.number) = (own.known, own.horizon, own.number);
+        }
+        hearing.past = statements.map(|past| (past.number.cast_signed(), past.known)).collect();
+        for part in said.map(|said| parts(&said)).unwrap_or_default() {
+            if let Ok(Message::Heard(heard)) = Message::decode(part) {
+                hearing.said.extend(heard.into_iter().map(|heard| (heard.author, heard)));
+            }
+        }
+        let owners = index.meta(OWNERS_META)?.unwrap_or_default();
+        for owner in owners.as_chunks::<40>().0 {
+            let (replica, device) = owner.split_at(8);
+            if let (Ok(replica), Ok(device)) = (replica.try_into(), device.try_into()) {
+                hearing.owners.insert(ReplicaId(u64::from_le_bytes(replica)), DeviceId(device));
+            }
+        }
+        Ok(hearing)
+    }
+
+    fn own(&self) -> Vec<u8> {
+        let (known, horizon) = (self.known.clone(), self.horizon.clone());
+        let own = Statement { number: self.number, known, horizon, ..Statement::default() };
+        let past = self.past.iter().map(|(time, known)| Statement {
+            number: time.cast_unsigned(),
+            known: known.clone(),
+            ..Statement::default()
+        });
+        joined(std::iter::once(own).chain(past).map(|statement| statement.encode()))
+    }
+
+    /// Remembers whose replica one is. False if that is no news.
+    fn note_owner(&mut self, replica: u64, device: DeviceId) -> bool {
+        let replica = ReplicaId(replica);
+        if self.owners.contains_key(&replica) || self.owners.len() >= MAX_OWNERS {
+            return false;
+        }
+        self.owners.insert(replica, device);
+        true
+    }
+
+    fn packed_owners(&self) -> Vec<u8> {
+        let one = |(replica, device): (&ReplicaId, &DeviceId)| {
+            replica.0.to_le_bytes().into_iter().chain(device.0).collect::<Vec<_>>()
+        };
+        self.owners.iter().flat_map(one).collect()
+    }
+
+    /// What was known 400 days before a time, in seconds.
+    fn aged(&self, now: i64) -> VersionVector {
+        let old = self.past.iter().rev().find(|(time, _)| *time <= now - KEPT_S);
+        old.map(|(_, known)| known.clone()).unwrap_or_default()
+    }
+
+    /// True if a change is known to be known here, and was to all members for 400 days.
+    fn is_before_horizon(&self, dot: Dot) -> bool {
+        self.horizon.has_seen(dot) && self.known.has_seen(dot)
+    }
+
+    /// True if a change counts as known here.
+    pub(super) fn covers(&self, dot: Dot) -> bool {
+        self.known.has_seen(dot) || self.horizon.has_seen(dot)
+    }
+
+    /// True if records say nothing but what all members have known to be deleted for 400 days.
+    fn is_forgotten(&self, siblings: &Siblings) -> bool {
+        !siblings.records().is_empty()
+            && siblings.records().iter().all(|known| self.horizon.has_seen(known.record.dot))
+            && !siblings.is_live()
+    }
+
+    /// A record is not known any more: it did not count (rule E7). With it goes what it had replaced, and that may
+    /// come back: of the replicas that it has seen nothing is known completely, until peers agree again.
+    pub(super) fn unlearn(&mut self, version: &VersionVector) {
+        without(&mut self.known, version);
+        self.past.iter_mut().for_each(|(_, known)| without(known, version));
+    }
+}
+
+/// Takes the replicas of one vector out of another.
+fn without(vector: &mut VersionVector, other: &VersionVector) {
+    let entries = vector.entries().iter().copied();
+    let rest = entries.filter(|(replica, _)| other.counter(*replica) == 0).collect();
+    *vector = VersionVector::from_entries(rest).unwrap_or_default();
+}
+
+/// What both have seen.
+fn common(one: &VersionVector, other: &VersionVector) -> VersionVector {
+    let entries = one.entries().iter().filter_map(|(replica, counter)| {
+        let counter = other.counter(*replica).min(*counter);
+        (counter > 0).then_some((*replica, counter))
+    });
+    VersionVector::from_entries(entries.collect()).unwrap_or_default()
+}
+
+/// Parts one after the other, each with its length in four bytes before it.
+fn joined(parts: impl Iterator<Item = Bytes>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for part in parts {
+        joined.extend(u32::try_from(part.len()).unwrap_or(0).to_le_bytes());
+        joined.extend(part);
+    }
+    joined
+}
+
+/// Takes apart what [`joined`] made.
+fn parts(joined: &Bytes) -> Vec<Bytes> {
+    let mut rest = joined.clone();
+    let mut parts = Vec::new();
+    while let Some((len, _)) = rest.split_first_chunk::<4>() {
+        let end = 4 + u32::from_le_bytes(*len) as usize;
+        if rest.len() < end {
+            break;
+        }
+        parts.push(rest.slice(4..end));
+        rest = rest.slice(end..);
+    }
+    parts
+}
+
+impl<I: Index, A: Authority> Engine<I, A> {
+    /// True if others count on this device's word: it takes part, in a group.
+    fn speaks(&self) -> bool {
+        self.authority.lasts() && self.options.mode != Mode::Look
+    }
+
+    fn wall_s(&self) -> i64 {
+        self.now.wall / 1_000_000_000
+    }
+
+    /// Peers with these replicas have exactly what is known here, durably.
+    pub(super) fn agreed_with(&mut self, replicas: &[ReplicaId]) -> Result<(), EngineError> {
+        let due = self.hearing.noted.is_none_or(|at| self.now.ms >= at + NOTE_MS);
+        if replicas.is_empty() || !due || !self.speaks() {
+            return Ok(());
+        }
+        self.hearing.noted = Some(self.now.ms);
+        let mut known = self.hearing.known.clone();
+        for replica in replicas {
+            let counter = self.latest.get(replica).map_or(0, |(counter, _)| *counter);
+            if counter > 0 {
+                known.add(Dot { replica: *replica, counter });
+            }
+            for heard in self.hearing.said.values() {
+                if heard.statement.replica == replica.0 && self.authority.may_write(&heard.author) {
+                    known.join(&heard.statement.known);
+                }
+            }
+        }
+        // What is kept apart bears counters of its own, and may be shared one day.
+        if self.counter > 0 && self.index.locals()?.is_empty() {
+            known.add(Dot { replica: self.replica, counter: self.counter });
+        }
+        let now = self.wall_s();
+        let hearing = &mut self.hearing;
+        hearing.known = known;
+        // A clock that was ahead must not make anything older than it is.
+        hearing.past.iter_mut().for_each(|(time, _)| *time = now.min(*time));
+        if hearing.past.last().is_none_or(|(time, _)| now - time >= STEP_S) {
+            hearing.past.push((now, hearing.known.clone()));
+        }
+        while hearing.past.get(1).is_some_and(|(time, _)| *time <= now - KEPT_S) {
+            hearing.past.remove(0);
+        }
+        self.move_horizon()?;
+        self.state(None)
+    }
+
+    /// Keeps what members say, and passes on what is news.
+    pub(super) fn heard(
+        &mut self,
+        id: PeerId,
+        heard: Vec<Heard>,
+    ) -> Result<Result<(), String>, EngineError> {
+        if !self.authority.lasts() {
+            return Ok(Ok(()));
+        }
+        let (us, scope) = (self.authority.device(), self.authority.scope());
+        let mut news = Vec::new();
+        for heard in heard {
+            let (author, number) = (heard.author, heard.statement.number);
+            let last = self.hearing.said.get(&author).map(|last| last.statement.number);
+            let last = if author == us { Some(self.hearing.number) } else { last };
+            if last.is_some_and(|last| last >= number)
+                || !self.authority.is_member(&author)
+                || last.is_none() && self.hearing.said.len() >= MAX_MEMBERS
+            {
+                continue;
+            }
+            let signed = digest(&scope, &author, &heard.bytes);
+            if !self.authority.has_signed(&author, &signed, &heard.signature) {
+                return Ok(Err("sent a statement that its author has not signed".to_owned()));
+            }
+            if author == us {
+                // Of a later life of this index.
+                self.hearing.number = number;
+                self.hearing.said.remove(&us);
+                continue;
+            }
+            if self.hearing.note_owner(heard.statement.replica, author) {
+                self.index.put_meta(OWNERS_META, &self.hearing.packed_owners())?;
+            }
+            self.hearing.said.insert(author, heard.clone());
+            news.push(heard);
+        }
+        if !news.is_empty() {
+            self.tell_heard(&news, Some(id));
+            self.move_horizon()?;
+        }
+        self.state(None)?;
+        Ok(Ok(()))
+    }
+
+    /// The replicas that these devices have or had here, by their own word.
+    #[must_use]
+    pub fn replicas_of(&self, devices: &[DeviceId]) -> Vec<ReplicaId> {
+        let owners = self.hearing.owners.iter();
+        owners.filter(|(_, device)| devices.contains(device)).map(|(replica, _)| *replica).collect()
+    }
+
+    /// Tells a peer all statements that are known here.
+    pub(super) fn tell_all_heard(&mut self, id: PeerId) -> Result<(), EngineError> {
+        if !self.authority.lasts() {
+            return Ok(());
+        }
+        self.state(Some(id))?;
+        let said: Vec<_> = self.hearing.said.values().cloned().collect();
+        for part in said.chunks(MAX_HEARD) {
+            let message = Message::Heard(part.to_vec());
+            self.effects.push(Effect::Send { peer: id, message });
+        }
+        Ok(())
+    }
+
+    fn tell_heard(&mut self, news: &[Heard], but: Option<PeerId>) {
+        let met = self.peers.iter().filter(|(_, peer)| peer.replica.is_some());
+        let ids: Vec<_> = met.map(|(id, _)| *id).filter(|id| Some(*id) != but).collect();
+        for id in ids {
+            for part in news.chunks(MAX_HEARD) {
+                let message = Message::Heard(part.to_vec());
+                self.effects.push(Effect::Send { peer: id, message });
+            }
+        }
+    }
+
+    /// Says what this device has heard of, if that is news; not to a peer that is told all anyway.
+    fn state(&mut self, but: Option<PeerId>) -> Result<(), EngineError> {
+        if !self.speaks() {
+            return Ok(());
+        }
+        let us = self.authority.device();
+        let statement = Statement {
+            replica: self.replica.0,
+            number: self.hearing.number,
+            known: self.hearing.known.clone(),
+            aged: self.hearing.aged(self.wall_s()),
+            horizon: self.hearing.horizon.clone(),
+        };
+        if self.hearing.said.get(&us).is_none_or(|last| last.statement != statement) {
+            self.hearing.number = self.hearing.number.saturating_add(1);
+            let statement = Statement { number: self.hearing.number, ..statement };
+            if self.hearing.note_owner(statement.replica, us) {
+                self.index.put_meta(OWNERS_META, &self.hearing.packed_owners())?;
+            }
+            let bytes = statement.encode();
+            let digest = digest(&self.authority.scope(), &us, &bytes);
+            let signature = self.authority.sign(&digest);
+            let heard = Heard { author: us, signature, statement, bytes };
+            self.hearing.said.insert(us, heard.clone());
+            self.tell_heard(&[heard], but);
+        }
+        // Both go to disk with the next commit: to know less, or to say it again, is no harm.
+        self.index.put_meta(OWN_META, &self.hearing.own())?;
+        let said: Vec<_> = self.hearing.said.values().cloned().collect();
+        let said = said.chunks(MAX_HEARD).map(|part| Message::Heard(part.to_vec()).encode());
+        self.index.put_meta(SAID_META, &joined(said))?;
+        Ok(())
+    }
+
+    /// Who is a member has changed.
+    pub(super) fn listeners_changed(&mut self) -> Result<(), EngineError> {
+        if !self.authority.lasts() {
+            return Ok(());
+        }
+        let authority = &self.authority;
+        self.hearing.said.retain(|author, _| authority.is_member(author));
+        self.move_horizon()
+    }
+
+    /// Forgets what all members have known for long enough.
+    fn move_horizon(&mut self) -> Result<(), EngineError> {
+        let us = self.authority.device();
+        let mut all = self.hearing.aged(self.wall_s());
+        let mut horizon = self.hearing.horizon.clone();
+        for heard in self.hearing.said.values().filter(|heard| heard.author != us) {
+            if self.authority.is_member(&heard.author) {
+                all = common(&all, &heard.statement.aged);
+            }
+            if self.authority.may_write(&heard.author) {
+                horizon.join(&heard.statement.horizon);
+            }
+        }
+        horizon.join(&all);
+        if horizon == self.hearing.horizon {
+            return Ok(());
+        }
+        self.hearing.horizon = horizon;
+        for bucket in 0..wire::sync::BUCKETS {
+            for (path, known) in self.index.bucket(bucket)? {
+                let siblings = Self::siblings(&Row { known, ..Row::default() })?;
+                if self.hearing.is_forgotten(&siblings) {
+                    let row = Row { known: Vec::new(), ..self.row(&path)? };
+                    self.put(&path, &row)?;
+                    self.learn.reconcile(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves of what is known of a path what is not forgotten.
+    pub(super) fn within_horizon(&self, siblings: Siblings) -> Siblings {
+        if self.hearing.is_forgotten(&siblings) { Siblings::default() } else { siblings }
+    }
+
+    /// Deletes again what a device brings back from before the horizon. False if it is nothing like that, or if
+    /// this device does not write: then it goes by those who do, who may all have forgotten more than it.
+    pub(super) fn brings_back(
+        &mut self,
+        row: &Row,
+        record: &SignedRecord,
+    ) -> Result<bool, EngineError> {
+        if !self.publishes()
+            || !row.is_empty()
+            || !record.record.body.is_live()
+            // As a metadata change does not beat a deletion (rule E3).
+            || !self.hearing.is_before_horizon(record.record.content_dot)
+        {
+            return Ok(false);
+        }
+        let Record { path, body, mode, version, .. } = record.record.clone();
+        let change = Change {
+            body: Body::Tombstone { deleted: body.content() },
+            mode,
+            mtime: 0,
+            seen: version,
+            content_dot: None,
+            found: false,
+            inline: None,
+        };
+        self.author(&path, &mut Row::default(), change)?;
+        Ok(true)
+    }
+
+    /// Changes that were kept apart are shared under a new counter where the old one counts as known.
+    pub(super) fn shares_anew(
+        &mut self,
+        path: &RelPath,
+        row: &mut Row,
+        local: &SignedRecord,
+    ) -> Result<bool, EngineError> {
+        if !self.hearing.covers(local.record.dot) {
+            return Ok(false);
+        }
+        let seen = (self.replica, u64::MAX);
+        self.author_again(path, row, local.hash, local.record.clone(), seen)?;
+        Ok(true)
+    }
+}
