@@ -155,7 +155,7 @@ mod tests {
             let x: f64 = at.split('"').next().and_then(|x| x.parse().ok()).expect("a number");
             assert!((LEFT..=LEFT + ROOM.0).contains(&x), "{x}");
         }
-        assert!(!text.contains("NaN") && !text.contains("inf"));
+        assert!(!text.contains("NaN") && !text.contains("inf "), "{text}");
     }
 
     #[test]

@@ -133,6 +133,10 @@ pub trait WriteFile: ReadFile {
     /// As the system calls.
     fn set_meta(&self, mode: u32, mtime: i64) -> io::Result<()>;
 
+    /// Has what was written to a range begin its way to the disk, where the system can. Waits for nothing, and takes
+    /// no error away from [`WriteFile::sync`].
+    fn begin_sync(&self, _offset: u64, _len: u64) {}
+
     /// Makes contents and size durable (`fdatasync`).
     ///
     /// # Errors

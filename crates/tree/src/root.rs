@@ -53,8 +53,8 @@ pub struct Root {
     pub(crate) caps: Caps,
     /// The file system takes different names for the same.
     pub(crate) folds: bool,
-    /// `.kin/swap`, once it was used.
-    pub(crate) swap: Mutex<Option<Arc<OwnedFd>>>,
+    /// `.kin/swap` and its inode, once it was used.
+    pub(crate) swap: Mutex<Option<(u64, Arc<OwnedFd>)>>,
     /// Who writes to which download: the kernel lets one at a time, and spins meanwhile.
     pub(crate) turns: [Arc<Mutex<()>>; TURNS],
     /// Numbers the places that a rename passes through where there is no NOREPLACE.
@@ -142,16 +142,19 @@ impl Root {
         Ok((self.parent_in(self.kin.as_fd(), dir)?, name.to_owned()))
     }
 
-    /// `.kin/swap`, opened anew if it was removed: a directory without a name has no entry in any other.
+    /// `.kin/swap`, opened anew if something else has that name by now: recovery looks there by name. The inode of
+    /// what is held open is given to nothing else.
     fn swap_dir(&self) -> io::Result<Arc<OwnedFd>> {
         let mut held = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fd) = &*held
-            && sys::lstat_handle(fd.as_fd())?.links > 0
+        if let Some((inode, fd)) = &*held
+            && sys::lstat(self.kin.as_fd(), SWAP)
+                .is_ok_and(|found| found.dev == self.dev && found.inode == *inode)
         {
             return Ok(Arc::clone(fd));
         }
         let fd = Arc::new(self.beneath(self.kin.as_fd(), SWAP, sys::dir_handle())?);
-        *held = Some(Arc::clone(&fd));
+        let found = sys::lstat_handle(fd.as_fd())?;
+        *held = Some((found.inode, Arc::clone(&fd)));
         Ok(fd)
     }
 
@@ -568,6 +571,10 @@ impl WriteFile for Opened {
         let _turn =
             self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         sys::write_full(self.fd.as_fd(), data, offset)
+    }
+
+    fn begin_sync(&self, offset: u64, len: u64) {
+        sys::begin_sync(self.fd.as_fd(), offset, len);
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -486,6 +486,20 @@ pub(crate) fn sync_data(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fcntl_fullfsync(fd)?)
 }
 
+/// Has the pages of a range written back without waiting for them. Advice that they are not needed soon does
+/// that on Linux, and what is not written yet stays in memory; an error of the disk is left for who syncs.
+#[cfg(target_os = "linux")]
+pub(crate) fn begin_sync(fd: BorrowedFd<'_>, offset: u64, len: u64) {
+    let advice = rustix::fs::Advice::DontNeed;
+    if let Err(error) = rustix::fs::fadvise(fd, offset, std::num::NonZero::new(len), advice) {
+        tracing::debug!(%error, "writing back cannot be begun early");
+    }
+}
+
+/// Has the pages of a range written back without waiting for them: no call for it here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn begin_sync(_fd: BorrowedFd<'_>, _offset: u64, _len: u64) {}
+
 /// Makes the whole file system of `fd` durable.
 #[cfg(target_os = "linux")]
 pub(crate) fn sync_file_system(fd: BorrowedFd<'_>) -> io::Result<()> {

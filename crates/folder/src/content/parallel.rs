@@ -50,7 +50,9 @@ fn cut_by(file: &dyn ReadFile, size: u64, segment: u64) -> Result<Vec<Chunk>, Co
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
     thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        // Where there can be no more threads, there are fewer.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let helpers: Vec<_> = (1..threads).filter_map(spawn).collect();
         let mut result = work();
         for helper in helpers {
             match helper.join() {

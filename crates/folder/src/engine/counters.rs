@@ -105,6 +105,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             (Some(before), _) => row.here = Some(before),
             (None, _) => return Ok(()),
         }
+        self.learn.reconcile(path.clone());
         self.put(path, row)
     }
 }

@@ -93,8 +93,6 @@ pub(super) struct Fetch {
     pub(super) whole: HashSet<Hash>,
     pub(super) copies: VecDeque<CopyItem>,
     copy_jobs: usize,
-    /// A download is being made durable early.
-    pub(super) flushing: bool,
     pub(super) transfers: BTreeMap<Hash, Transfer>,
     requests: BTreeMap<u32, Request>,
     waiting: usize,

@@ -366,6 +366,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // The record takes its metadata from the edit that lost; the file is to follow.
             here.shown = 0;
             self.put(path, &row)?;
+            self.learn.reconcile(path.clone());
         }
         Ok(())
     }

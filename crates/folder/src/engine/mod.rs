@@ -331,10 +331,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Done::Assembled { content, transfer, result } => {
                 self.assembled(content, transfer, result)
             }
-            Done::Flushed => {
-                self.fetch.flushing = false;
-                Ok(())
-            }
             Done::Written { content, transfer, result } => self.written(content, transfer, result),
             Done::Applied { results } => self.applied(results),
             Done::LookedAgain { seen } => {

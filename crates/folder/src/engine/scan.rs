@@ -269,8 +269,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
             if self.group.is_busy(path) {
                 // What is seen of it now would be no news, and would have to be looked at again.
                 *deadline = now + BUSY_MS;
-            } else if due.len() < 1024 {
+            } else {
                 due.push(path.clone());
+                if due.len() == 1024 {
+                    break;
+                }
             }
         }
         if !due.is_empty() {

@@ -29,8 +29,6 @@ const CHUNK_WINDOW: u64 = 16 << 20;
 const ALL_WINDOW: u64 = 64 << 20;
 /// Bytes asked for in one request for chunks.
 const CHUNK_REQUEST: u64 = 1 << 20;
-/// Bytes of one content written before they are begun to be made durable.
-const FLUSH: u64 = 64 << 20;
 /// Wrong chunks from one peer before its file is taken for another one.
 const MAX_BAD_CHUNKS: u32 = 16;
 
@@ -59,8 +57,6 @@ struct Chunks {
     missing: VecDeque<(Chunk, Vec<u64>)>,
     asked: u64,
     writing: u64,
-    /// Bytes written since that was last begun to be made durable.
-    unflushed: u64,
 }
 
 impl Transfer {
@@ -263,8 +259,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         let list = Arc::clone(list);
-        transfer.stage =
-            Stage::Chunks(Chunks { list, missing, asked: 0, writing: 0, unflushed: 0 });
+        transfer.stage = Stage::Chunks(Chunks { list, missing, asked: 0, writing: 0 });
         self.chunks_arrived(content)
     }
 
@@ -358,12 +353,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         };
         let Stage::Chunks(chunks) = &mut transfer.stage else { return Ok(()) };
         chunks.writing = chunks.writing.saturating_sub(outcome.bytes);
-        chunks.unflushed += outcome.written;
-        if chunks.unflushed >= FLUSH && !self.fetch.flushing {
-            chunks.unflushed = 0;
-            self.fetch.flushing = true;
-            self.effects.push(Effect::Job(Job::Flush { content }));
-        }
         self.fetch.progress.bytes_done += outcome.written;
         for bad in outcome.wrong {
             transfer.bad_chunks += 1;

@@ -136,7 +136,7 @@ fn stage(disk: &dyn Disk, change: &Change, sync: bool) -> Result<Option<Stat>, A
 fn unstage(disk: &dyn Disk, swap: u64, from: &StagedFrom) {
     let place = Place::Swap(swap);
     let cleared = match from {
-        StagedFrom::Partial(content) => disk.rename_new(&place, &Place::Partial(*content)),
+        StagedFrom::Partial(content) => super::recover::to_partial(disk, &place, *content),
         StagedFrom::Bytes(_) | StagedFrom::Link(_) => disk.unlink_own(&place),
     };
     if let Err(error) = cleared

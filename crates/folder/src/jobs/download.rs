@@ -73,20 +73,14 @@ pub(super) fn write_chunks(
         };
         for offset in places {
             match partial.write_at(&bytes, offset) {
-                Ok(()) => outcome.written += u64::from(chunk.len),
+                Ok(()) => {
+                    outcome.written += u64::from(chunk.len);
+                    // Rule E20: not all is to be left for the end.
+                    partial.begin_sync(offset, u64::from(chunk.len));
+                }
                 Err(error) => outcome.error = Some(Failure::of(&error)),
             }
         }
     }
     outcome
-}
-
-/// What fails here fails again, and is reported, when the download is put in place.
-pub(super) fn flush(disk: &dyn Disk, content: Hash) {
-    let place = Place::Partial(content);
-    if matches!(disk.stat(&place), Ok(Some(_)))
-        && let Err(error) = disk.open_own(&place).and_then(|partial| partial.sync())
-    {
-        tracing::debug!(%error, "a download could not be written back early");
-    }
 }

@@ -106,12 +106,6 @@ pub enum Job {
         /// The chunks.
         pieces: Vec<WritePiece>,
     },
-    /// Begin to make a download durable while the rest of it is still coming (rule E20), so that not all is left for
-    /// the end.
-    Flush {
-        /// The content.
-        content: Hash,
-    },
     /// Change the tree. Only one such job runs at a time.
     Apply {
         /// How.
@@ -208,8 +202,6 @@ pub enum Done {
         /// What was written.
         result: WriteOutcome,
     },
-    /// Of [`Job::Flush`]. Whether it is durable is asked when it is applied.
-    Flushed,
     /// Of [`Job::Apply`].
     Applied {
         /// Each change.
@@ -540,10 +532,6 @@ fn run_on(disk: &dyn Disk, job: Job) -> Done {
         Job::CopySmall { items } => {
             let copy = |item: CopyItem| (item.content, read::copy_small(disk, &item));
             Done::CopiedSmall { items: items.into_iter().map(copy).collect() }
-        }
-        Job::Flush { content } => {
-            download::flush(disk, content);
-            Done::Flushed
         }
         Job::FindKept { wanted } => Done::FoundKept { found: kept::find(disk, wanted) },
         Job::TakeKept { content, size, source } => {

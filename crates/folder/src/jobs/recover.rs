@@ -190,11 +190,23 @@ fn give_back(disk: &dyn Disk, place: &Place, stat: &Stat, item: &RecoverItem) ->
     let is_file = stat.kind == FileKind::File && stat.size > 0;
     if is_file
         && (stat.size >= CHUNKED_FROM || is_incoming(disk, place, stat, item).unwrap_or(false))
-        && disk.rename_new(place, &Place::Partial(item.intent.content)).is_ok()
+        && to_partial(disk, place, item.intent.content).is_ok()
     {
         return Ok(());
     }
     disk.unlink_own(place)
+}
+
+/// Makes a download of what is whole. What is of that name already is perhaps not.
+pub(super) fn to_partial(disk: &dyn Disk, place: &Place, content: Hash) -> io::Result<()> {
+    let partial = Place::Partial(content);
+    match disk.rename_new(place, &partial) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.unlink_own(&partial)?;
+            disk.rename_new(place, &partial)
+        }
+        other => other,
+    }
 }
 
 /// Tells what this device made ready from what came out of the tree. Nothing comes out when something new
