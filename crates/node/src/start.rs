@@ -266,6 +266,7 @@ pub(crate) fn open(
         history: wishes.history,
         mode: wishes.mode,
         folds_names: root.folds_names(),
+        forget_deletions: false,
     };
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }

@@ -411,6 +411,7 @@ impl World {
             history: Limits::default(),
             mode: self.devices[number].mode,
             folds_names: self.devices[number].disk.folds_names(),
+            forget_deletions: true,
         };
         self.devices[number].disk.restore_power();
         let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);

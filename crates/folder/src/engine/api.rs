@@ -302,6 +302,9 @@ pub struct Options {
     pub history: Limits,
     /// Which way changes go.
     pub mode: Mode,
+    /// Deletions that all members of a group have known for 400 days are forgotten (rule E4). See [`crate::engine`]'s
+    /// `heard` for what it takes to switch it on.
+    pub forget_deletions: bool,
     /// The disk takes different names for the same ([`tree::Disk::folds_names`]).
     pub folds_names: bool,
 }

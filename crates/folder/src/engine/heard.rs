@@ -11,6 +11,13 @@
 //! had anything of the folder. The horizon never shrinks, and is taken over from who may write: to forget a
 //! deletion too early loses nothing.
 //!
+//! It is switched off (`Options::forget_deletions`): statements say whose replica is whose and nothing else, and
+//! deletions are kept for ever, which loses nothing. Still to be done before it is switched on: what a statement says
+//! to be known must be bounded by what was met here, and come from its author's own link, or one writer that lies
+//! makes new files of others look like old ones, and goes on doing so after it was removed; a change that was kept
+//! apart must be shared as new contents; a clock that is behind for once makes everything old; a member that is
+//! admitted again must count with what it knew before.
+//!
 //! What comes from before the horizon, and is not known here although everything up to there is, was deleted and
 //! the deletion forgotten: its device was restored from an old backup, say. A device that may write
 //! deletes it again.
@@ -209,7 +216,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// Peers with these replicas have exactly what is known here, durably.
     pub(super) fn agreed_with(&mut self, replicas: &[ReplicaId]) -> Result<(), EngineError> {
         let due = self.hearing.noted.is_none_or(|at| self.now.ms >= at + NOTE_MS);
-        if replicas.is_empty() || !due || !self.speaks() {
+        if !self.options.forget_deletions || replicas.is_empty() || !due || !self.speaks() {
             return Ok(());
         }
         self.hearing.noted = Some(self.now.ms);
@@ -281,10 +288,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.hearing.said.insert(author, heard.clone());
             news.push(heard);
         }
-        if !news.is_empty() {
-            self.tell_heard(&news, Some(id));
-            self.move_horizon()?;
+        if news.is_empty() && self.hearing.said.contains_key(&us) {
+            return Ok(Ok(()));
         }
+        self.tell_heard(&news, Some(id));
+        self.move_horizon()?;
         self.state(None)?;
         Ok(Ok(()))
     }
@@ -367,6 +375,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Forgets what all members have known for long enough.
     fn move_horizon(&mut self) -> Result<(), EngineError> {
+        if !self.options.forget_deletions {
+            return Ok(());
+        }
         let us = self.authority.device();
         let mut all = self.hearing.aged(self.wall_s());
         let mut horizon = self.hearing.horizon.clone();

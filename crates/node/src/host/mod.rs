@@ -112,7 +112,9 @@ impl Host {
         let (to, from) = mpsc::channel();
         let root = Arc::new(root);
         let door = Arc::clone(&root);
-        let recipe = Recipe { authority: authority.clone(), options: options.clone() };
+        // Who agreed to deletions did so before the disk failed: what is missing then is asked about (rule E19).
+        let again = Options { accept_deletes: false, ..options.clone() };
+        let recipe = Recipe { authority: authority.clone(), options: again };
         let engine = Engine::open(index, authority, options)?;
         let glance = Arc::new(Mutex::new(Glance::default()));
         let mut running = Running {
@@ -498,7 +500,7 @@ impl Running {
     }
 
     /// True if the folder is not where it was any more; then nothing goes on (rule E18).
-    fn is_gone(&mut self) -> bool {
+    pub(super) fn is_gone(&mut self) -> bool {
         match self.root.still_there() {
             // What cannot be told now is asked again before anything counts as deleted (rule E19).
             Ok(()) | Err(RootGone::Unknown { .. }) => false,

@@ -129,9 +129,15 @@ impl Running {
         if self.engine.is_some() || self.dead || self.stopping.is_some() || self.jobs > 0 || !due {
             return;
         }
+        // Rule E18: what has come in its place is not ours to open.
+        if self.is_gone() {
+            return;
+        }
         match self.open_again() {
             Ok(()) => {
                 self.start();
+                // They may have been changed meanwhile (rule E11).
+                self.reload_ignores();
                 for held in std::mem::take(&mut self.waiting.held) {
                     self.told(held);
                 }

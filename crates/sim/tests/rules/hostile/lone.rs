@@ -113,6 +113,7 @@ impl Lone {
             history: Limits::default(),
             mode: Mode::Both,
             folds_names: false,
+            forget_deletions: true,
         };
         let engine = Engine::open(MemIndex::open(index), Members, options).expect("open");
         let mut lone = Self {
