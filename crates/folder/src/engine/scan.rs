@@ -122,6 +122,10 @@ impl Scan {
 
     /// When something is due; what is due already waits for a job that is under way.
     pub(super) fn next_wake(&self, now: u64) -> u64 {
+        if !self.started || self.recovering {
+            // What is due is looked at once that is over.
+            return u64::MAX;
+        }
         let unstable = self.unstable.values().map(|entry| &entry.0);
         let waiting = self.vanished.values().chain(unstable).filter(|at| **at > now);
         waiting.chain(self.to_stat.values()).copied().min().unwrap_or(u64::MAX).min(self.next_full)
