@@ -337,8 +337,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
+    /// Until the whole folder has been looked at once, what peers tell of may be here already: to decide sooner would
+    /// bring contents for nothing, and find each path taken.
+    pub(super) fn may_decide(&self) -> bool {
+        self.scan.first_done
+    }
+
     /// Decides what is queued, as far as is good for one go.
     pub(super) fn reconcile_on(&mut self) -> Result<(), EngineError> {
+        if !self.may_decide() {
+            return Ok(());
+        }
         let now = self.now.ms;
         let due: Vec<_> = self
             .learn

@@ -366,7 +366,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     fn has_more_to_do(&self) -> bool {
-        self.learn.has_work() && !self.fetch.is_full()
+        self.learn.has_work() && self.may_decide() && !self.fetch.is_full()
             || self.can_serve()
             || self.can_delete()
             || self.can_count_incoming()

@@ -72,6 +72,29 @@ const RECEIVER_CHANGES: f64 = 6.0;
 const RECEIVER_SYNCS: f64 = 110.0;
 const WIRE: f64 = 1.1;
 
+/// Two copies of one folder meet for the first time: who has looked at its own files first has nothing to bring.
+pub(crate) fn equal_folders_that_meet_exchange_no_contents() {
+    const FILES: u32 = 4_000;
+    const LEN: u32 = 4096;
+    let lan = lan(2);
+    for host in [0, 1] {
+        files::small_files(lan.host(host).shared(), FILES as usize, LEN as usize, 100, 1);
+    }
+    let copied = trees::listing(&lan.host(1).shared());
+    let mut a = listening(open(lan.host(0)));
+    let before = lan.host(1).counters();
+    let mut b = open_to(lan.host(1), lan.host(0)).start();
+    agree(&mut [&mut a, &mut b], LONG);
+    let after = lan.host(1).counters();
+    let wire = (after.rx + after.tx - before.rx - before.tx) as f64 / f64::from(FILES);
+    let conflicts = a.count("conflict") + b.count("conflict");
+    println!("{wire:.0} bytes on the wire a file, {conflicts} conflicts");
+    assert!(wire < 1_000.0, "{wire} bytes on the wire a file: contents of {LEN} bytes travelled");
+    assert_eq!(conflicts, 0);
+    assert_eq!(trees::paths(&lan.host(1).shared()).len(), copied.len());
+    stop_all(&mut [&mut a, &mut b]);
+}
+
 /// Contents of a large file are read twice where they come from (to be named, and to be sent), and not at all
 /// where they go to; what travels is little more than they are.
 pub(crate) fn a_large_file_is_read_twice_and_travels_once() {

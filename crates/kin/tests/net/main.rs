@@ -122,6 +122,7 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
         }
         counts {
             Strace small_files_cost_few_system_calls
+            Lan equal_folders_that_meet_exchange_no_contents
             Lan a_large_file_is_read_twice_and_travels_once
         }
         sites {
