@@ -227,6 +227,15 @@ fn linked(two: &Two<'_>, who: &Account<'_>, name: &str) {
     });
 }
 
+/// Two people whose devices are a group, run, and are linked.
+fn in_touch(two: &Two<'_>) -> [Kin; 2] {
+    pair(two);
+    let running = [&two.alice, &two.bob].map(|who| up(two, who));
+    linked(two, &two.alice, "lap");
+    linked(two, &two.bob, "desk");
+    running
+}
+
 pub(crate) fn a_new_key_is_proved_before_the_old_one_goes() {
     let lan = lan();
     let two = Two::new(&lan);
@@ -298,9 +307,7 @@ pub(crate) fn a_key_of_another_kind_is_the_one_that_linked_devices_are_told() {
     let lan = lan();
     let two = Two::new(&lan);
     let (alice, bob) = (&two.alice, &two.bob);
-    pair(&two);
-    let _running = [alice, bob].map(|who| up(&two, who));
-    linked(&two, alice, "lap");
+    let _running = in_touch(&two);
     two.run(alice, &["ssh", "rotate", "--rsa"]);
     gets_in(alice, "lap");
     let id = id_of(&two, alice, "lap");
@@ -325,9 +332,7 @@ pub(crate) fn t23_all_lets_in_who_is_listed_and_agreed_to() {
     let lan = lan();
     let two = Two::new(&lan);
     let (alice, bob) = (&two.alice, &two.bob);
-    pair(&two);
-    let _running = [alice, bob].map(|who| up(&two, who));
-    linked(&two, bob, "desk");
+    let _running = in_touch(&two);
     two.run(bob, &["ssh", "unpair", "desk"]);
     is_kept_out(alice, "lap", "Permission denied");
     // A person, who answers each question.
@@ -360,12 +365,8 @@ pub(crate) fn t23_a_leave_holds_for_its_time_and_its_networks() {
     let lan = lan();
     let two = Two::new(&lan);
     let (alice, bob) = (&two.alice, &two.bob);
-    pair(&two);
-    let _running = [alice, bob].map(|who| up(&two, who));
-    linked(&two, bob, "desk");
-    let device = two.run(bob, &["devices", "--json"]);
-    let id = device.iter().find(|one| one["name"] == "desk").expect("is known")["device"].clone();
-    let id = id.as_str().expect("is text").to_owned();
+    let _running = in_touch(&two);
+    let id = id_of(&two, bob, "desk");
     let allow = |more: &[&str]| {
         let args = ["ssh", "allow", "desk", "--only-in", "--yes", "--expect-device", &id, "--json"];
         let said = two.run(bob, &[&args[..], more].concat());
@@ -397,9 +398,7 @@ pub(crate) fn attack_21_a_removed_device_is_kept_out_and_its_sessions_are_listed
     let lan = lan();
     let two = Two::new(&lan);
     let (alice, bob) = (&two.alice, &two.bob);
-    pair(&two);
-    let _running = [alice, bob].map(|who| up(&two, who));
-    linked(&two, bob, "desk");
+    let _running = in_touch(&two);
     // A session that is open stays open, and is named.
     let mut session = alice.command("ssh");
     session.args(["-o", "BatchMode=yes", "lap", "echo in; cat"]);

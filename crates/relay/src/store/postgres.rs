@@ -20,6 +20,7 @@ use super::{
     StoreError, Swept,
 };
 
+mod batches;
 mod deposits;
 mod gets;
 mod tables;

@@ -4,13 +4,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use deadpool_postgres::Client;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     try_join,
 };
 use tokio_postgres::types::ToSql;
 use wire::relay::{Refusal, TokenHash};
 
-use super::{NewEnvelope, Shared, StoreError, failed, prepared, signed, unsigned};
+use super::{
+    NewEnvelope, Shared, StoreError,
+    batches::{self, Work},
+    failed, prepared, signed, unsigned,
+};
 use crate::store::{Held, LaneQuota};
 
 /// Transactions at once.
@@ -28,20 +32,11 @@ pub(super) struct Deposit {
 }
 
 /// Writes until nobody can deposit any more.
-pub(super) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Deposit>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        // The place first: what comes meanwhile comes along.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let mut batch = Vec::new();
-        if waiting.recv_many(&mut batch, BATCH).await == 0 {
-            return;
-        }
+pub(super) async fn run(shared: Arc<Shared>, waiting: mpsc::Receiver<Deposit>) {
+    let answer = |batch: Vec<Deposit>| -> Work {
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let written = write(&shared, &batch).await;
-            drop(place);
-            let answers = match written {
+        Box::pin(async move {
+            let answers = match write(&shared, &batch).await {
                 Ok(decided) => decided.into_iter().map(|it| it.map_err(StoreError::from)).collect(),
                 Err(error) => vec![Err(error); batch.len()],
             };
@@ -49,8 +44,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Deposit
                 // Whoever stopped waiting is not answered.
                 let _ = deposit.reply.send(answer);
             }
-        });
-    }
+        })
+    };
+    batches::run(waiting, (AT_ONCE, BATCH), answer).await;
 }
 
 /// Decides about each and writes those that are let in, durably.

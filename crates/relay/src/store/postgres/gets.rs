@@ -3,10 +3,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use wire::relay::LookupId;
 
-use super::{Shared, StoreError, failed, prepared, signed};
+use super::{
+    Shared, StoreError,
+    batches::{self, Work},
+    failed, prepared, signed,
+};
 
 /// Questions to the database at once.
 const AT_ONCE: usize = 4;
@@ -21,19 +25,11 @@ pub(super) struct Get {
 }
 
 /// Reads until nobody can ask any more.
-pub(super) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Get>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        // The place first: what comes meanwhile comes along.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let mut batch = Vec::new();
-        if waiting.recv_many(&mut batch, BATCH).await == 0 {
-            return;
-        }
+pub(super) async fn run(shared: Arc<Shared>, waiting: mpsc::Receiver<Get>) {
+    let answer = |batch: Vec<Get>| -> Work {
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
+        Box::pin(async move {
             let read = read(&shared, &batch).await;
-            drop(place);
             for get in batch {
                 let found = match &read {
                     Ok(found) => Ok(found.get(&get.lookup).cloned()),
@@ -42,8 +38,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Get>) {
                 // Whoever stopped waiting is not answered.
                 let _ = get.reply.send(found);
             }
-        });
-    }
+        })
+    };
+    batches::run(waiting, (AT_ONCE, BATCH), answer).await;
 }
 
 /// The entries of those that have one which has not expired.
