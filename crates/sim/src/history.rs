@@ -340,12 +340,22 @@ fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
         if !replaced && !kept.contains(content) {
             return Err(format!("lost: {} is nowhere", show(content)));
         }
-        let may_hide = may_hide || world.names_set_back.contains(content);
+        let lost_its_path =
+            || world.downloads_set_back.get(content).is_some_and(|path| is_taken(world, path));
+        let may_hide = may_hide || world.names_set_back.contains(content) || lost_its_path();
         if !replaced && !may_hide && !shown.contains(content) {
             return Err(format!("hidden: {} is in no tree", show(content)));
         }
     }
     Ok(())
+}
+
+/// True if a tree shows something at a path.
+fn is_taken(world: &World, path: &str) -> bool {
+    world.devices.iter().any(|device| {
+        let fold = device.disk.fold();
+        device.disk.snapshot().keys().any(|shown| fold.key(shown) == fold.key(path))
+    })
 }
 
 /// True if an engine has said that this, or what it lies in, cannot come.

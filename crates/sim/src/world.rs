@@ -2,7 +2,7 @@
 //! and a queue of what happens when. Everything is decided by the seed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -163,6 +163,8 @@ pub(crate) struct World {
     written: Arc<Mutex<Written>>,
     /// Contents that only a machine that was set back showed under the name they had by then.
     pub(crate) names_set_back: HashSet<Vec<u8>>,
+    /// Contents that only a machine that was set back showed, and others were bringing; and where it showed them.
+    pub(crate) downloads_set_back: HashMap<Vec<u8>, String>,
     /// Paths that a user removed or renamed, on any device.
     pub(crate) asked: BTreeSet<String>,
     /// Paths that an engine removed from a tree.
@@ -216,6 +218,7 @@ impl World {
             verbose,
             written: Arc::default(),
             names_set_back: HashSet::new(),
+            downloads_set_back: HashMap::new(),
             asked: BTreeSet::new(),
             removed: BTreeSet::new(),
             skipped: BTreeSet::new(),

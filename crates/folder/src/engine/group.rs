@@ -436,6 +436,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 }
                 if !self.learn.block_for_race(path, self.now.ms) {
                     self.skip(path.to_string(), Trouble::Apply, remedy(error));
+                    self.tell_stuck_below(path, path);
                 }
             }
             ApplyError::Twin { twin, .. } => {
@@ -445,6 +446,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                      rename one of them where both are, and both come"
                 );
                 self.skip(path.to_string(), Trouble::Apply, reason);
+                self.tell_stuck_below(path, path);
             }
             ApplyError::NoSpace { .. } => {
                 self.learn.block(path, self.now.ms);
@@ -454,6 +456,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             other => {
                 self.learn.block(path, self.now.ms);
                 self.skip(path.to_string(), Trouble::Apply, remedy(other));
+                self.tell_stuck_below(path, path);
             }
         }
     }

@@ -137,6 +137,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 || self.fetch.wants_path(&path)
             {
                 self.skip(path.to_string(), Trouble::Apply, DISK_FULL);
+                self.tell_stuck_below(&path, &path);
             }
         }
     }

@@ -46,6 +46,7 @@ mod report;
 mod roles;
 mod scan;
 mod serve;
+mod stuck;
 mod swapped;
 mod transfer;
 

@@ -55,6 +55,11 @@ impl Reports {
         self.told.len() as u64
     }
 
+    /// True if more can be remembered.
+    pub(super) fn has_room(&self) -> bool {
+        self.told.len() < MAX_REPORTED
+    }
+
     /// Why a path is not in step, if it is not.
     pub(super) fn reason(&self, path: &str) -> Option<&str> {
         self.told.get(path).map(|report| report.reason.as_str())
@@ -95,7 +100,7 @@ impl Reports {
             *told = Report { trouble, reason: reason.to_owned(), listing, again };
             return news;
         }
-        if self.told.len() < MAX_REPORTED {
+        if self.has_room() {
             let report = Report { trouble, reason: reason.to_owned(), listing, again };
             self.told.insert(path.to_owned(), report);
         }

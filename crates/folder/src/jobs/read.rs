@@ -56,25 +56,29 @@ pub(super) fn read_pieces(
     compress: bool,
 ) -> Vec<(PieceAnswer, Option<RelPath>)> {
     let policy = if compress { Policy::WherePays } else { Policy::Never };
-    let mut open: Option<(RelPath, Box<dyn tree::ReadFile>)> = None;
+    let mut open: Option<(Place, Box<dyn tree::ReadFile>)> = None;
     let mut read = |piece: &ReadPiece| -> Option<Bytes> {
-        let (path, stat) = piece.source.as_ref()?;
-        if piece.offset + u64::from(piece.len) > stat.size {
+        let (place, stat) = piece.source.as_ref()?;
+        if stat.is_some_and(|stat| piece.offset + u64::from(piece.len) > stat.size) {
             return None;
         }
-        if open.as_ref().is_none_or(|(opened, _)| opened != path) {
-            open = Some((path.clone(), disk.open(&Place::Tree(path.clone())).ok()?));
+        if open.as_ref().is_none_or(|(opened, _)| opened != place) {
+            open = Some((place.clone(), disk.open(place).ok()?));
         }
         let (_, file) = open.as_ref()?;
         let bytes = file.read_vec(piece.len as usize, piece.offset).ok()?;
-        let same = file.stat().ok()?.same_contents(stat);
+        let now = file.stat().ok()?;
+        let same = stat.is_none_or(|stat| now.same_contents(&stat));
         (bytes.len() == piece.len as usize && same).then(|| bytes.into())
     };
     pieces
         .into_iter()
         .map(|piece| {
             let data = read(&piece).map(|bytes| compress::seal(bytes, policy));
-            let stale = data.is_none().then(|| piece.source.map(|source| source.0)).flatten();
+            let stale = match piece.source {
+                Some((Place::Tree(path), _)) if data.is_none() => Some(path),
+                _ => None,
+            };
             (PieceAnswer { item: piece.item, data }, stale)
         })
         .collect()
