@@ -1,10 +1,11 @@
 //! What is to come below a directory that cannot be here now, be it that the disk takes its name for another's: it
 //! waits for as long as the directory does, and is told of beside it.
 
+use tree::FileKind;
 use wire::RelPath;
 
-use super::{Authority, Engine, learn::Learn, report::Trouble};
-use crate::index::Index;
+use super::{Authority, Engine, EngineError, learn::Learn, report::Trouble};
+use crate::index::{Index, Row};
 
 impl Learn {
     /// True if a path waits for a directory that is blocked, or is stuck itself.
@@ -44,7 +45,39 @@ impl Learn {
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
-    /// A path is stuck: it is told of if the directory that all waits for is.
+    /// A path is not in step. Where a directory is to be and cannot be, that holds for all that is to come below it,
+    /// and is told once.
+    pub(super) fn skip_with_below(
+        &mut self,
+        path: &RelPath,
+        reason: impl Into<String>,
+    ) -> Result<(), EngineError> {
+        let is_here = |row: &Row| row.here.as_ref().is_some_and(|it| it.stat.kind == FileKind::Dir);
+        let is_news = self.skip(path.to_string(), Trouble::Apply, reason);
+        if is_here(&self.row(path)?) {
+            return Ok(());
+        }
+        if !is_news {
+            // Only what has come to be known since.
+            self.tell_stuck_below(path, path);
+            return Ok(());
+        }
+        let (mut dir, mut last) = (path.clone(), None);
+        while self.reports.has_room() {
+            for (name, row) in self.index.children(&dir)? {
+                let Ok(below) = dir.join(&name) else { continue };
+                if row.here.is_none() && Self::siblings(&row)?.is_live() {
+                    self.tell_stuck(&below, path);
+                }
+            }
+            let Some(next) = self.index.next_dir_below(path, last.as_ref())? else { break };
+            last = Some(next.clone());
+            dir = next;
+        }
+        Ok(())
+    }
+
+    /// A path is stuck: it is told of, and what waits for it, if the directory that all wait for is.
     pub(super) fn tell_stuck_at(&mut self, path: &RelPath) {
         let mut top = path.clone();
         while self.learn.is_stuck(&top)
@@ -58,8 +91,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
-    /// A directory is told of as not in step: so is what is stuck below it, or below a path there.
-    pub(super) fn tell_stuck_below(&mut self, path: &RelPath, top: &RelPath) {
+    fn tell_stuck_below(&mut self, path: &RelPath, top: &RelPath) {
         for below in self.learn.all_stuck_below(path) {
             self.tell_stuck(&below, top);
         }

@@ -124,6 +124,10 @@ fn attack_26_what_lies_deep_below_a_twin_waits_in_peace_and_is_told_of_once() {
             scenario.run(30_000);
         }
         assert_eq!(lacks(&scenario, 1), [], "seed {seed}");
+        scenario.stop(1);
+        scenario.start(1);
+        scenario.settle();
+        assert_eq!(lacks(&scenario, 1), told, "seed {seed}");
         scenario.remove(0, "photos/a/three");
         scenario.remove(0, "Photos");
         scenario.settle();
