@@ -1,6 +1,6 @@
 //! Paths inside a folder.
 
-use std::{borrow::Borrow, fmt, ops::Deref};
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 /// Longest path in bytes.
 pub const MAX_PATH: usize = 4096;
@@ -34,9 +34,9 @@ pub enum PathError {
 
 /// A path relative to a folder's root: UTF-8 names joined by `/`, without `.`, `..`, empty names or
 /// NUL, at most [`MAX_PATH`] bytes, no name over [`MAX_NAME`] bytes. The root itself is the empty
-/// path, [`RelPath::root`]. A value of this type never leads out of the folder by its spelling.
+/// path, [`RelPath::root`]. A value of this type never leads out of the folder by its spelling. Copies share their text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct RelPath(Box<str>);
+pub struct RelPath(Arc<str>);
 
 impl RelPath {
     /// The folder's root.
