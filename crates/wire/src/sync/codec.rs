@@ -214,12 +214,14 @@ impl PbBatch {
     fn check(self) -> Result<Batch, WireError> {
         bounded(&self.records, MAX_BATCH, "records")?;
         let proof = self.proof.map(PbProof::check).transpose()?;
+        // Bytes of their own: a record is kept for longer than the contents that came in the same frame.
+        let parse = |record: Bytes| SignedRecord::parse(Bytes::copy_from_slice(&record));
         let batch = Batch {
             author: DeviceId(hash(&self.author, "author")?.0),
             signature: self.signature[..]
                 .try_into()
                 .map_err(|_| WireError::field("signature", "not 64 bytes"))?,
-            records: self.records.into_iter().map(SignedRecord::parse).collect::<Result<_, _>>()?,
+            records: self.records.into_iter().map(parse).collect::<Result<_, _>>()?,
             proof,
         };
         batch.check()?;
