@@ -12,8 +12,8 @@ use bytes::Bytes;
 pub const LARGE: usize = 512 << 10;
 /// Buffers over this many bytes are not kept (1 MiB and room for what surrounds a chunk of that size).
 const MAX_KEPT_LEN: usize = (1 << 20) + (64 << 10);
-/// Buffers kept, at most: so 16 MiB in all, whatever the number of links.
-const MAX_KEPT: usize = 15;
+/// Buffers kept, at most: so 4 MiB in all, whatever the number of links.
+const MAX_KEPT: usize = 4;
 
 static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 

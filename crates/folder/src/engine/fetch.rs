@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Contents wanted at once; beyond it no further paths are decided.
-const MAX_WANTED: usize = 8192;
+const MAX_WANTED: usize = 6144;
 /// Requests for small contents under way to one peer.
 const SMALL_REQUESTS: usize = 6;
 /// Small contents in one request.
