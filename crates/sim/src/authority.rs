@@ -26,6 +26,12 @@ impl Manifest {
             writers;
     }
 
+    /// Who may write, and who is no member.
+    pub(crate) fn become_these(&self, writers: BTreeSet<DeviceId>, removed: BTreeSet<DeviceId>) {
+        let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *roles = Some(Roles { writers, removed });
+    }
+
     pub(crate) fn remove(&self, device: DeviceId) {
         let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let roles = roles.get_or_insert_default();

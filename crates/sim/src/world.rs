@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod act;
+mod members;
 mod net;
 mod queue;
 
@@ -70,7 +71,7 @@ pub(crate) struct Device {
     /// True while its watcher loses everything.
     deaf: bool,
     /// A copy of its index and disk that was put away.
-    backup: Option<(MemStore, MachineCopy)>,
+    backup: Option<(MemStore, MachineCopy, members::Changes)>,
     /// Files that an editor keeps open, by the path they were opened at.
     held: BTreeMap<String, Held>,
     /// Whether its death in a job to come is a loss of power.
@@ -172,6 +173,7 @@ pub(crate) struct World {
     /// What cannot be on a device beside what is there, as its engine says now.
     pub(crate) twins: BTreeSet<(usize, String)>,
     pub(crate) wanted_links: BTreeSet<(usize, usize)>,
+    members: members::Members,
 }
 
 /// The wall clock at the start of each seed: 2026-01-01, in nanoseconds since 1970.
@@ -222,6 +224,7 @@ impl World {
             twins: BTreeSet::new(),
             agreeable: false,
             wanted_links: BTreeSet::new(),
+            members: members::Members::default(),
         };
         for (number, fold) in folds.iter().enumerate() {
             let disk = Arc::new(VirtualDisk::folding(*fold));
@@ -397,6 +400,9 @@ impl World {
         if self.devices[number].engine.is_some() {
             return Ok(());
         }
+        if !self.may_run(number) {
+            return self.members_meet();
+        }
         self.note(format_args!("{number} starts"));
         self.twins.retain(|(device, _)| *device != number);
         let mut seed = [0; 32];
@@ -427,6 +433,7 @@ impl World {
         device.braked = None;
         let run = device.run;
         self.input(number, run, Input::Start)?;
+        self.members_meet()?;
         for (a, b) in self.wanted_links.clone() {
             if a == number || b == number {
                 self.connect(a, b)?;
@@ -442,6 +449,7 @@ impl World {
     }
 
     pub(crate) fn stop(&mut self, number: usize) -> Result<(), String> {
+        self.members.process_ends(number);
         if self.devices[number].engine.is_none() {
             return Ok(());
         }

@@ -48,8 +48,9 @@ const STEP_S: i64 = KEPT_S / 10;
 const NOTE_MS: u64 = 60 * 60 * 1000;
 /// Most members whose statements are kept.
 const MAX_MEMBERS: usize = 1024;
-/// Most replicas whose devices are remembered.
+/// Most replicas whose devices are remembered, and most of one device.
 const MAX_OWNERS: usize = 4096;
+const MAX_OWNERS_EACH: usize = 256;
 /// What this device knows, has known and forgotten, as the index keeps it.
 const OWN_META: &str = "heard";
 /// What members said, as the index keeps it.
@@ -117,7 +118,11 @@ impl Hearing {
     /// Remembers whose replica one is. False if that is no news.
     fn note_owner(&mut self, replica: u64, device: DeviceId) -> bool {
         let replica = ReplicaId(replica);
-        if self.owners.contains_key(&replica) || self.owners.len() >= MAX_OWNERS {
+        let of_it = self.owners.values().filter(|owner| **owner == device).count();
+        if self.owners.contains_key(&replica)
+            || self.owners.len() >= MAX_OWNERS
+            || of_it >= MAX_OWNERS_EACH
+        {
             return false;
         }
         self.owners.insert(replica, device);
@@ -454,5 +459,22 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let seen = (self.replica, u64::MAX);
         self.author_again(path, row, local.hash, local.record.clone(), seen)?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_38_nobody_keeps_whose_replicas_others_are_from_being_known() {
+        let mut hearing = Hearing::default();
+        let (many, other) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        for replica in 0..2 * MAX_OWNERS as u64 {
+            hearing.note_owner(replica, many);
+        }
+        assert_eq!(hearing.owners.len(), MAX_OWNERS_EACH);
+        assert!(hearing.note_owner(u64::MAX, other));
+        assert!(!hearing.note_owner(0, other), "the first one to say so");
     }
 }
