@@ -94,6 +94,10 @@ impl Authority for SimAuthority {
         self.manifest.ask(|roles| roles.is_none_or(|roles| roles.writers.contains(device)))
     }
 
+    fn anybody_may_write(&self) -> bool {
+        self.manifest.ask(|roles| roles.is_none_or(|roles| !roles.writers.is_empty()))
+    }
+
     fn lasts(&self) -> bool {
         self.manifest.ask(|roles| roles.is_some())
     }
