@@ -39,6 +39,11 @@ impl Manifest {
         roles.removed.insert(device);
     }
 
+    pub(crate) fn admit(&self, device: &DeviceId) {
+        let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        roles.get_or_insert_default().removed.remove(device);
+    }
+
     fn ask<T>(&self, question: impl FnOnce(Option<&Roles>) -> T) -> T {
         question(self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
     }

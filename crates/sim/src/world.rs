@@ -518,6 +518,7 @@ impl World {
                     Event::InSync { .. } => self.devices[number].in_sync = true,
                     Event::Conflict { .. } => self.devices[number].conflicts += 1,
                     Event::Skipped { path, reason } if reason.contains("no connected device") => {
+                        self.twins.remove(&(number, path.clone()));
                         self.skipped.insert(path);
                     }
                     Event::Skipped { path, reason } if reason.contains("takes its name for") => {
