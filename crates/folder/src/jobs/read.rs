@@ -3,8 +3,8 @@
 use std::io;
 
 use bytes::Bytes;
-use tree::{Disk, FileKind, Place, Stat};
-use wire::{Hash, RelPath, sync::PieceAnswer};
+use tree::{Disk, FileKind, Place, ReadFile, Stat};
+use wire::{Hash, RelPath, buffer::Buffer, sync::PieceAnswer};
 
 use super::{CopyItem, HashError, HashItem, HashedBody, ReadPiece, why};
 use crate::{
@@ -50,34 +50,68 @@ pub(super) fn hash(
     Ok((there, body))
 }
 
+/// Pieces that follow each other in a file are read at once, up to this many bytes.
+const RUN: u64 = 1 << 20;
+
 pub(super) fn read_pieces(
     disk: &dyn Disk,
-    pieces: Vec<ReadPiece>,
+    pieces: &[ReadPiece],
     compress: bool,
 ) -> Vec<(PieceAnswer, Option<RelPath>)> {
     let policy = if compress { Policy::WherePays } else { Policy::Never };
-    let mut open: Option<(RelPath, Box<dyn tree::ReadFile>)> = None;
-    let mut read = |piece: &ReadPiece| -> Option<Bytes> {
-        let (path, stat) = piece.source.as_ref()?;
-        if piece.offset + u64::from(piece.len) > stat.size {
+    let mut open: Option<(RelPath, Box<dyn ReadFile>)> = None;
+    let mut read = |first: &ReadPiece, len: u64| -> Option<Bytes> {
+        let (path, stat) = first.source.as_ref()?;
+        if first.offset.saturating_add(len) > stat.size {
             return None;
         }
         if open.as_ref().is_none_or(|(opened, _)| opened != path) {
             open = Some((path.clone(), disk.open(&Place::Tree(path.clone())).ok()?));
         }
         let (_, file) = open.as_ref()?;
-        let bytes = file.read_vec(piece.len as usize, piece.offset).ok()?;
+        let mut bytes = Buffer::new(usize::try_from(len).ok()?);
+        let whole = file.read_at(bytes.as_mut(), first.offset).ok()? == bytes.as_ref().len();
         let same = file.stat().ok()?.same_contents(stat);
-        (bytes.len() == piece.len as usize && same).then(|| bytes.into())
+        (whole && same).then(|| bytes.freeze())
     };
-    pieces
-        .into_iter()
-        .map(|piece| {
-            let data = read(&piece).map(|bytes| compress::seal(bytes, policy));
-            let stale = data.is_none().then(|| piece.source.map(|source| source.0)).flatten();
-            (PieceAnswer { item: piece.item, data }, stale)
-        })
-        .collect()
+    let mut answers = Vec::with_capacity(pieces.len());
+    let mut rest = pieces;
+    while let Some(first) = rest.first() {
+        let (count, len) = run(first, rest);
+        let (together, behind) = rest.split_at(count);
+        rest = behind;
+        let mut bytes = read(first, len);
+        for piece in together {
+            let data = bytes.as_mut().map(|bytes| bytes.split_to(piece.len as usize));
+            let data = data.map(|bytes| compress::seal(bytes, policy));
+            let source = piece.source.as_ref().filter(|_| data.is_none());
+            let stale = source.map(|(path, _)| path.clone());
+            answers.push((PieceAnswer { item: piece.item, data }, stale));
+        }
+    }
+    answers
+}
+
+/// How many pieces from the first on lie behind each other in one file, and their bytes.
+fn run(first: &ReadPiece, pieces: &[ReadPiece]) -> (usize, u64) {
+    let mut len = u64::from(first.len);
+    let follows = |piece: &&ReadPiece| {
+        let more = len + u64::from(piece.len);
+        let within = first
+            .source
+            .as_ref()
+            .is_some_and(|(_, stat)| first.offset.saturating_add(more) <= stat.size);
+        let behind = within
+            && more <= RUN
+            && piece.source == first.source
+            && piece.offset == first.offset + len;
+        if behind {
+            len = more;
+        }
+        behind
+    };
+    let others = pieces.iter().skip(1).take_while(follows).count();
+    (1 + others, len)
 }
 
 pub(super) fn copy_small(disk: &dyn Disk, item: &CopyItem) -> Option<Bytes> {
