@@ -23,6 +23,9 @@ impl Hub {
             let role = manifest.members.get(&self.me).map(|member| member.role);
             let role = role.map_or("none", role_name);
             for (folder, about) in &manifest.folders {
+                if self.is_elsewhere(group, folder) {
+                    continue;
+                }
                 if manifest.may_store(&self.me, folder) || self.folders.get(folder).is_some() {
                     let name = about.name.as_str();
                     lines.push(self.folder_line(group, folder, name, &held.label, role));
@@ -37,6 +40,11 @@ impl Hub {
             }
         }
         lines
+    }
+
+    /// True if another group, made out of this one, has taken the folder along (rule T11).
+    fn is_elsewhere(&self, group: &GroupId, folder: &FolderId) -> bool {
+        self.folders.get(folder).is_some_and(|stored| stored.group != *group)
     }
 
     fn folder_line(
@@ -151,7 +159,7 @@ impl Hub {
         for (group, held) in self.groups.iter() {
             for (folder, about) in &held.manifest().folders {
                 let begins = text.len() >= 4 && hex(&folder.0).starts_with(text);
-                if about.name.as_str() == text || begins {
+                if (about.name.as_str() == text || begins) && !self.is_elsewhere(group, folder) {
                     found.push((*group, *folder));
                 }
             }

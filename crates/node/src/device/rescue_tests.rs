@@ -93,6 +93,8 @@ async fn t11_where_nobody_is_left_who_may_write_the_files_stay_and_go_along() {
     stays(&used(&phone).await.name).await;
     let new: GroupLine = phone.ask(Request::RescueGroup { group: None, devices: vec![] }).await;
     stays(&new.name).await;
+    // It is in one group now, and not in both.
+    assert_eq!(phone.ask::<Vec<FolderLine>>(Request::Folders).await.len(), 1);
     assert_eq!(used(&phone).await.role, "admin");
 }
 
