@@ -65,10 +65,13 @@ impl Hub {
             (Some(_), _)
                 if manifest.as_ref().is_some_and(|all| !all.folders.contains_key(folder)) =>
             {
-                (FolderState::Stopped, Some("the group has taken it back".to_owned()))
+                (
+                    FolderState::Stopped,
+                    Some("the group has taken it back: kin folders forget".to_owned()),
+                )
             }
             (Some(_), _) if manifest.is_some_and(|all| !all.may_read(&self.me, folder)) => {
-                let reason = "this device may not have it any more".to_owned();
+                let reason = "this device may not have it any more: kin folders forget".to_owned();
                 (FolderState::Stopped, Some(reason))
             }
             (Some(_), None) => {
@@ -163,6 +166,15 @@ impl Hub {
                     found.push((*group, *folder));
                 }
             }
+        }
+        if found.is_empty() {
+            // What its group has no more goes by the name of its directory, as it is listed.
+            let gone = self.folders.stored().iter().filter(|stored| {
+                let begins = text.len() >= 4 && hex(&stored.folder.0).starts_with(text);
+                self.groups.folder(&stored.folder).is_none()
+                    && (begins || stored.dir.file_name().is_some_and(|name| name == text))
+            });
+            found.extend(gone.map(|stored| (stored.group, stored.folder)));
         }
         // Of several with one name, the group in use decides, then what is kept here.
         if found.len() > 1 {
