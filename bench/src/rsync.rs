@@ -3,6 +3,7 @@
 use std::{
     fs,
     process::{Child, Stdio},
+    thread,
     time::Instant,
 };
 
@@ -49,7 +50,7 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
     eventually("rsync listens", || sender.sh("cat /proc/net/tcp").contains(&listening));
 
     match workload.timed {
-        Timed::First => {}
+        Timed::First | Timed::Fan(_) => {}
         Timed::Change(change) => {
             pull(lan, &daemon)?;
             change(&sender.shared());
@@ -64,14 +65,27 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
         }
     }
     let before = receiver.counters();
-    let mut measure = pull(lan, &daemon)?;
+    let daemon = &daemon;
+    let receivers = 1..=usize::from(workload.timed.receivers());
+    let mut measure = thread::scope(|scope| {
+        let pulls: Vec<_> =
+            receivers.map(|to| scope.spawn(move || pull_to(lan, to, daemon))).collect();
+        let pulls = pulls.into_iter().map(|pull| pull.join().map_err(|_| "rsync's thread died"));
+        let pulls: Vec<Measure> = pulls.map(|pull| pull?).collect::<Result<_, String>>()?;
+        let slowest = pulls.into_iter().max_by_key(|pull| pull.time);
+        slowest.ok_or_else(|| "nobody to pull".to_owned())
+    })?;
     let after = receiver.counters();
     measure.wire = after.rx + after.tx - before.rx - before.tx;
     Ok(measure)
 }
 
 fn pull(lan: &Lan, daemon: &Daemon) -> Result<Measure, String> {
-    let receiver = lan.host(1);
+    pull_to(lan, 1, daemon)
+}
+
+fn pull_to(lan: &Lan, to: usize, daemon: &Daemon) -> Result<Measure, String> {
+    let receiver = lan.host(to);
     let served = Sampler::start(daemon.0.id());
     let start = Instant::now();
     let mut client = receiver

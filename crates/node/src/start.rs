@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -43,7 +44,7 @@ pub enum StartError {
         /// The folder as it was given.
         dir: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The folder's index cannot be used.
     #[error("{}: {source}", dir.display())]
@@ -64,6 +65,10 @@ pub enum StartError {
     Random(String),
 }
 
+/// What to do about a disk.
+const MAKE_ROOM: &str = "make room on its disk";
+const MEND_DISK: &str = "mend its disk";
+
 impl StartError {
     /// A stable word for programs.
     #[must_use]
@@ -80,9 +85,7 @@ impl StartError {
             },
             Self::Ignore(_) => "bad_exclude",
             Self::MakeIgnore { source, .. } => match source.kind() {
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                    "permission"
-                }
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "permission",
                 _ => "io",
             },
             Self::Index { .. } | Self::Engine(_) => "index",
@@ -95,9 +98,30 @@ impl StartError {
         }
     }
 
+    /// What to do if it is due to the disk and passes by itself once that is done (attacks.md 35); nothing is wrong
+    /// with the folder then.
+    pub(crate) fn passes_after(&self) -> Option<&'static str> {
+        let source = match self {
+            Self::Folder(OpenError::Io { source, .. }) | Self::MakeIgnore { source, .. } => source,
+            Self::Index { source: IndexError::Disk(reason), .. }
+            | Self::Engine(folder::EngineError::Index(IndexError::Disk(reason))) => {
+                let is_full = reason.contains("full") || reason.contains("No space");
+                return Some(if is_full { MAKE_ROOM } else { MEND_DISK });
+            }
+            _ => return None,
+        };
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(MAKE_ROOM),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
+        if let Some(remedy) = self.passes_after() {
+            return Some(format!("the files are untouched; {remedy}, then start again"));
+        }
         let hint = match self.kind() {
             "dir_missing" => "create it first, for example with mkdir -p",
             "not_a_directory" => "give the directory that holds it",
@@ -344,9 +368,9 @@ mod tests {
     #[test]
     fn what_hinders_the_first_file_is_no_fault_of_a_pattern() {
         for (kind, word) in [
-            (std::io::ErrorKind::Unsupported, "io"),
-            (std::io::ErrorKind::PermissionDenied, "permission"),
-            (std::io::ErrorKind::StorageFull, "io"),
+            (ErrorKind::Unsupported, "io"),
+            (ErrorKind::PermissionDenied, "permission"),
+            (ErrorKind::StorageFull, "io"),
         ] {
             let error = StartError::MakeIgnore { dir: PathBuf::from("d"), source: kind.into() };
             assert_eq!(error.kind(), word);

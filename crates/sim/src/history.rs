@@ -313,7 +313,8 @@ fn removes_only_what_users_did(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// What is said not to be here for the sake of a twin is not, and has one.
+/// What is said not to be here for the sake of a twin is not, and has one; so it is with what would lie below it,
+/// and of all of that it is said.
 fn says_why_twins_lack(world: &World) -> Result<(), String> {
     for (device, path) in world.twins.iter().filter(|(device, _)| world.is_member(*device)) {
         let disk = &world.devices[*device].disk;
@@ -321,6 +322,20 @@ fn says_why_twins_lack(world: &World) -> Result<(), String> {
         let key = fold.key(path);
         if tree.contains_key(path) || !tree.keys().any(|other| fold.key(other) == key) {
             return Err(format!("no twin: {path} is said to have one on device {device}"));
+        }
+        let others = world.devices.iter().enumerate().filter(|(it, _)| world.is_member(*it));
+        for shown in others.flat_map(|(_, other)| other.disk.snapshot().into_keys()) {
+            // A directory may be there for the sake of what lies below it alone.
+            let mut told = world.below_twins.iter().filter(|(it, _)| it == device);
+            let told = told.any(|(_, told)| is_within(told, &shown));
+            if shown != *path && is_within(&shown, path) && !told && !is_skipped(world, &shown) {
+                return Err(format!("untold: device {device} lacks {shown} and does not say so"));
+            }
+        }
+    }
+    for (device, path) in world.below_twins.iter().filter(|(it, _)| world.is_member(*it)) {
+        if world.devices[*device].disk.snapshot().contains_key(path) {
+            return Err(format!("untrue: device {device} is said to lack {path}"));
         }
     }
     Ok(())
@@ -364,12 +379,22 @@ fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
         if !replaced && !kept.contains(content) {
             return Err(format!("lost: {} is nowhere", show(content)));
         }
-        let may_hide = may_hide || world.names_set_back.contains(content);
+        let lost_its_path =
+            || world.downloads_set_back.get(content).is_some_and(|path| is_taken(world, path));
+        let may_hide = may_hide || world.names_set_back.contains(content) || lost_its_path();
         if !replaced && !may_hide && !shown.contains(content) {
             return Err(format!("hidden: {} is in no tree", show(content)));
         }
     }
     Ok(())
+}
+
+/// True if a tree shows something at a path.
+fn is_taken(world: &World, path: &str) -> bool {
+    world.devices.iter().any(|device| {
+        let fold = device.disk.fold();
+        device.disk.snapshot().keys().any(|shown| fold.key(shown) == fold.key(path))
+    })
 }
 
 /// True if an engine has said that this, or what it lies in, cannot come.

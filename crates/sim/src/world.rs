@@ -2,7 +2,7 @@
 //! and a queue of what happens when. Everything is decided by the seed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -164,6 +164,8 @@ pub(crate) struct World {
     written: Arc<Mutex<Written>>,
     /// Contents that only a machine that was set back showed under the name they had by then.
     pub(crate) names_set_back: HashSet<Vec<u8>>,
+    /// Contents that only a machine that was set back showed, and others were bringing; and where it showed them.
+    pub(crate) downloads_set_back: HashMap<Vec<u8>, String>,
     /// Paths that a user removed or renamed, on any device.
     pub(crate) asked: BTreeSet<String>,
     /// Paths that an engine removed from a tree.
@@ -172,6 +174,8 @@ pub(crate) struct World {
     pub(crate) skipped: BTreeSet<String>,
     /// What cannot be on a device beside what is there, as its engine says now.
     pub(crate) twins: BTreeSet<(usize, String)>,
+    /// What a device says it cannot have for what it lies in.
+    pub(crate) below_twins: BTreeSet<(usize, String)>,
     pub(crate) wanted_links: BTreeSet<(usize, usize)>,
     members: members::Members,
 }
@@ -218,10 +222,12 @@ impl World {
             verbose,
             written: Arc::default(),
             names_set_back: HashSet::new(),
+            downloads_set_back: HashMap::new(),
             asked: BTreeSet::new(),
             removed: BTreeSet::new(),
             skipped: BTreeSet::new(),
             twins: BTreeSet::new(),
+            below_twins: BTreeSet::new(),
             agreeable: false,
             wanted_links: BTreeSet::new(),
             members: members::Members::default(),
@@ -405,6 +411,7 @@ impl World {
         }
         self.note(format_args!("{number} starts"));
         self.twins.retain(|(device, _)| *device != number);
+        self.below_twins.retain(|(device, _)| *device != number);
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
         let options = Options {
@@ -519,13 +526,20 @@ impl World {
                     Event::Conflict { .. } => self.devices[number].conflicts += 1,
                     Event::Skipped { path, reason } if reason.contains("no connected device") => {
                         self.twins.remove(&(number, path.clone()));
+                        self.below_twins.remove(&(number, path.clone()));
                         self.skipped.insert(path);
                     }
                     Event::Skipped { path, reason } if reason.contains("takes its name for") => {
+                        self.below_twins.remove(&(number, path.clone()));
                         self.twins.insert((number, path));
                     }
+                    Event::Skipped { path, reason } if reason.contains("which it lies in") => {
+                        self.twins.remove(&(number, path.clone()));
+                        self.below_twins.insert((number, path));
+                    }
                     Event::Skipped { path, .. } | Event::Mended { path } => {
-                        self.twins.remove(&(number, path));
+                        self.twins.remove(&(number, path.clone()));
+                        self.below_twins.remove(&(number, path));
                     }
                     Event::Applied { path, kind: AppliedKind::Deleted, .. } => {
                         self.removed.insert(path.to_string());

@@ -34,6 +34,8 @@ const SMALL_REQUESTS: usize = 6;
 const SMALL_ITEMS: usize = 256;
 /// Bytes of small contents in one request, unless a single one has more.
 const SMALL_BYTES: u64 = 1 << 20;
+/// Why a path waits whose contents are asked for in vain.
+const NO_SOURCE: &str = "no connected device has its contents now; it comes when one does";
 /// Jobs of copying small contents within the folder at once.
 const COPY_JOBS: usize = 2;
 
@@ -228,6 +230,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.fetch.by_path.insert(path.clone(), content);
         if let Some(want) = self.fetch.wants.get_mut(&content) {
             want.paths.insert(path.clone(), pending);
+            let is_told = want.state == WantState::Waiting && want.searched;
+            if is_told && !self.fetch.searching && !self.fetch.to_search.contains(&content) {
+                self.skip(path.to_string(), Trouble::Apply, NO_SOURCE);
+            }
             return Ok(());
         }
         self.fetch.progress.files_total += 1;
@@ -374,8 +380,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let Some(want) = self.fetch.wants.get(&content) else { return };
         let paths: Vec<_> = want.paths.keys().map(ToString::to_string).collect();
         for path in paths {
-            let reason = "no connected device has its contents now; it comes when one does";
-            self.skip(path, Trouble::Apply, reason);
+            self.skip(path, Trouble::Apply, NO_SOURCE);
         }
     }
 

@@ -320,7 +320,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     }
                     self.note_applied(&path, then, done.stat, done.copy)?;
                 }
-                Err(error) => self.not_done(&path, &error),
+                Err(error) => self.not_done(&path, &error)?,
             }
         }
         Ok(())
@@ -415,7 +415,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// A change could not be made: the disk is looked at again, and it is tried again later.
-    fn not_done(&mut self, path: &RelPath, error: &ApplyError) {
+    fn not_done(&mut self, path: &RelPath, error: &ApplyError) -> Result<(), EngineError> {
         self.not_applied(path);
         match error {
             ApplyError::Io { source, .. } if source.kind() == ErrorKind::DirectoryNotEmpty => {
@@ -435,7 +435,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     self.hints(vec![parent]);
                 }
                 if !self.learn.block_for_race(path, self.now.ms) {
-                    self.skip(path.to_string(), Trouble::Apply, remedy(error));
+                    self.skip_with_below(path, remedy(error))?;
                 }
             }
             ApplyError::Twin { twin, .. } => {
@@ -444,7 +444,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     "this disk takes its name for that of {twin:?}, which is here, so that it cannot be here too; \
                      rename one of them where both are, and both come"
                 );
-                self.skip(path.to_string(), Trouble::Apply, reason);
+                self.skip_with_below(path, reason)?;
             }
             ApplyError::NoSpace { .. } => {
                 self.learn.block(path, self.now.ms);
@@ -453,9 +453,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             other => {
                 self.learn.block(path, self.now.ms);
-                self.skip(path.to_string(), Trouble::Apply, remedy(other));
+                self.skip_with_below(path, remedy(other))?;
             }
         }
+        Ok(())
     }
 }
 

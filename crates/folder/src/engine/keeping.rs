@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use wire::{RelPath, record::Body};
 
-use super::{Authority, Effect, Engine, Now, report::Trouble};
+use super::{Authority, Effect, Engine, EngineError, Now};
 use crate::{
     history::{Moment, Tidied},
     index::Index,
@@ -118,16 +118,16 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// History was looked through.
-    pub(super) fn history_tidied(&mut self, tidied: Tidied) {
+    pub(super) fn history_tidied(&mut self, tidied: Tidied) -> Result<(), EngineError> {
         self.keeping.under_way = false;
         let served = std::mem::take(&mut self.keeping.served);
         if served.is_empty() {
-            return;
+            return Ok(());
         }
         if tidied.entries > 0 {
             self.keeping.not_before = self.now.ms;
             self.learn.unblock_all();
-            return;
+            return Ok(());
         }
         self.keeping.not_before = self.now.ms + PAUSE_MS;
         for path in served {
@@ -136,8 +136,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 || self.group.is_busy(&path)
                 || self.fetch.wants_path(&path)
             {
-                self.skip(path.to_string(), Trouble::Apply, DISK_FULL);
+                self.skip_with_below(&path, DISK_FULL)?;
             }
         }
+        Ok(())
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Learn {
     delays: HashMap<RelPath, u64>,
     /// Waiting for another path to be applied: their directory, or a file with the same contents.
     waiting: HashMap<RelPath, Paths>,
+    /// Below a directory that is blocked, or that is stuck itself: until it is decided otherwise.
+    pub(super) stuck: HashMap<RelPath, Paths>,
     /// Directories known to be here, or to be made before anything decided later.
     ready_dirs: PathSet,
     /// Directories here, or about to be, that no record says: there for the sake of what lies below, or to
@@ -86,9 +88,14 @@ impl Learn {
 
     /// As [`Learn::reconcile`], but what failed before keeps waiting for its time.
     pub(super) fn reconcile_unless_blocked(&mut self, path: RelPath) {
-        if !self.blocked.contains_key(&path) {
+        if !self.is_blocked(&path) {
             self.reconcile(path);
         }
+    }
+
+    /// True if something stands in the way of a path, or of what it lies in.
+    pub(super) fn is_blocked(&self, path: &RelPath) -> bool {
+        self.blocked.contains_key(path) || self.is_stuck(path)
     }
 
     /// What was taken for granted about directories is not any more.
@@ -119,15 +126,26 @@ impl Learn {
     /// What waited for a path may go on.
     pub(super) fn wake(&mut self, path: &RelPath) {
         self.delays.remove(path);
-        for waiting in self.waiting.remove(path).unwrap_or_default() {
-            self.reconcile(waiting);
+        for waiting in [self.waiting.remove(path), self.stuck.remove(path)] {
+            waiting.into_iter().flatten().for_each(|waiting| self.reconcile(waiting));
         }
     }
 
     /// True if something below a path waits for it to become a directory.
     fn is_awaited_dir(&self, path: &RelPath) -> bool {
         let waiting = self.waiting.get(path);
-        waiting.is_some_and(|waiting| waiting.iter().any(|below| path.contains(below)))
+        self.stuck.contains_key(path)
+            || waiting.is_some_and(|waiting| waiting.iter().any(|below| path.contains(below)))
+    }
+
+    /// Takes what waits for a path as its directory.
+    pub(super) fn take_waiting_below(&mut self, dir: &RelPath) -> Paths {
+        let Some(waiting) = self.waiting.get_mut(dir) else { return Paths::new() };
+        let below = waiting.extract_if(.., |path| dir.contains(path)).collect();
+        if waiting.is_empty() {
+            self.waiting.remove(dir);
+        }
+        below
     }
 
     pub(super) fn wait_for(&mut self, first: &RelPath, path: RelPath) {
@@ -137,10 +155,12 @@ impl Learn {
     /// A path is decided anew: whatever it waited for may be needed no more.
     fn waits_no_more(&mut self, path: &RelPath) {
         let Some(dir) = path.parent() else { return };
-        if let Some(waiting) = self.waiting.get_mut(&dir) {
-            waiting.remove(path);
-            if waiting.is_empty() {
-                self.waiting.remove(&dir);
+        for all in [&mut self.waiting, &mut self.stuck] {
+            if let Some(waiting) = all.get_mut(&dir) {
+                waiting.remove(path);
+                if waiting.is_empty() {
+                    all.remove(&dir);
+                }
             }
         }
     }
@@ -151,6 +171,7 @@ impl Learn {
         *delay = (*delay * 2).clamp(RETRY_MS, RETRY_MAX_MS);
         self.blocked.insert(path.clone(), now + *delay);
         self.racing.remove(path);
+        self.stick_below(path);
     }
 
     /// The disk was not as the index says: it is looked at again, and then this is decided again. False
@@ -165,6 +186,7 @@ impl Learn {
         } else {
             self.racing.remove(path);
         }
+        self.stick_below(path);
         in_passing
     }
 
@@ -172,6 +194,7 @@ impl Learn {
     pub(super) fn block_until_changed(&mut self, path: &RelPath) {
         self.blocked.insert(path.clone(), u64::MAX);
         self.racing.remove(path);
+        self.stick_below(path);
     }
 
     /// Something here has a name that the disk takes for that of a path: until it is gone.
@@ -220,7 +243,7 @@ impl Learn {
 
     /// True if a path is still to be decided, now or later.
     pub(super) fn is_undecided(&self, path: &RelPath) -> bool {
-        self.queued.contains(path) || self.blocked.contains_key(path)
+        self.queued.contains(path) || self.is_blocked(path)
     }
 
     /// Decides a path again at a time; it is not in step until then.
@@ -235,6 +258,7 @@ impl Learn {
         !self.is_undecided(path)
             && !self.deletes.contains(path)
             && !self.waiting.contains_key(path)
+            && !self.stuck.contains_key(path)
             && !self.hollow.contains(path)
             && waits.is_none_or(|waiting| !waiting.contains(path))
     }
@@ -504,8 +528,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.learn.ready_dirs.insert(parent);
             return Ok(true);
         }
-        if self.learn.blocked.contains_key(&parent) {
-            self.learn.block_for_race(path, self.now.ms);
+        if self.learn.is_blocked(&parent) {
+            self.learn.stick_to(&parent, path);
+            self.tell_stuck_at(path);
             return Ok(false);
         }
         self.learn.wait_for(&parent, path.clone());
@@ -520,19 +545,26 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub(super) fn parent_may_go(&mut self, path: &RelPath) -> Result<(), EngineError> {
         let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else { return Ok(()) };
         let row = self.row(&parent)?;
-        let Some(here) = row.here.as_ref() else { return Ok(()) };
+        let implied = row.here.as_ref().is_some_and(|here| here.implied);
+        if row.here.is_none() && !self.learn.is_blocked(&parent) {
+            return Ok(());
+        }
         let siblings = Self::siblings(&row)?;
-        if here.implied || siblings.winner().is_none_or(|it| it.record.body != Body::Dir) {
+        if implied || siblings.winner().is_none_or(|it| it.record.body != Body::Dir) {
             self.learn.reconcile(parent);
         }
         Ok(())
     }
 
-    /// A path could not be applied: what waits for it waits longer.
+    /// A path could not be applied: what waits for it waits longer, and what lies below it for as long as it does.
     pub(super) fn not_applied(&mut self, first: &RelPath) {
         self.learn.ready_dirs.clear();
         for path in self.learn.waiting.remove(first).unwrap_or_default() {
-            self.learn.block_for_race(&path, self.now.ms);
+            if first.contains(&path) {
+                self.learn.stick_to(first, &path);
+            } else {
+                self.learn.block_for_race(&path, self.now.ms);
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ mod report;
 mod roles;
 mod scan;
 mod serve;
+mod stuck;
 mod swapped;
 mod transfer;
 
@@ -337,10 +338,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.looked_again(seen);
                 Ok(())
             }
-            Done::HistoryTidied { tidied } => {
-                self.history_tidied(tidied);
-                Ok(())
-            }
+            Done::HistoryTidied { tidied } => self.history_tidied(tidied),
             Done::Recovered { skipped, emptied, whole } => {
                 self.recovered(skipped, emptied, whole);
                 Ok(())

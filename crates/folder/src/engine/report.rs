@@ -55,6 +55,11 @@ impl Reports {
         self.told.len() as u64
     }
 
+    /// True if more can be remembered.
+    pub(super) fn has_room(&self) -> bool {
+        self.told.len() < MAX_REPORTED
+    }
+
     /// Why a path is not in step, if it is not.
     pub(super) fn reason(&self, path: &str) -> Option<&str> {
         self.told.get(path).map(|report| report.reason.as_str())
@@ -95,7 +100,7 @@ impl Reports {
             *told = Report { trouble, reason: reason.to_owned(), listing, again };
             return news;
         }
-        if self.told.len() < MAX_REPORTED {
+        if self.has_room() {
             let report = Report { trouble, reason: reason.to_owned(), listing, again };
             self.told.insert(path.to_owned(), report);
         }
@@ -113,12 +118,19 @@ impl Reports {
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
-    /// A path is not in step.
-    pub(super) fn skip(&mut self, path: String, trouble: Trouble, reason: impl Into<String>) {
+    /// A path is not in step. True if that, or why, is news.
+    pub(super) fn skip(
+        &mut self,
+        path: String,
+        trouble: Trouble,
+        reason: impl Into<String>,
+    ) -> bool {
         let reason = reason.into();
-        if self.reports.note(&path, trouble, &reason, self.now.ms) {
+        let is_news = self.reports.note(&path, trouble, &reason, self.now.ms);
+        if is_news {
             self.effects.push(Effect::Event(Event::Skipped { path, reason }));
         }
+        is_news
     }
 
     /// A path is in step again, or is no more, if it was not.
@@ -135,11 +147,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
-    /// A directory is gone: so is the trouble with it, and with what was below.
+    /// A directory is gone: so is the trouble with what was below it, but not with what is to come there.
     pub(super) fn mended_below(&mut self, dir: &RelPath) {
         if !self.reports.told.is_empty() {
             for path in self.reports.below(dir.as_str(), true) {
-                self.mended(&path);
+                let told = self.reports.told.get(&path);
+                if told.is_some_and(|told| told.trouble != Trouble::Apply) {
+                    self.mended(&path);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tree::FileKind;
+use tree::{FileKind, Place, Stat};
 use wire::{
     Hash, RelPath,
     sync::{Message, Piece, PieceAnswer},
@@ -37,8 +37,8 @@ const SLOW_LINK: u64 = 50 << 20;
 /// How long a link must have been the bottleneck before it is judged, in milliseconds.
 const JUDGE_MS: u64 = 500;
 
-/// Where a content is here, with the stat its file must still have.
-type Source = (RelPath, tree::Stat);
+/// Where a content is here, with the stat its file must still have if it is in the tree.
+type Source = (Place, Option<Stat>);
 
 /// What one peer asked for.
 #[derive(Debug, Default)]
@@ -228,8 +228,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
-    /// Where a content is here, with the stat it must still have: at the path that was asked for, or at
-    /// another.
+    /// Where a content is here, with the stat it must still have: at the path that was asked for, at another, or
+    /// brought here and not put in place. It may lack its directory for long, and be nowhere else by now.
     fn find_content(
         &mut self,
         path: &RelPath,
@@ -243,14 +243,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 return Ok(Some(source));
             }
         }
-        Ok(None)
+        Ok(self.fetch.whole.contains(content).then_some((Place::Partial(*content), None)))
     }
 
     fn holds(&mut self, path: &RelPath, content: &Hash) -> Result<Option<Source>, EngineError> {
         let here = self.index.row(path)?.and_then(|row| row.here);
         let here =
             here.filter(|here| here.stat.kind == FileKind::File && here.content == Some(*content));
-        Ok(here.map(|here| (path.clone(), here.stat)))
+        Ok(here.map(|here| (Place::Tree(path.clone()), Some(here.stat))))
     }
 
     /// What was read goes out in messages of bounded size.

@@ -272,8 +272,8 @@ pub enum HashError {
 pub struct ReadPiece {
     /// Its place in the request.
     pub item: u32,
-    /// Where it is, with the stat it must have; `None` if it is not here.
-    pub source: Option<(RelPath, Stat)>,
+    /// Where it is, with the stat it must have if it is in the tree; `None` if it is not here.
+    pub source: Option<(Place, Option<Stat>)>,
     /// First byte.
     pub offset: u64,
     /// Bytes.

@@ -59,19 +59,20 @@ pub(super) fn read_pieces(
     compress: bool,
 ) -> Vec<(PieceAnswer, Option<RelPath>)> {
     let policy = if compress { Policy::WherePays } else { Policy::Never };
-    let mut open: Option<(RelPath, Box<dyn ReadFile>)> = None;
+    let mut open: Option<(Place, Box<dyn ReadFile>)> = None;
     let mut read = |first: &ReadPiece, len: u64| -> Option<Bytes> {
-        let (path, stat) = first.source.as_ref()?;
-        if first.offset.saturating_add(len) > stat.size {
+        let (place, stat) = first.source.as_ref()?;
+        if stat.is_some_and(|stat| first.offset.saturating_add(len) > stat.size) {
             return None;
         }
-        if open.as_ref().is_none_or(|(opened, _)| opened != path) {
-            open = Some((path.clone(), disk.open(&Place::Tree(path.clone())).ok()?));
+        if open.as_ref().is_none_or(|(opened, _)| opened != place) {
+            open = Some((place.clone(), disk.open(place).ok()?));
         }
         let (_, file) = open.as_ref()?;
         let mut bytes = Buffer::new(usize::try_from(len).ok()?);
         let whole = file.read_at(bytes.as_mut(), first.offset).ok()? == bytes.as_ref().len();
-        let same = file.stat().ok()?.same_contents(stat);
+        let now = file.stat().ok()?;
+        let same = stat.is_none_or(|stat| now.same_contents(&stat));
         (whole && same).then(|| bytes.freeze())
     };
     let mut answers = Vec::with_capacity(pieces.len());
@@ -84,25 +85,27 @@ pub(super) fn read_pieces(
         for piece in together {
             let data = bytes.as_mut().map(|bytes| bytes.split_to(piece.len as usize));
             let data = data.map(|bytes| compress::seal(bytes, policy));
-            let source = piece.source.as_ref().filter(|_| data.is_none());
-            let stale = source.map(|(path, _)| path.clone());
+            let stale = match &piece.source {
+                Some((Place::Tree(path), _)) if data.is_none() => Some(path.clone()),
+                _ => None,
+            };
             answers.push((PieceAnswer { item: piece.item, data }, stale));
         }
     }
     answers
 }
 
-/// How many pieces from the first on lie behind each other in one file, and their bytes.
+/// How many pieces from the first on lie behind each other in one file of the tree, and their bytes.
 fn run(first: &ReadPiece, pieces: &[ReadPiece]) -> (usize, u64) {
     let mut len = u64::from(first.len);
+    let size = match &first.source {
+        Some((_, Some(stat))) => stat.size,
+        _ => return (1, len),
+    };
     let follows = |piece: &&ReadPiece| {
         let more = len + u64::from(piece.len);
-        let within = first
-            .source
-            .as_ref()
-            .is_some_and(|(_, stat)| first.offset.saturating_add(more) <= stat.size);
-        let behind = within
-            && more <= RUN
+        let behind = more <= RUN
+            && first.offset.saturating_add(more) <= size
             && piece.source == first.source
             && piece.offset == first.offset + len;
         if behind {

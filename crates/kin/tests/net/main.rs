@@ -203,6 +203,8 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
         }
         trouble {
             Lan attack_35_a_full_disk_stops_only_what_does_not_fit
+            Lan attack_35_a_disk_that_is_full_at_the_start_is_said
+            Lan attack_35_a_folder_whose_disk_was_full_at_the_start_begins_by_itself
             Lan attack_35_a_disk_too_full_for_the_index_stops_nothing_for_good
             Lan attack_35_too_many_open_files_is_said_and_passes
             Lan attack_35_more_directories_than_may_be_watched

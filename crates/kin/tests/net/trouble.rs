@@ -1,14 +1,19 @@
 //! What is not in step is said, with its cause and remedy, and stops nothing else.
 
 use std::{
+    fs,
+    io::Read as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
-use lab::{Kin, LONG, SHORT, files, pump_until, trees};
+use lab::{Kin, KinCommand, LONG, SHORT, files, pump_until, trees};
 use serde_json::Value;
 
-use crate::common::{agree, lan, listening, open, open_to};
+use crate::{
+    common::{KIN, agree, lan, listening, open, open_to},
+    devices::Device,
+};
 
 /// A folder on a small disk of its own: made at the start of `kin`, seen by its processes only.
 const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=8m,mode=755 tmpfs "$0" && exec "$@""#;
@@ -61,6 +66,82 @@ pub(crate) fn attack_35_a_full_disk_stops_only_what_does_not_fit() {
     assert_eq!(times, 1, "it is told once");
     a.stop();
     b.stop();
+}
+
+/// The same, and it is full, whatever of a folder's own files is there.
+const ON_A_FULL_DISK: &str = r#"mount -t tmpfs -o size=2m,mode=755 tmpfs "$0" || exit 1
+if [ "$1" = begun ]; then mkdir -m 700 "$0/.kin" && : >"$0/.kin/lock" && : >"$0/.kinignore"; fi
+shift; dd if=/dev/zero of="$0/fill" bs=4k 2>/dev/null; exec "$@""#;
+
+pub(crate) fn attack_35_a_disk_that_is_full_at_the_start_is_said() {
+    let lan = lan(1);
+    let folder = lan.host(0).shared();
+    let folder = folder.to_str().expect("is UTF-8");
+    for found in ["new", "begun"] {
+        let full = ["unshare", "--mount", "sh", "-c", ON_A_FULL_DISK, folder, found];
+        let mut kin = open(lan.host(0)).through(&full).start();
+        let code = kin.exit_code();
+        let told = kin.latest("error").unwrap_or_default();
+        let (message, hint) = (told["message"].as_str(), told["hint"].as_str());
+        assert!(message.is_some_and(|it| it.contains(folder)), "{found}: {told}");
+        assert!(hint.is_some_and(|it| it.contains("make room")), "{found}: {told}");
+        assert_eq!(code, Some(1), "{found}: {told}");
+    }
+}
+
+/// A small disk at a path, for whoever enters this process's view of mounts.
+struct SmallDisk(Child);
+
+impl SmallDisk {
+    fn at(folder: &str) -> Self {
+        let script =
+            r#"mount -t tmpfs -o size=2m,mode=755 tmpfs "$0" && echo ready && exec sleep 600"#;
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", script, folder]).stdout(Stdio::piped());
+        let mut holder = unshare.spawn().expect("unshare is there");
+        let mut ready = [0; 6];
+        let said = holder.stdout.as_mut().expect("is piped").read_exact(&mut ready);
+        assert!(said.is_ok(), "it is mounted");
+        Self(holder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn attack_35_a_folder_whose_disk_was_full_at_the_start_begins_by_itself() {
+    let lan = lan(1);
+    let host = lan.host(0);
+    let folder = host.shared();
+    let folder = folder.to_str().expect("is UTF-8");
+    let disk = SmallDisk::at(folder);
+    let pid = disk.0.id().to_string();
+    let mut device = Device { host, name: "full", running: None };
+    let up = |device: &mut Device<'_>| {
+        let up = KinCommand::on(Path::new(KIN), host, &["up", "--foreground", "--json"]);
+        device.running = Some(up.through(&["nsenter", "--mount", "--target", &pid]).start());
+        device.until("it answers", || device.code(&["status", "--json"]) == 0);
+        device.until("it runs", || device.status()["running"] == true);
+    };
+    let state = |device: &Device<'_>| device.run(&["folders", "--json"]).remove(0);
+    up(&mut device);
+    device.run(&["share", folder, "--json"]);
+    device.until("the folder runs", || state(&device)["state"] == "idle");
+    device.down();
+    let fill = PathBuf::from(format!("/proc/{pid}/root{folder}/fill"));
+    assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "the disk is full");
+    up(&mut device);
+    device.until("the folder is stopped", || state(&device)["state"] == "stopped");
+    let trouble = device.status()["errors"].to_string();
+    assert!(trouble.contains("No space") || trouble.contains("is full"), "{trouble}");
+    assert!(trouble.contains("make room") && trouble.contains("goes on by itself"), "{trouble}");
+    fs::remove_file(&fill).expect("it is removed");
+    device.until("the folder runs again", || state(&device)["state"] == "idle");
+    device.down();
 }
 
 /// Files that fill the small disk before they have all come.
@@ -147,7 +228,7 @@ pub(crate) fn attack_35_more_directories_than_may_be_watched() {
     assert!(message.contains("max_user_watches"), "{told}");
     agree(&mut [&mut a, &mut b], LONG);
     // In every directory, so that most are in those that nobody watches.
-    let dirs: Vec<_> = std::fs::read_dir(&right)
+    let dirs: Vec<_> = fs::read_dir(&right)
         .expect("it is there")
         .flatten()
         .filter(|entry| entry.path().is_dir() && entry.file_name() != ".kin")

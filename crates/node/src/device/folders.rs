@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use folder::{PeerId, engine::Mode};
@@ -35,6 +36,8 @@ use crate::{
 const EVENTS: usize = 1024;
 /// Paths that are not in step, of which the reasons are kept.
 const MAX_SKIPPED: usize = 1_000;
+/// A folder whose disk failed when it was to start is tried again after this long.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// A folder that is to run, or runs.
 pub(super) struct Run {
@@ -345,7 +348,24 @@ impl Hub {
                 self.open_everywhere(group, folder);
             }
             Some(Err(error)) => {
-                run.failed = Some((error.to_string(), error.hint().unwrap_or_default()));
+                let passes = error.passes_after().filter(|_| !run.look);
+                let hint = match passes {
+                    Some(remedy) => format!("{remedy}, and it goes on by itself"),
+                    None => error.hint().unwrap_or_default(),
+                };
+                run.failed = Some((error.to_string(), hint));
+                if passes.is_some() {
+                    let handle = self.handle.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(TRY_AGAIN).await;
+                        handle.send(move |hub| {
+                            let run = hub.folders.runs.get(&folder);
+                            if run.is_some_and(|run| run.opening == opening) {
+                                hub.start_folder(folder);
+                            }
+                        });
+                    });
+                }
             }
             None => run.failed = Some(("it could not be opened".to_owned(), String::new())),
         }

@@ -181,7 +181,7 @@ impl World {
         let Some((index, disk, heard)) = self.devices[device].backup.take() else { return };
         self.note(format_args!("{device} is set back"));
         let mut elsewhere = HashSet::new();
-        let (mut named, mut left) = (HashSet::new(), HashSet::new());
+        let (mut named, mut left, mut ready) = (HashSet::new(), HashSet::new(), HashSet::new());
         let others = self.devices.iter().enumerate().filter(|(number, _)| *number != device);
         for (_, other) in others {
             elsewhere.extend(other.disk.lasting_contents());
@@ -190,6 +190,10 @@ impl World {
             let old =
                 all.iter().filter(|(path, _)| path.starts_with(".kin/history/") || goes(path));
             left.extend(old.map(|(_, bytes)| Arc::clone(bytes)));
+            let on_its_way =
+                |path: &str| path.starts_with(".kin/partial/") || path.starts_with(".kin/swap/");
+            let coming = all.iter().filter(|(path, _)| on_its_way(path));
+            ready.extend(coming.map(|(_, bytes)| Arc::clone(bytes)));
             named.extend(all);
         }
         let shown = self.devices[device].disk.all_contents().into_iter();
@@ -208,9 +212,13 @@ impl World {
         self.asked.extend(before.into_iter().filter(|path| !after.contains_key(path)));
         here.held.clear();
         named.extend(here.disk.all_contents());
-        let only_here = |it: &(String, Arc<Vec<u8>>)| !named.contains(it) && left.contains(&it.1);
-        let only_here = shown.into_iter().filter(only_here);
-        self.names_set_back.extend(only_here.map(|(_, bytes)| bytes.to_vec()));
+        for (path, bytes) in shown.into_iter().filter(|it| !named.contains(it)) {
+            if left.contains(&bytes) {
+                self.names_set_back.insert(bytes.to_vec());
+            } else if ready.contains(&bytes) {
+                self.downloads_set_back.insert(bytes.to_vec(), path);
+            }
+        }
     }
 
     /// What a user did in the middle of a job has been done.

@@ -6,7 +6,11 @@ use folder::{
     content::ContentReader,
     jobs::{self, Done, Job},
 };
-use sim::{disk::VirtualDisk, history::Edit, scenario::Scenario};
+use sim::{
+    disk::{Fold, VirtualDisk},
+    history::Edit,
+    scenario::Scenario,
+};
 use tree::{
     Disk as _, Place,
     apply::{HistoryName, Why},
@@ -93,6 +97,38 @@ fn e13_a_file_that_makes_room_for_a_directory_is_never_gone() {
         }
     }
     assert!(met > 0, "nobody came in between");
+}
+
+#[test]
+fn e14_a_whole_file_that_cannot_be_put_in_place_is_given_to_others() {
+    // Found by `--faults all --from 10014368`: who wrote it was set back, and who had it could not show it.
+    let mut whole = 0;
+    for seed in SEEDS {
+        for nth in 0..8 {
+            let mut scenario = Scenario::folding(seed, &[Fold::None, Fold::Case]);
+            scenario.write(0, "d/a", b"its twin");
+            scenario.settle();
+            let backup = scenario.index(0).copy();
+            let disk = scenario.disk(1);
+            let died = Arc::clone(&disk);
+            disk.before_change(nth, move || died.cut_power());
+            scenario.write(0, "D/b", b"the only copy");
+            scenario.run(3_000);
+            if scenario.is_running(1) || !scenario.has(1, b"the only copy") {
+                continue;
+            }
+            whole += 1;
+            scenario.stop(0);
+            scenario.put_index(0, backup);
+            drop(scenario.disk(0).remove("D"));
+            scenario.start(1);
+            scenario.start(0);
+            scenario.settle();
+            let given = scenario.text(0, "D/b");
+            assert_eq!(given.as_deref(), Some("the only copy"), "seed {seed}, step {nth}");
+        }
+    }
+    assert!(whole > 0, "it was never ready");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use folder::engine::Event;
-use sim::scenario::Scenario;
+use sim::{disk::Fold, scenario::Scenario};
 use tree::FileKind;
 
 use crate::{SEEDS, assert_alike};
@@ -130,6 +130,27 @@ fn e25_contents_that_nobody_has_are_mended_when_somebody_comes_who_has_them() {
         assert_alike(&scenario, 3);
         assert!(skipped.is_empty() || told(&scenario, 2, "large") == [true, false]);
         assert_eq!(left_out(&scenario, 2), Some(0));
+    }
+}
+
+#[test]
+fn e25_each_path_that_waits_for_contents_that_nobody_has_is_told_of() {
+    // Found by `--faults all --from 21005486`: the second path of a content that is waited for already was not.
+    for seed in SEEDS {
+        let mut scenario = Scenario::folding(seed, &[Fold::None, Fold::Case, Fold::None]);
+        scenario.write(0, "x/a", b"its twin");
+        scenario.settle();
+        for path in ["X/b", "X/c"] {
+            scenario.write(0, path, b"what the one between cannot have");
+            scenario.settle();
+            assert_eq!(told(&scenario, 2, path), [true], "seed {seed}, {path}");
+        }
+        scenario.link(0, 2);
+        scenario.settle();
+        assert_eq!(scenario.tree(0), scenario.tree(2), "seed {seed}");
+        for path in ["X/b", "X/c"] {
+            assert_eq!(told(&scenario, 2, path), [true, false], "seed {seed}, {path}");
+        }
     }
 }
 
