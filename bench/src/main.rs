@@ -20,6 +20,7 @@
 )]
 
 mod kinfold;
+mod line;
 mod live;
 mod measure;
 mod plot;
