@@ -10,7 +10,8 @@
 //! what else is here: its author was admitted by something there, its number follows its author's last,
 //! the parents it names are heads, and all bounds hold. So two devices that hold the same operations
 //! were never divided about one of them. Two limits are the store's own: how many operations it holds
-//! ([`MAX_OPERATIONS`]) and how many may wait for others ([`MAX_PENDING`]).
+//! ([`MAX_OPERATIONS`]) and how many may wait for others ([`MAX_PENDING`], and
+//! [`MAX_PENDING_EACH`] by who brings them).
 //!
 //! # What counts
 //!
@@ -72,6 +73,7 @@ mod manifest;
 mod past;
 mod settle;
 mod store;
+mod waiting;
 mod write;
 
 pub use join::{JoinError, PendingJoin, join};
@@ -91,3 +93,5 @@ pub const MAX_FOLDERS: usize = 1_024;
 pub const MAX_OPERATIONS: usize = 32_768;
 /// Most operations that wait for others.
 pub const MAX_PENDING: usize = 1_024;
+/// Most of these that one device brought; a newer one takes the place of its oldest.
+pub const MAX_PENDING_EACH: usize = 64;

@@ -79,6 +79,11 @@ pub(crate) fn not_agreed(what: &str) -> CommandError {
     CommandError::failed("not_agreed", what).hint("only y means yes; --yes answers beforehand")
 }
 
+/// The same of a question that `--yes` does not answer (rule T6).
+pub(crate) fn not_said_yes(what: &str) -> CommandError {
+    CommandError::failed("not_agreed", what).hint("only y means yes")
+}
+
 /// A name from outside with the beginning of the id, to tell two of the same name apart.
 pub(crate) fn named(name: &str, id: &str) -> String {
     format!("{} ({})", escape(name), crate::output::words::short(&escape(id)))

@@ -217,6 +217,7 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
     let authority = FolderAuthority {
         key: Arc::clone(session.key()),
         writers: Arc::new(move |author| members.borrow().contains_key(author)),
+        anybody: Arc::new(|| true),
         members: Arc::new(|_| false),
         scope,
         lasts: false,

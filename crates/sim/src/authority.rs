@@ -26,11 +26,22 @@ impl Manifest {
             writers;
     }
 
+    /// Who may write, and who is no member.
+    pub(crate) fn become_these(&self, writers: BTreeSet<DeviceId>, removed: BTreeSet<DeviceId>) {
+        let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *roles = Some(Roles { writers, removed });
+    }
+
     pub(crate) fn remove(&self, device: DeviceId) {
         let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let roles = roles.get_or_insert_default();
         roles.writers.remove(&device);
         roles.removed.insert(device);
+    }
+
+    pub(crate) fn admit(&self, device: &DeviceId) {
+        let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        roles.get_or_insert_default().removed.remove(device);
     }
 
     fn ask<T>(&self, question: impl FnOnce(Option<&Roles>) -> T) -> T {
@@ -86,6 +97,10 @@ impl Authority for SimAuthority {
 
     fn may_write(&self, device: &DeviceId) -> bool {
         self.manifest.ask(|roles| roles.is_none_or(|roles| roles.writers.contains(device)))
+    }
+
+    fn anybody_may_write(&self) -> bool {
+        self.manifest.ask(|roles| roles.is_none_or(|roles| !roles.writers.is_empty()))
     }
 
     fn lasts(&self) -> bool {

@@ -24,10 +24,12 @@ pub enum Fault {
     Index,
     /// Users edit in the middle of an apply or a scan, and write through handles that they kept open.
     Races,
+    /// No fault: the devices are a group, and members are admitted, put out, admitted again, and get other roles.
+    Members,
 }
 
 impl Fault {
-    /// Every kind, in the order in which they are named.
+    /// Every kind that is a fault, in the order in which they are named: what `all` means.
     pub const EVERY: [Self; 9] = [
         Self::Links,
         Self::Crash,
@@ -39,6 +41,11 @@ impl Fault {
         Self::Index,
         Self::Races,
     ];
+
+    /// Every kind.
+    pub fn named() -> impl Iterator<Item = Self> {
+        Self::EVERY.into_iter().chain([Self::Members])
+    }
 
     /// Its name on the command line.
     #[must_use]
@@ -53,6 +60,7 @@ impl Fault {
             Self::Fold => "fold",
             Self::Index => "index",
             Self::Races => "races",
+            Self::Members => "members",
         }
     }
 
@@ -69,7 +77,7 @@ impl Faults {
     /// No faults.
     pub const NONE: Self = Self(0);
 
-    /// Every kind.
+    /// Every kind of fault.
     #[must_use]
     pub fn all() -> Self {
         Fault::EVERY.iter().copied().collect()
@@ -89,7 +97,7 @@ impl Faults {
 
     /// Each kind.
     pub fn iter(self) -> impl Iterator<Item = Fault> {
-        Fault::EVERY.into_iter().filter(move |fault| self.has(*fault))
+        Fault::named().filter(move |fault| self.has(*fault))
     }
 }
 
@@ -119,18 +127,22 @@ impl FromStr for Faults {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" => return Ok(Self::all()),
-            "none" => return Ok(Self::NONE),
-            _ => {}
+        if text == "none" {
+            return Ok(Self::NONE);
         }
-        let parse = |name: &str| {
-            let fault = Fault::EVERY.into_iter().find(|fault| fault.name() == name);
-            fault.ok_or_else(|| {
-                let names = Fault::EVERY.map(Fault::name).join(", ");
+        let mut faults = Self::NONE;
+        for name in text.split(',') {
+            if name == "all" {
+                faults = faults.iter().chain(Fault::EVERY).collect();
+                continue;
+            }
+            let fault = Fault::named().find(|fault| fault.name() == name).ok_or_else(|| {
+                let names: Vec<_> = Fault::named().map(Fault::name).collect();
+                let names = names.join(", ");
                 format!("no such kind of fault: {name}; there are {names}, and all, none")
-            })
-        };
-        text.split(',').map(parse).collect()
+            })?;
+            faults = faults.iter().chain([fault]).collect();
+        }
+        Ok(faults)
     }
 }

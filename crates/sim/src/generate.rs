@@ -4,7 +4,7 @@ use crate::{
     disk::{Failing, Fold},
     fault::{Fault, Faults},
     history::Edit,
-    plan::{Action, Plan, Step, Way},
+    plan::{Action, Plan, Role, Step, Way},
     rng::Rng,
 };
 
@@ -14,6 +14,9 @@ const TWINS: [&str; 7] = ["a", "A", "b", "B", "notes.txt", "Ä", "A\u{308}"];
 
 /// Hours that clocks may be apart.
 const CLOCK_HOURS: u64 = 48;
+
+/// Sets who is a member apart from all else that is drawn from a seed, so that old seeds keep their histories.
+const MEMBERS: u64 = 0x6d65_6d62_6572_7321;
 
 struct Maker {
     rng: Rng,
@@ -30,10 +33,15 @@ pub fn plan(seed: u64, allowed: Faults) -> Plan {
     let mut rng = Rng::new(seed);
     let devices = usize::try_from(2 + rng.below(4)).unwrap_or(2);
     let end = 500 + rng.below(6_000);
+    let members = allowed.has(Fault::Members);
+    let allowed = allowed.without(Fault::Members);
     let mut faults: Faults = allowed.iter().filter(|_| rng.one_in(3)).collect();
     if faults == Faults::NONE && allowed != Faults::NONE && !rng.one_in(8) {
         let kinds: Vec<_> = allowed.iter().collect();
         faults = std::iter::once(*rng.pick(&kinds)).collect();
+    }
+    if members {
+        faults = faults.iter().chain([Fault::Members]).collect();
     }
     let mut maker = Maker { rng, faults, steps: Vec::new(), contents: 0, devices, end };
     maker.users();
@@ -42,10 +50,11 @@ pub fn plan(seed: u64, allowed: Faults) -> Plan {
     for fault in faults.iter() {
         maker.fault(fault);
     }
+    let roles = if members { maker.members(seed) } else { Vec::new() };
     let Maker { mut steps, .. } = maker;
     steps.sort_by_key(|step| step.at);
     // Everything begun before has had its time by then.
-    Plan { seed, faults, folds, absent: Vec::new(), steps, end: end + 4_000, links }
+    Plan { seed, faults, folds, roles, absent: Vec::new(), steps, end: end + 4_000, links }
 }
 
 impl Maker {
@@ -195,7 +204,7 @@ impl Maker {
                     }
                 }
             }
-            Fault::Fold => {}
+            Fault::Fold | Fault::Members => {}
             Fault::Index => self.indexes(),
             Fault::Races => self.races(),
         }
@@ -277,6 +286,26 @@ impl Maker {
             let start = later + 1 + self.rng.below(1_000);
             self.at(start, Action::Start(device));
         }
+    }
+
+    /// Who is what at first, and who makes whom what. One or two are admins and stay so.
+    fn members(&mut self, seed: u64) -> Vec<Role> {
+        self.rng = Rng::new(seed ^ MEMBERS);
+        let devices = self.devices as u64;
+        let admins = if devices > 3 { 1 + self.rng.below(2) } else { 1 };
+        let all = [Role::Out, Role::Reader, Role::Writer, Role::Writer];
+        let roles = (0..devices).map(|device| match device < admins {
+            true => Role::Writer,
+            false => *self.rng.pick(&all),
+        });
+        let roles = roles.collect();
+        for _ in 0..(1 + self.rng.below(7)) {
+            let by = usize::try_from(self.rng.below(admins)).unwrap_or(0);
+            let of = usize::try_from(admins + self.rng.below(devices - admins)).unwrap_or(0);
+            let (time, role) = (self.time(), *self.rng.pick(&all));
+            self.at(time, Action::Member(by, of, role));
+        }
+        roles
     }
 
     fn way(&mut self) -> Way {

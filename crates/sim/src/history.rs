@@ -209,6 +209,9 @@ fn play_in(mut world: World, plan: &Plan) -> Outcome {
             device.brake = Limit { files: rng.below(4), percent };
         }
     }
+    if !plan.roles.is_empty() {
+        world.make_group(&plan.roles);
+    }
     for step in &plan.steps {
         world.plan(step.at, step.what.clone());
     }
@@ -226,8 +229,12 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
     for device in (0..plan.folds.len()).filter(|device| plan.has(*device)) {
         world.start(device)?;
     }
-    for (a, b) in &plan.links {
-        world.plan(plan.end, Action::Connect(*a, *b));
+    let links = match plan.roles.is_empty() {
+        true => plan.links.clone(),
+        false => world.all_hear()?,
+    };
+    for (a, b) in links.into_iter().filter(|(a, b)| plan.has(*a) && plan.has(*b)) {
+        world.plan(plan.end, Action::Connect(a, b));
     }
     // What a watcher or a broken disk kept from a device is found by the next look at everything.
     let mut time = plan.end + 100;
@@ -235,16 +242,12 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
         time += LOOK_MS;
     }
     world.run_until(time)?;
-    let patience = time + PATIENCE_MS;
-    while !world.has_converged() {
-        if time > patience {
-            return Err(format!(
-                "not in step: {PATIENCE_MS} ms after faults ended{}",
-                unlike(world, plan)
-            ));
-        }
+    converge(world, plan, &mut time)?;
+    if !plan.roles.is_empty() {
+        world.nobody_is_apart(plan.seed.is_multiple_of(2))?;
         time += 500;
         world.run_until(time)?;
+        converge(world, plan, &mut time)?;
     }
     // Nothing may happen by itself any more.
     world.run_until(time + SLOW_MS)?;
@@ -260,7 +263,9 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
     }
     // While a content is waited for that nobody has, nobody is in sync (rule E25).
     let complete = world.skipped.is_empty();
-    let untold = |device: &usize| plan.has(*device) && !world.devices[*device].in_sync;
+    let untold = |device: &usize| {
+        plan.has(*device) && world.is_member(*device) && !world.devices[*device].in_sync
+    };
     if complete && let Some(device) = (0..plan.folds.len()).find(untold) {
         return Err(format!("not told: device {device} never said that it is in sync"));
     }
@@ -268,9 +273,27 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
         // The first play of this history was judged.
         return Ok(());
     }
-    removes_only_what_users_did(world)?;
+    if plan.roles.is_empty() {
+        // What was void is removed as well (rule E7).
+        removes_only_what_users_did(world)?;
+    }
     says_why_twins_lack(world)?;
     keeps_everything(world, plan)
+}
+
+fn converge(world: &mut World, plan: &Plan, time: &mut u64) -> Result<(), String> {
+    let patience = *time + PATIENCE_MS;
+    while !world.has_converged() {
+        if *time > patience {
+            return Err(format!(
+                "not in step: {PATIENCE_MS} ms after faults ended{}",
+                unlike(world, plan)
+            ));
+        }
+        *time += 500;
+        world.run_until(*time)?;
+    }
+    Ok(())
 }
 
 /// Whatever an engine removed must have been removed or renamed by a user, or lie above or below that.
@@ -293,14 +316,15 @@ fn removes_only_what_users_did(world: &World) -> Result<(), String> {
 /// What is said not to be here for the sake of a twin is not, and has one; so it is with what would lie below it,
 /// and of all of that it is said.
 fn says_why_twins_lack(world: &World) -> Result<(), String> {
-    for (device, path) in &world.twins {
+    for (device, path) in world.twins.iter().filter(|(device, _)| world.is_member(*device)) {
         let disk = &world.devices[*device].disk;
         let (fold, tree) = (disk.fold(), disk.snapshot());
         let key = fold.key(path);
         if tree.contains_key(path) || !tree.keys().any(|other| fold.key(other) == key) {
             return Err(format!("no twin: {path} is said to have one on device {device}"));
         }
-        for shown in world.devices.iter().flat_map(|other| other.disk.snapshot().into_keys()) {
+        let others = world.devices.iter().enumerate().filter(|(it, _)| world.is_member(*it));
+        for shown in others.flat_map(|(_, other)| other.disk.snapshot().into_keys()) {
             // A directory may be there for the sake of what lies below it alone.
             let mut told = world.below_twins.iter().filter(|(it, _)| it == device);
             let told = told.any(|(_, told)| is_within(told, &shown));
@@ -309,7 +333,7 @@ fn says_why_twins_lack(world: &World) -> Result<(), String> {
             }
         }
     }
-    for (device, path) in &world.below_twins {
+    for (device, path) in world.below_twins.iter().filter(|(it, _)| world.is_member(*it)) {
         if world.devices[*device].disk.snapshot().contains_key(path) {
             return Err(format!("untrue: device {device} is said to lack {path}"));
         }
@@ -349,6 +373,7 @@ fn keeps_everything(world: &World, plan: &Plan) -> Result<(), String> {
             )
     };
     let may_hide = plan.faults.has(Fault::Disk)
+        || !plan.roles.is_empty()
         || plan.steps.iter().any(writes_held) && plan.steps.iter().any(dies);
     for (content, replaced) in world.written().iter() {
         if !replaced && !kept.contains(content) {
@@ -387,7 +412,8 @@ pub(crate) fn is_within(path: &str, above: &str) -> bool {
 fn unlike(world: &World, plan: &Plan) -> String {
     use fmt::Write as _;
     let mut text = String::new();
-    let mut devices = world.devices.iter().enumerate().filter(|(number, _)| plan.has(*number));
+    let devices = world.devices.iter().enumerate();
+    let mut devices = devices.filter(|(number, _)| plan.has(*number) && world.is_member(*number));
     let Some((first_number, first)) = devices.next() else { return text };
     let first = first.disk.snapshot();
     for (number, device) in devices {

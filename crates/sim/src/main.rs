@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// Which faults the world may have: all, none, or some of links, crash, power, disk, watch, clock, fold,
-    /// index and races, separated by commas.
+    /// index and races, separated by commas. With members, not in all, the devices are a group whose members change.
     #[arg(long, default_value = "none")]
     faults: Faults,
     /// How many to play at once; as many as there are processors if not given.

@@ -1,4 +1,4 @@
-//! Five deliberate mistakes, to try the simulator itself: each must be found (`tests/mutations.rs`).
+//! Six deliberate mistakes, to try the simulator itself: each must be found (`tests/mutations.rs`).
 //!
 //! They stand between the engine and its index, disk and links, so that the engine and everything shipped
 //! know nothing of them.
@@ -35,16 +35,19 @@ pub enum Mutation {
     MissingParentDeletes,
     /// An index that was set back goes on counting where it stands (rule E1).
     CounterReused,
+    /// Records are not judged anew when the members of a group change (rule E7).
+    MembersUnheard,
 }
 
 impl Mutation {
     /// Each.
-    pub const EVERY: [Self; 5] = [
+    pub const EVERY: [Self; 6] = [
         Self::NewestWins,
         Self::NoExchangeCheck,
         Self::CommittedTooEarly,
         Self::MissingParentDeletes,
         Self::CounterReused,
+        Self::MembersUnheard,
     ];
 
     /// What a device says with this mistake.

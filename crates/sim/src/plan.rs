@@ -104,6 +104,29 @@ pub enum Action {
     CopyState(usize, usize),
     /// The process dies, and its index is deleted.
     DeleteIndex(usize),
+    /// An admin makes a device something else in the group; nothing if the admin runs no more.
+    Member(usize, usize, Role),
+}
+
+/// What a device is in a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// No member: put out, or not admitted yet.
+    Out,
+    /// Reads.
+    Reader,
+    /// Reads and writes.
+    Writer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Out => "no member",
+            Self::Reader => "a reader",
+            Self::Writer => "a writer",
+        })
+    }
 }
 
 impl Action {
@@ -129,6 +152,7 @@ impl Action {
             | Self::DeleteIndex(device) => (*device, None),
             Self::Connect(a, b) | Self::Cut(a, b, _) | Self::Slow(a, b, _) => (*a, Some(*b)),
             Self::CopyState(from, to) => (*from, Some(*to)),
+            Self::Member(by, of, _) => (*by, Some(*of)),
         }
     }
 }
@@ -192,6 +216,7 @@ impl fmt::Display for Action {
                 write!(f, "device {to} dies and gets a copy of the index of {from}")
             }
             Self::DeleteIndex(device) => write!(f, "device {device} dies; its index is deleted"),
+            Self::Member(by, of, role) => write!(f, "device {by} makes {of} {role}"),
         }
     }
 }
@@ -205,6 +230,8 @@ pub struct Plan {
     pub faults: Faults,
     /// What each device's disk takes for the same name; a device each.
     pub folds: Vec<Fold>,
+    /// What the devices are in their group at first, a device each; empty in a session.
+    pub roles: Vec<Role>,
     /// Devices that take no part, so that a history can be made shorter without naming others anew.
     pub absent: Vec<usize>,
     /// What happens, in any order.
@@ -249,6 +276,11 @@ impl fmt::Display for Plan {
         for (device, fold) in self.folds.iter().enumerate() {
             if *fold != Fold::None && self.has(device) {
                 writeln!(f, "  the disk of {device} {fold}")?;
+            }
+        }
+        for (device, role) in self.roles.iter().enumerate() {
+            if self.has(device) {
+                writeln!(f, "  {device} is {role} at first")?;
             }
         }
         let mut steps: Vec<_> = self.steps.iter().collect();

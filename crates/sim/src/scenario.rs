@@ -16,9 +16,10 @@ use folder::{
 };
 use wire::{
     RelPath,
+    heard::{Heard, Statement, digest as heard_digest},
     record::{SignedRecord, batch_digest, merkle_root},
     sync::{Batch, Message},
-    version::ReplicaId,
+    version::{MAX_COUNTER, ReplicaId, VersionVector},
 };
 
 pub use crate::world::Sent;
@@ -113,6 +114,38 @@ impl Scenario {
             let run = self.world.devices[device].run;
             well(self.world.input(device, run, Input::MembersChanged));
         }
+    }
+
+    /// Every device hears that one is a member again, and reads.
+    pub fn all_hear_of_admission(&mut self, of: usize) {
+        for device in 0..self.devices() {
+            self.world.devices[device].manifest.admit(&device_id(of));
+            let run = self.world.devices[device].run;
+            well(self.world.input(device, run, Input::MembersChanged));
+        }
+    }
+
+    /// Has a device say to another that it knows all of some replicas, has known it for long, and that all others
+    /// have: somebody at it means harm.
+    pub fn claim_to_know(&mut self, from: usize, to: usize, replicas: &[ReplicaId]) {
+        let authority = SimAuthority {
+            device: device_id(from),
+            manifest: self.world.devices[from].manifest.clone(),
+        };
+        let mut all: Vec<_> = replicas.iter().map(|replica| (*replica, MAX_COUNTER)).collect();
+        all.sort_unstable();
+        let all = VersionVector::from_entries(all).unwrap_or_default();
+        let statement = Statement {
+            replica: self.replica(from).map_or(0, |replica| replica.0),
+            number: u64::MAX / 2 + self.world.now,
+            known: all.clone(),
+            aged: all.clone(),
+            horizon: all,
+        };
+        let (author, bytes) = (authority.device(), statement.encode());
+        let signature = authority.sign(&heard_digest(&authority.scope(), &author, &bytes));
+        let heard = Heard { author, signature, statement, bytes };
+        well(self.world.say(from, to, Message::Heard(vec![heard])));
     }
 
     /// Has a device send another what its engine never said: somebody at it means harm. Records are under its

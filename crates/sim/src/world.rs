@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod act;
+mod members;
 mod net;
 mod queue;
 
@@ -70,7 +71,7 @@ pub(crate) struct Device {
     /// True while its watcher loses everything.
     deaf: bool,
     /// A copy of its index and disk that was put away.
-    backup: Option<(MemStore, MachineCopy)>,
+    backup: Option<(MemStore, MachineCopy, members::Changes)>,
     /// Files that an editor keeps open, by the path they were opened at.
     held: BTreeMap<String, Held>,
     /// Whether its death in a job to come is a loss of power.
@@ -176,6 +177,7 @@ pub(crate) struct World {
     /// What a device says it cannot have for what it lies in.
     pub(crate) below_twins: BTreeSet<(usize, String)>,
     pub(crate) wanted_links: BTreeSet<(usize, usize)>,
+    members: members::Members,
 }
 
 /// The wall clock at the start of each seed: 2026-01-01, in nanoseconds since 1970.
@@ -228,6 +230,7 @@ impl World {
             below_twins: BTreeSet::new(),
             agreeable: false,
             wanted_links: BTreeSet::new(),
+            members: members::Members::default(),
         };
         for (number, fold) in folds.iter().enumerate() {
             let disk = Arc::new(VirtualDisk::folding(*fold));
@@ -403,6 +406,9 @@ impl World {
         if self.devices[number].engine.is_some() {
             return Ok(());
         }
+        if !self.may_run(number) {
+            return self.members_meet();
+        }
         self.note(format_args!("{number} starts"));
         self.twins.retain(|(device, _)| *device != number);
         self.below_twins.retain(|(device, _)| *device != number);
@@ -434,6 +440,7 @@ impl World {
         device.braked = None;
         let run = device.run;
         self.input(number, run, Input::Start)?;
+        self.members_meet()?;
         for (a, b) in self.wanted_links.clone() {
             if a == number || b == number {
                 self.connect(a, b)?;
@@ -449,6 +456,7 @@ impl World {
     }
 
     pub(crate) fn stop(&mut self, number: usize) -> Result<(), String> {
+        self.members.process_ends(number);
         if self.devices[number].engine.is_none() {
             return Ok(());
         }

@@ -137,6 +137,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             row.local = None;
             self.put(path, row)?;
             *siblings = Self::siblings(row)?;
+            self.above_may_go(path)?;
         }
         let decision = Self::decide_row(row, siblings, below)?;
         let settled = matches!(decision, Decision::Settled | Decision::Adopt);
@@ -195,6 +196,30 @@ impl<I: Index, A: Authority> Engine<I, A> {
             (Some(here), true) => stands || here.shown == local.hash.head(),
             (None, true) => false,
         })
+    }
+
+    /// The nearest directory above that is here may have been there for the sake of what is none any more. What lies
+    /// between may never have been here.
+    fn above_may_go(&mut self, path: &RelPath) -> Result<(), EngineError> {
+        let mut below = path.clone();
+        while let Some(parent) = below.parent().filter(|parent| !parent.is_root()) {
+            if self.row(&parent)?.here.is_some() {
+                return self.parent_may_go(&below);
+            }
+            below = parent;
+        }
+        Ok(())
+    }
+
+    /// The whole folder was looked through: changes of its own that are not here any more are decided. Where an index
+    /// was restored, no listing shows that they lack.
+    pub(super) fn look_at_locals(&mut self) -> Result<(), EngineError> {
+        for path in self.index.locals()? {
+            if !Self::local_holds(&self.row(&path)?)? {
+                self.learn.reconcile(path);
+            }
+        }
+        Ok(())
     }
 
     /// After an apply: a change of its own goes with what showed it.

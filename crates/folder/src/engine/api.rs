@@ -36,6 +36,10 @@ pub trait Authority: Send {
     fn verify(&self, author: &DeviceId, digest: &Hash, signature: &[u8; 64]) -> bool;
     /// True if a device, this one or another, may write under the present manifest (rule T15).
     fn may_write(&self, device: &DeviceId) -> bool;
+    /// True if any device may write under the present manifest.
+    fn anybody_may_write(&self) -> bool {
+        true
+    }
     /// True if a device is a member under the present manifest, whatever it may do.
     fn is_member(&self, device: &DeviceId) -> bool {
         self.may_write(device)

@@ -6,23 +6,25 @@
 //! days ([`Statement`]); these statements go from device to device. What all members' statements have in common
 //! is the horizon: a path about which nothing is known but deletions up to there is forgotten, everywhere.
 //!
-//! The clock that counts 400 days is each member's own, and only delays: a wrong one forgets nothing that
-//! another member has not known for 400 days by its clock. A member of which no statement is known has never
-//! had anything of the folder. The horizon never shrinks, and is taken over from who may write: to forget a
-//! deletion too early loses nothing.
-//!
-//! It is switched off (`Options::forget_deletions`): statements say whose replica is whose and nothing else, and
-//! deletions are kept for ever, which loses nothing. Still to be done before it is switched on: what a statement says
-//! to be known must be bounded by what was met here, and come from its author's own link, or one writer that lies
-//! makes new files of others look like old ones, and goes on doing so after it was removed; a change that was kept
-//! apart must be shared as new contents; a clock that is behind for once makes everything old; a member that is
-//! admitted again must count with what it knew before.
+//! What counts 400 days is the time that a device itself was in use, so that no clock on a wall makes anything old.
+//! A member of which no statement is known has never had anything of the folder; what former members said is kept for
+//! when they are admitted again. The horizon never shrinks, and is taken over from who may write: to forget a deletion
+//! too early loses nothing.
 //!
 //! What comes from before the horizon, and is not known here although everything up to there is, was deleted and
 //! the deletion forgotten: its device was restored from an old backup, say. A device that may write
-//! deletes it again.
+//! deletes it again. For that nobody's word about others is enough: what a device says to know counts as far as it was met
+//! here and as the device whose replica it is says so itself, and only what all members were seen to have signed for,
+//! each also for its own replicas, is old (`agreed`). And only the word of devices that may write now counts, which could
+//! delete as well: when one of those that were believed loses the right, what is known completely is counted anew.
+//!
+//! It is switched off (`Options::forget_deletions`): statements say whose replica is whose and nothing else, and
+//! deletions are kept for ever, which loses nothing and brings nothing back. Left before it may be switched on: a link
+//! must say whose it is (`Input::PeerUp` does not). A member that only reads can say Hello with the replica of another one
+//! and have the same fingerprint as this device; then this device takes for complete what it has of that replica, and
+//! would delete, years later, what its owner had not sent by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use identity::DeviceId;
@@ -41,20 +43,23 @@ use crate::{
 };
 
 /// How long deletions are kept at least, in seconds.
-const KEPT_S: i64 = 400 * 24 * 60 * 60;
+const KEPT_S: u64 = 400 * 24 * 60 * 60;
 /// What is known is set down for later this often, in seconds.
-const STEP_S: i64 = KEPT_S / 10;
+const STEP_S: u64 = KEPT_S / 10;
 /// What is known is brought up to date at most this often, in milliseconds.
 const NOTE_MS: u64 = 60 * 60 * 1000;
 /// Most members whose statements are kept.
 const MAX_MEMBERS: usize = 1024;
-/// Most replicas whose devices are remembered.
+/// Most replicas whose devices are remembered, and most of one device.
 const MAX_OWNERS: usize = 4096;
+const MAX_OWNERS_EACH: usize = 256;
 /// What this device knows, has known and forgotten, as the index keeps it.
 const OWN_META: &str = "heard";
 /// What members said, as the index keeps it.
 const SAID_META: &str = "heard of";
 
+/// Whose word `known` rests on, as the index keeps it: 32 bytes each.
+const BELIEVED_META: &str = "believed";
 /// Whose replicas are known, as the index keeps it: 40 bytes each.
 const OWNERS_META: &str = "owners";
 
@@ -62,12 +67,20 @@ const OWNERS_META: &str = "owners";
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
     known: VersionVector,
-    /// What was known at a time by the wall clock, in seconds since 1970; the oldest first.
-    past: Vec<(i64, VersionVector)>,
+    /// For how long this index was in use, in seconds: no clock on the wall counts, so that none can make anything
+    /// older than it is.
+    age: u64,
+    /// What was known at an age; the oldest first.
+    past: Vec<(u64, VersionVector)>,
     horizon: VersionVector,
+    /// As much of the horizon as all members were seen to have signed for here, each also for its own replicas.
+    /// Never shrinks.
+    agreed: VersionVector,
     /// Of this device's last statement.
     number: u64,
     said: BTreeMap<DeviceId, Heard>,
+    /// Whose word `known` rests on.
+    believed: BTreeSet<DeviceId>,
     /// Whose replicas these are or were, by their own word: of former members, too.
     owners: BTreeMap<ReplicaId, DeviceId>,
     /// When `known` was last brought up to date in this run.
@@ -86,13 +99,16 @@ impl Hearing {
         let mut hearing = Self::default();
         if let Some(own) = statements.next() {
             (hearing.known, hearing.horizon, hearing.number) = (own.known, own.horizon, own.number);
+            (hearing.agreed, hearing.age) = (own.aged, own.replica);
         }
-        hearing.past = statements.map(|past| (past.number.cast_signed(), past.known)).collect();
+        hearing.past = statements.map(|past| (past.number, past.known)).collect();
         for part in said.map(|said| parts(&said)).unwrap_or_default() {
             if let Ok(Message::Heard(heard)) = Message::decode(part) {
                 hearing.said.extend(heard.into_iter().map(|heard| (heard.author, heard)));
             }
         }
+        let believed = index.meta(BELIEVED_META)?.unwrap_or_default();
+        hearing.believed = believed.as_chunks::<32>().0.iter().copied().map(DeviceId).collect();
         let owners = index.meta(OWNERS_META)?.unwrap_or_default();
         for owner in owners.as_chunks::<40>().0 {
             let (replica, device) = owner.split_at(8);
@@ -104,10 +120,11 @@ impl Hearing {
     }
 
     fn own(&self) -> Vec<u8> {
-        let (known, horizon) = (self.known.clone(), self.horizon.clone());
-        let own = Statement { number: self.number, known, horizon, ..Statement::default() };
-        let past = self.past.iter().map(|(time, known)| Statement {
-            number: time.cast_unsigned(),
+        let (known, horizon, aged) =
+            (self.known.clone(), self.horizon.clone(), self.agreed.clone());
+        let own = Statement { replica: self.age, number: self.number, known, aged, horizon };
+        let past = self.past.iter().map(|(age, known)| Statement {
+            number: *age,
             known: known.clone(),
             ..Statement::default()
         });
@@ -117,7 +134,11 @@ impl Hearing {
     /// Remembers whose replica one is. False if that is no news.
     fn note_owner(&mut self, replica: u64, device: DeviceId) -> bool {
         let replica = ReplicaId(replica);
-        if self.owners.contains_key(&replica) || self.owners.len() >= MAX_OWNERS {
+        let of_it = self.owners.values().filter(|owner| **owner == device).count();
+        if self.owners.contains_key(&replica)
+            || self.owners.len() >= MAX_OWNERS
+            || of_it >= MAX_OWNERS_EACH
+        {
             return false;
         }
         self.owners.insert(replica, device);
@@ -131,15 +152,24 @@ impl Hearing {
         self.owners.iter().flat_map(one).collect()
     }
 
-    /// What was known 400 days before a time, in seconds.
-    fn aged(&self, now: i64) -> VersionVector {
-        let old = self.past.iter().rev().find(|(time, _)| *time <= now - KEPT_S);
+    /// What was known 400 days ago.
+    fn aged(&self) -> VersionVector {
+        let old = self.past.iter().rev().find(|(age, _)| age + KEPT_S <= self.age);
         old.map(|(_, known)| known.clone()).unwrap_or_default()
     }
 
     /// True if a change is known to be known here, and was to all members for 400 days.
     fn is_before_horizon(&self, dot: Dot) -> bool {
-        self.horizon.has_seen(dot) && self.known.has_seen(dot)
+        self.agreed.has_seen(dot) && self.known.has_seen(dot)
+    }
+
+    /// True if a device whose replica it is says so itself, of a part of what it knows. A replica that it has left
+    /// gets no new counters.
+    fn owner_says(&self, dot: Dot, part: impl Fn(&Statement) -> &VersionVector) -> bool {
+        let owner = self.owners.get(&dot.replica).and_then(|owner| self.said.get(owner));
+        owner.is_some_and(|heard| {
+            heard.statement.replica != dot.replica.0 || part(&heard.statement).has_seen(dot)
+        })
     }
 
     /// True if a change counts as known here.
@@ -209,46 +239,62 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.authority.lasts() && self.options.mode != Mode::Look
     }
 
-    fn wall_s(&self) -> i64 {
-        self.now.wall / 1_000_000_000
-    }
-
     /// Peers with these replicas have exactly what is known here, durably.
     pub(super) fn agreed_with(&mut self, replicas: &[ReplicaId]) -> Result<(), EngineError> {
         let due = self.hearing.noted.is_none_or(|at| self.now.ms >= at + NOTE_MS);
         if !self.options.forget_deletions || replicas.is_empty() || !due || !self.speaks() {
             return Ok(());
         }
-        self.hearing.noted = Some(self.now.ms);
+        let since = self.hearing.noted.replace(self.now.ms).unwrap_or(self.now.ms);
+        self.hearing.age += self.now.ms.saturating_sub(since) / 1000;
         let mut known = self.hearing.known.clone();
+        let mut believed = self.hearing.believed.clone();
         for replica in replicas {
+            let owner = self.hearing.owners.get(replica).copied();
+            let Some(owner) = owner.filter(|owner| self.authority.may_write(owner)) else {
+                continue;
+            };
             let counter = self.latest.get(replica).map_or(0, |(counter, _)| *counter);
             if counter > 0 {
                 known.add(Dot { replica: *replica, counter });
             }
-            for heard in self.hearing.said.values() {
-                if heard.statement.replica == replica.0 && self.authority.may_write(&heard.author) {
-                    known.join(&heard.statement.known);
-                }
+            let heard = self.hearing.said.get(&owner);
+            if let Some(heard) = heard.filter(|heard| heard.statement.replica == replica.0) {
+                known.join(&self.as_far_as_met(&heard.statement.known));
             }
+            believed.insert(owner);
+        }
+        if believed != self.hearing.believed {
+            let bytes: Vec<u8> = believed.iter().flat_map(|device| device.0).collect();
+            self.index.put_meta(BELIEVED_META, &bytes)?;
+            self.hearing.believed = believed;
         }
         // What is kept apart bears counters of its own, and may be shared one day.
         if self.counter > 0 && self.index.locals()?.is_empty() {
             known.add(Dot { replica: self.replica, counter: self.counter });
         }
-        let now = self.wall_s();
         let hearing = &mut self.hearing;
         hearing.known = known;
-        // A clock that was ahead must not make anything older than it is.
-        hearing.past.iter_mut().for_each(|(time, _)| *time = now.min(*time));
-        if hearing.past.last().is_none_or(|(time, _)| now - time >= STEP_S) {
-            hearing.past.push((now, hearing.known.clone()));
+        if hearing.past.last().is_none_or(|(age, _)| hearing.age - age >= STEP_S) {
+            hearing.past.push((hearing.age, hearing.known.clone()));
         }
-        while hearing.past.get(1).is_some_and(|(time, _)| *time <= now - KEPT_S) {
+        while hearing.past.get(1).is_some_and(|(age, _)| age + KEPT_S <= hearing.age) {
             hearing.past.remove(0);
         }
         self.move_horizon()?;
         self.state(None)
+    }
+
+    /// What a member says that it knows, as far as it was met here, and the device whose replica it is says so too.
+    fn as_far_as_met(&self, known: &VersionVector) -> VersionVector {
+        let met = known.entries().iter().filter(|(replica, _)| *replica != self.replica);
+        let met = met.filter_map(|(replica, counter)| {
+            let counter = (*counter).min(self.latest.get(replica)?.0);
+            let dot = Dot { replica: *replica, counter };
+            let says = counter > 0 && self.hearing.owner_says(dot, |statement| &statement.known);
+            says.then_some((*replica, counter))
+        });
+        VersionVector::from_entries(met.collect()).unwrap_or_default()
     }
 
     /// Keeps what members say, and passes on what is news.
@@ -266,11 +312,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let (author, number) = (heard.author, heard.statement.number);
             let last = self.hearing.said.get(&author).map(|last| last.statement.number);
             let last = if author == us { Some(self.hearing.number) } else { last };
-            if last.is_some_and(|last| last >= number)
-                || !self.authority.is_member(&author)
-                || last.is_none() && self.hearing.said.len() >= MAX_MEMBERS
-            {
+            if last.is_some_and(|last| last >= number) || !self.authority.is_member(&author) {
                 continue;
+            }
+            if last.is_none() && self.hearing.said.len() >= MAX_MEMBERS {
+                // What former members said is kept for when they are admitted again, while there is room.
+                let mut said = self.hearing.said.keys().copied();
+                let Some(former) = said.find(|it| !self.authority.is_member(it)) else { continue };
+                self.hearing.said.remove(&former);
             }
             let signed = digest(&scope, &author, &heard.bytes);
             if !self.authority.has_signed(&author, &signed, &heard.signature) {
@@ -310,7 +359,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return Ok(());
         }
         self.state(Some(id))?;
-        let said: Vec<_> = self.hearing.said.values().cloned().collect();
+        let said = self.hearing.said.values();
+        let said: Vec<_> =
+            said.filter(|heard| self.authority.is_member(&heard.author)).cloned().collect();
         for part in said.chunks(MAX_HEARD) {
             let message = Message::Heard(part.to_vec());
             self.effects.push(Effect::Send { peer: id, message });
@@ -339,7 +390,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             replica: self.replica.0,
             number: self.hearing.number,
             known: self.hearing.known.clone(),
-            aged: self.hearing.aged(self.wall_s()),
+            aged: self.hearing.aged(),
             horizon: self.hearing.horizon.clone(),
         };
         if self.hearing.said.get(&us).is_none_or(|last| last.statement != statement) {
@@ -368,8 +419,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !self.authority.lasts() {
             return Ok(());
         }
-        let authority = &self.authority;
-        self.hearing.said.retain(|author, _| authority.is_member(author));
+        if self.hearing.believed.iter().any(|device| !self.authority.may_write(device)) {
+            let hearing = &mut self.hearing;
+            (hearing.known, hearing.agreed) = (VersionVector::new(), VersionVector::new());
+            hearing.past.clear();
+            hearing.believed.clear();
+            self.index.put_meta(BELIEVED_META, &[])?;
+            self.state(None)?;
+        }
         self.move_horizon()
     }
 
@@ -379,7 +436,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return Ok(());
         }
         let us = self.authority.device();
-        let mut all = self.hearing.aged(self.wall_s());
+        let mut all = self.hearing.aged();
         let mut horizon = self.hearing.horizon.clone();
         for heard in self.hearing.said.values().filter(|heard| heard.author != us) {
             if self.authority.is_member(&heard.author) {
@@ -389,6 +446,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 horizon.join(&heard.statement.horizon);
             }
         }
+        let agreed = all.entries().iter().copied().filter(|(replica, counter)| {
+            let dot = Dot { replica: *replica, counter: *counter };
+            *replica == self.replica || self.hearing.owner_says(dot, |statement| &statement.aged)
+        });
+        let agreed = VersionVector::from_entries(agreed.collect()).unwrap_or_default();
+        self.hearing.agreed.join(&agreed);
         horizon.join(&all);
         if horizon == self.hearing.horizon {
             return Ok(());
@@ -451,8 +514,29 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !self.hearing.covers(local.record.dot) {
             return Ok(false);
         }
-        let seen = (self.replica, u64::MAX);
-        self.author_again(path, row, local.hash, local.record.clone(), seen)?;
+        let (seen, mut mine) = ((self.replica, u64::MAX), local.record.clone());
+        if mine.content_dot.replica == self.replica {
+            // What was written here is as new as its being shared.
+            mine.content_dot.counter = u64::MAX;
+        }
+        self.author_again(path, row, local.hash, mine, seen)?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_38_nobody_keeps_whose_replicas_others_are_from_being_known() {
+        let mut hearing = Hearing::default();
+        let (many, other) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        for replica in 0..2 * MAX_OWNERS as u64 {
+            hearing.note_owner(replica, many);
+        }
+        assert_eq!(hearing.owners.len(), MAX_OWNERS_EACH);
+        assert!(hearing.note_owner(u64::MAX, other));
+        assert!(!hearing.note_owner(0, other), "the first one to say so");
     }
 }

@@ -12,6 +12,9 @@
 //! adopted it, it comes back with that word, from there, since fingerprints differ, and a peer of whose
 //! records some were refused is asked again; so all devices come to the same records, in whatever order they
 //! hear of things.
+//!
+//! Where nobody is left who may write, nothing is void: there is nobody who could have adopted it, and the last copies
+//! would go. What is here stays until somebody may write again, or a new group takes it along.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -168,7 +171,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let signed = self.index.meta(META)?;
             let lapsed = self.index.sealers()?;
             let lapsed = lapsed.iter().any(|author| !self.authority.may_write(author));
-            if lapsed || signed.is_none_or(|signed| signed[..] != signs) {
+            let lapsed = lapsed || signed.is_none_or(|signed| signed[..] != signs);
+            if lapsed && self.authority.anybody_may_write() {
                 self.index.put_meta(META, &signs)?;
                 self.uncommitted = true;
                 self.judge()?;

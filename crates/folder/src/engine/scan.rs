@@ -253,6 +253,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.scan.first_done = true;
             self.scan.full_just_ended = true;
             self.scan.emptied.clear();
+            self.look_at_locals()?;
             for path in std::mem::take(&mut self.scan.open_intents).into_keys() {
                 if !self.group.is_busy(&path) {
                     self.index.clear_intent(&path)?;

@@ -1,6 +1,6 @@
 //! Taking operations in: in any order, within bounds, each checked against its own past only.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use identity::DeviceId;
 use wire::membership::{Action, CodeId, GroupId, Operation, OperationId, SignedOperation};
@@ -11,6 +11,7 @@ use super::{
     judge::{Answer, Judge, Verdict},
     past::Past,
     settle,
+    waiting::Waiting,
 };
 
 /// Why an operation was not taken in.
@@ -88,9 +89,7 @@ pub struct Log {
     pub(super) facts: Facts,
     by_id: HashMap<OperationId, usize>,
     heads: BTreeSet<OperationId>,
-    pending: BTreeMap<OperationId, SignedOperation>,
-    /// By missing operation: who waits for it.
-    waiting: BTreeMap<OperationId, BTreeSet<OperationId>>,
+    waiting: Waiting,
     /// Judgements of all operations; `None` if they must be made anew.
     verdicts: Option<Vec<Option<Verdict>>>,
 }
@@ -104,8 +103,7 @@ impl Log {
             facts: Facts::default(),
             by_id: HashMap::new(),
             heads: BTreeSet::new(),
-            pending: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::default(),
             verdicts: Some(Vec::new()),
         }
     }
@@ -196,18 +194,22 @@ impl Log {
     /// The operations for which others wait: what to ask for.
     #[must_use]
     pub fn wanted(&self) -> Vec<OperationId> {
-        self.waiting.keys().filter(|id| !self.pending.contains_key(id)).copied().collect()
+        self.waiting.wanted()
     }
 
     /// The operations that wait for others, ascending by id.
     pub fn pending(&self) -> impl Iterator<Item = &SignedOperation> {
-        self.pending.values()
+        self.waiting.iter()
+    }
+
+    /// The same with who brought them; one that several brought is there several times.
+    pub fn brought(&self) -> impl Iterator<Item = (Option<DeviceId>, &SignedOperation)> {
+        self.waiting.brought()
     }
 
     /// Forgets the operations that wait for others.
     pub fn forget_pending(&mut self) {
-        self.pending.clear();
-        self.waiting.clear();
+        self.waiting = Waiting::default();
     }
 
     /// The devices admitted by a sharing code, by any operation here, void ones too (rule T18).
@@ -223,12 +225,25 @@ impl Log {
         self.facts.nodes.iter().filter_map(of).collect()
     }
 
-    /// Takes an operation in, or keeps it until those it was written on have come.
+    /// Takes an operation in that this device has itself; see [`Log::insert_from`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn insert(&mut self, signed: SignedOperation) -> Result<Taken, LogError> {
+        self.insert_from(signed, None)
+    }
+
+    /// Takes an operation in, or keeps it until those it was written on have come. Each device that
+    /// brings some has [`MAX_PENDING_EACH`] places for those that wait.
     ///
     /// # Errors
     /// Says which rule it breaks. Whether an operation *may* be in the log depends on its own past
     /// alone, but for the two limits on what a log can hold.
-    pub fn insert(&mut self, signed: SignedOperation) -> Result<Taken, LogError> {
+    pub fn insert_from(
+        &mut self,
+        signed: SignedOperation,
+        by: Option<DeviceId>,
+    ) -> Result<Taken, LogError> {
         let mut taken = Taken::default();
         if signed.group() != self.group {
             return Err(LogError::OtherGroup);
@@ -238,13 +253,7 @@ impl Log {
         }
         taken.missing = self.unknown(&signed.operation().parents);
         if !taken.missing.is_empty() {
-            if !self.pending.contains_key(&signed.id()) && self.pending.len() >= MAX_PENDING {
-                return Err(LogError::TooManyPending);
-            }
-            for missing in &taken.missing {
-                self.waiting.entry(*missing).or_default().insert(signed.id());
-            }
-            self.pending.insert(signed.id(), signed);
+            self.waiting.keep(signed, by, &taken.missing)?;
             return Ok(taken);
         }
         let id = signed.id();
@@ -265,12 +274,12 @@ impl Log {
         let mut done = 0;
         while let Some(id) = taken.taken.get(done).copied() {
             done += 1;
-            for waiter in self.waiting.remove(&id).unwrap_or_default() {
-                let Some(signed) = self.pending.get(&waiter) else { continue };
+            for waiter in self.waiting.waiters_of(&id) {
+                let Some(signed) = self.waiting.get(&waiter) else { continue };
                 if !self.unknown(&signed.operation().parents).is_empty() {
                     continue;
                 }
-                let Some(signed) = self.pending.remove(&waiter) else { continue };
+                let Some(signed) = self.waiting.remove(&waiter) else { continue };
                 match self.take(signed) {
                     Ok(()) => taken.taken.push(waiter),
                     Err(error) => {
@@ -287,16 +296,8 @@ impl Log {
         let mut next = taken.refused.len() - 1;
         while let Some((id, _)) = taken.refused.get(next).cloned() {
             next += 1;
-            for waiter in self.waiting.remove(&id).unwrap_or_default() {
-                if let Some(signed) = self.pending.remove(&waiter) {
-                    for parent in &signed.operation().parents {
-                        if let Some(others) = self.waiting.get_mut(parent) {
-                            others.remove(&waiter);
-                            if others.is_empty() {
-                                self.waiting.remove(parent);
-                            }
-                        }
-                    }
+            for waiter in self.waiting.waiters_of(&id) {
+                if self.waiting.remove(&waiter).is_some() {
                     taken.refused.push((waiter, LogError::OnRefused));
                 }
             }

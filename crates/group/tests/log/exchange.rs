@@ -1,6 +1,6 @@
 //! Operations in any order, what the other side lacks, waiting ones, drafts.
 
-use group::log::{Log, LogError, MAX_PENDING, WriteError};
+use group::log::{Log, LogError, MAX_PENDING, MAX_PENDING_EACH, WriteError};
 use wire::membership::{Action, OperationId, Role};
 
 use crate::history::*;
@@ -75,6 +75,47 @@ fn waiting_operations_are_bounded_and_can_be_forgotten() {
     log.forget_pending();
     assert!(log.wanted().is_empty());
     log.insert(nowhere(MAX_PENDING)).unwrap();
+}
+
+#[test]
+fn attack_38_nobody_keeps_what_others_bring_from_waiting() {
+    let mut history = History::of_admins(2);
+    let before = history.log();
+    let missing = history.write(0, add_folder(1));
+    let late = history.write(0, remove(1));
+    let late = history.operations.iter().find(|it| it.id() == late).unwrap().clone();
+    let nowhere = |number: usize| {
+        let mut operation = history.made(1, &history.heads(), Action::Leave).operation().clone();
+        let mut parent = [7; 32];
+        parent[..8].copy_from_slice(&number.to_be_bytes());
+        operation.parents = vec![OperationId(parent)];
+        operation.sign(key(1)).unwrap()
+    };
+    // One brings as many as it can, before and after, and also what is another's, to push it out again.
+    let mut log = before.clone();
+    let flood = |log: &mut Log, numbers: std::ops::Range<usize>, by: usize| {
+        for number in numbers {
+            let _ = log.insert_from(nowhere(number), Some(id(by)));
+        }
+    };
+    flood(&mut log, 0..2 * MAX_PENDING, 1);
+    assert_eq!(log.pending().count(), MAX_PENDING_EACH);
+    log.insert_from(late.clone(), Some(id(1))).unwrap();
+    log.insert_from(late.clone(), Some(id(0))).unwrap();
+    flood(&mut log, 0..2 * MAX_PENDING, 1);
+    assert!(log.pending().any(|signed| signed.id() == late.id()), "its bringer's place is its own");
+    // Many together fill all places. Whoever has fewer than they have gets one all the same.
+    for by in 10..40 {
+        flood(&mut log, by * 10_000..by * 10_000 + 100, by);
+    }
+    assert_eq!(log.brought().count(), MAX_PENDING);
+    assert!(log.pending().any(|signed| signed.id() == late.id()));
+    let other = nowhere(9_999_999);
+    log.insert_from(other.clone(), Some(id(5))).unwrap();
+    assert!(log.pending().any(|signed| signed.id() == other.id()));
+    assert_eq!(log.brought().count(), MAX_PENDING);
+    let first = history.operations.iter().find(|it| it.id() == missing).unwrap().clone();
+    assert_eq!(log.insert(first).unwrap().taken, [missing, late.id()]);
 }
 
 #[test]

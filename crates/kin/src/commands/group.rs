@@ -162,7 +162,7 @@ async fn leave(screen: &Screen, which: Leave, json: bool) -> Result<(), CommandE
                 show_warning(screen, &error.message);
                 let question = "Leave it without an admin?";
                 if !asker.agreed("", question).await {
-                    return Err(answers::not_agreed("this device stays in the group"));
+                    return Err(answers::not_said_yes("this device stays in the group"));
                 }
                 last_admin = true;
             }
@@ -195,7 +195,7 @@ async fn rescue(
     );
     // Who comes along is a question of trust, which --yes does not answer (rule T6).
     if !Asker::new(screen).agreed(&before, "Go on?").await {
-        return Err(answers::not_agreed("nothing was changed"));
+        return Err(answers::not_said_yes("nothing was changed"));
     }
     let request = Request::RescueGroup { group, devices };
     let rescued: GroupLine = Device::reach().await?.ask(request).await?;

@@ -274,7 +274,7 @@ impl Hub {
 
     fn run_folder(&mut self, stored: &StoredFolder, mode: Mode) {
         let Some(group) = self.groups.get(&stored.group) else { return };
-        let (manifest, of_members) = (group.watch(), group.watch());
+        let (manifest, of_members, of_any) = (group.watch(), group.watch(), group.watch());
         let (folder, dir) = (stored.folder, stored.dir.clone());
         let of_group = stored.group;
         self.folders.openings += 1;
@@ -283,6 +283,10 @@ impl Hub {
         let authority = FolderAuthority {
             key: Arc::clone(&self.key),
             writers: Arc::new(move |device| manifest.borrow().may_write(device, &folder)),
+            anybody: Arc::new(move || {
+                let manifest = of_any.borrow();
+                manifest.members.keys().any(|device| manifest.may_write(device, &folder))
+            }),
             members: Arc::new(move |device| of_members.borrow().may_store(device, &folder)),
             scope: BatchScope { group: Hash(stored.group.0), folder: Hash(folder.0) },
             lasts: true,

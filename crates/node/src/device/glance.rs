@@ -23,6 +23,9 @@ impl Hub {
             let role = manifest.members.get(&self.me).map(|member| member.role);
             let role = role.map_or("none", role_name);
             for (folder, about) in &manifest.folders {
+                if self.is_elsewhere(group, folder) {
+                    continue;
+                }
                 if manifest.may_store(&self.me, folder) || self.folders.get(folder).is_some() {
                     let name = about.name.as_str();
                     lines.push(self.folder_line(group, folder, name, &held.label, role));
@@ -37,6 +40,11 @@ impl Hub {
             }
         }
         lines
+    }
+
+    /// True if another group, made out of this one, has taken the folder along (rule T11).
+    fn is_elsewhere(&self, group: &GroupId, folder: &FolderId) -> bool {
+        self.folders.get(folder).is_some_and(|stored| stored.group != *group)
     }
 
     fn folder_line(
@@ -57,10 +65,13 @@ impl Hub {
             (Some(_), _)
                 if manifest.as_ref().is_some_and(|all| !all.folders.contains_key(folder)) =>
             {
-                (FolderState::Stopped, Some("the group has taken it back".to_owned()))
+                (
+                    FolderState::Stopped,
+                    Some("the group has taken it back: kin folders forget".to_owned()),
+                )
             }
             (Some(_), _) if manifest.is_some_and(|all| !all.may_read(&self.me, folder)) => {
-                let reason = "this device may not have it any more".to_owned();
+                let reason = "this device may not have it any more: kin folders forget".to_owned();
                 (FolderState::Stopped, Some(reason))
             }
             (Some(_), None) => {
@@ -151,10 +162,19 @@ impl Hub {
         for (group, held) in self.groups.iter() {
             for (folder, about) in &held.manifest().folders {
                 let begins = text.len() >= 4 && hex(&folder.0).starts_with(text);
-                if about.name.as_str() == text || begins {
+                if (about.name.as_str() == text || begins) && !self.is_elsewhere(group, folder) {
                     found.push((*group, *folder));
                 }
             }
+        }
+        if found.is_empty() {
+            // What its group has no more goes by the name of its directory, as it is listed.
+            let gone = self.folders.stored().iter().filter(|stored| {
+                let begins = text.len() >= 4 && hex(&stored.folder.0).starts_with(text);
+                self.groups.folder(&stored.folder).is_none()
+                    && (begins || stored.dir.file_name().is_some_and(|name| name == text))
+            });
+            found.extend(gone.map(|stored| (stored.group, stored.folder)));
         }
         // Of several with one name, the group in use decides, then what is kept here.
         if found.len() > 1 {

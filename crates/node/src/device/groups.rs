@@ -29,8 +29,8 @@ pub(super) struct Group {
     log: Log,
     /// What this device calls it.
     pub(super) label: String,
-    /// Operations that wait for others, as the store has them.
-    waiting: BTreeSet<OperationId>,
+    /// Operations that wait for others, by who brought them, as the store has them.
+    waiting: BTreeSet<(DeviceId, OperationId)>,
     manifest: watch::Sender<Arc<Manifest>>,
 }
 
@@ -43,9 +43,12 @@ impl Group {
     /// Keeps in the store which operations wait for others: they came by mail, and nobody sends them again.
     fn keep_waiting(&mut self, store: &Store) -> Result<(), StoreError> {
         let group = self.log.group();
-        let present: BTreeSet<OperationId> = self.log.pending().map(SignedOperation::id).collect();
-        for signed in self.log.pending().filter(|signed| !self.waiting.contains(&signed.id())) {
-            store.put_waiting_operation(&group, signed, wall())?;
+        let mut present = BTreeSet::new();
+        for (by, signed) in self.log.brought().filter_map(|(by, signed)| Some((by?, signed))) {
+            if !self.waiting.contains(&(by, signed.id())) {
+                store.put_waiting_operation(&group, (&by, signed), wall())?;
+            }
+            present.insert((by, signed.id()));
         }
         for gone in self.waiting.difference(&present) {
             store.remove_waiting_operation(&group, gone)?;
@@ -152,9 +155,9 @@ impl Groups {
         for id in ids {
             let waiting = store.waiting_operations(&id, wall().saturating_sub(WAIT))?;
             if let Some(held) = groups.groups.get_mut(&id) {
-                held.waiting = waiting.iter().map(SignedOperation::id).collect();
+                held.waiting = waiting.iter().map(|(by, signed)| (*by, signed.id())).collect();
             }
-            groups.take(store, &id, waiting)?;
+            groups.take_all(store, &id, waiting)?;
         }
         Ok(groups)
     }
@@ -327,19 +330,29 @@ impl Groups {
         trial.manifest().is_member(device)
     }
 
-    /// Takes in operations that came; those that are new are durable when this returns, and given back.
+    /// Takes in operations that a device brought; those that are new are durable when this returns, and given back.
     /// What a log refuses is passed over, with the last reason.
     pub(super) fn take(
         &mut self,
         store: &mut Store,
         group: &GroupId,
+        by: &DeviceId,
         operations: Vec<SignedOperation>,
+    ) -> Result<(Vec<SignedOperation>, Option<LogError>), GroupError> {
+        self.take_all(store, group, operations.into_iter().map(|signed| (*by, signed)).collect())
+    }
+
+    fn take_all(
+        &mut self,
+        store: &mut Store,
+        group: &GroupId,
+        operations: Vec<(DeviceId, SignedOperation)>,
     ) -> Result<(Vec<SignedOperation>, Option<LogError>), GroupError> {
         let held = self.groups.get_mut(group).ok_or(GroupError::Unknown)?;
         let mut new = Vec::new();
         let mut refused = None;
-        for signed in operations {
-            match held.log.insert(signed) {
+        for (by, signed) in operations {
+            match held.log.insert_from(signed, Some(by)) {
                 Ok(taken) => new.extend(taken.taken),
                 Err(error) => refused = Some(error),
             }
@@ -515,11 +528,11 @@ mod tests {
         let (mut store, mut groups) = open();
         groups.add(&mut store, known, "home", None).unwrap();
         // The removal overtakes the admission, and this device ends before that comes.
-        let (new, _) = groups.take(&mut store, &group, vec![remove.clone()]).unwrap();
+        let (new, _) = groups.take(&mut store, &group, &phone, vec![remove.clone()]).unwrap();
         assert!(new.is_empty());
         drop((store, groups));
         let (mut store, mut groups) = open();
-        let (new, _) = groups.take(&mut store, &group, vec![admit]).unwrap();
+        let (new, _) = groups.take(&mut store, &group, &phone, vec![admit]).unwrap();
         assert_eq!(new.len(), 2, "both count now");
         drop((store, groups));
         let (store, groups) = open();
@@ -527,7 +540,7 @@ mod tests {
         assert!(groups.get(&group).unwrap().manifest().former.contains_key(&phone));
         assert!(store.waiting_operations(&group, 0).unwrap().is_empty(), "none waits any more");
         // One that waits for what never comes does not wait for ever.
-        store.put_waiting_operation(&group, &remove, wall() - WAIT - 1).unwrap();
+        store.put_waiting_operation(&group, (&phone, &remove), wall() - WAIT - 1).unwrap();
         drop((store, groups));
         let (store, _groups) = open();
         assert!(store.waiting_operations(&group, 0).unwrap().is_empty());

@@ -17,7 +17,7 @@ use tokio::{
 use wire::{
     code::{Code, Message, Refusal},
     envelope::Letter,
-    relay::Refusal as RelayRefusal,
+    relay::{Lane, Refusal as RelayRefusal},
 };
 
 use super::{
@@ -185,23 +185,36 @@ async fn t18_who_is_forgotten_after_a_restore_brings_its_use_back_by_relay_and_o
     let desk = behind_nat("desk", Some(&relay)).await;
     let code = issue(&desk, 2).await;
     // Strangers who ask for a meeting: few at once, at this device's own relay only, and nothing is kept.
-    let kept = desk.device.hub.with(|hub| {
-        let own = hub.own_mail()[0].relay.clone();
-        let elsewhere = own.replace("127.0.0.1", "127.0.0.2");
-        for (number, relay) in (0..100_u8).zip([own, elsewhere].iter().cycle()) {
+    let asks = |number: u8, elsewhere: bool, lane: Lane| {
+        desk.device.hub.with(move |hub| {
+            let relay = hub.own_mail()[0].relay.clone();
+            let other = relay.replace("127.0.0.1", "127.0.0.2");
+            let relay = if elsewhere { other } else { relay };
             let meeting = wire::relay::MeetingId([number; 32]);
-            let message = wire::mail::Message::Meet { meeting, relay: relay.clone() };
+            let message = wire::mail::Message::Meet { meeting, relay };
             let key = Arc::new(DeviceKey::from_seed(&Secret::new([number; 32])).unwrap());
             let (kind, body) = (message.kind(), message.encode());
             let author = key.id();
             let letter = Letter { author, group: None, kind, sequence: 1, body, reply: None };
             let to = wire::envelope::Recipient { device: hub.me, inbox: hub.inbox.id() };
-            hub.heard_mail(&letter.seal(&key, &to).unwrap());
+            hub.heard_mail(&letter.seal(&key, &to).unwrap(), lane);
             assert_eq!(hub.store.heard_mail(&author).unwrap(), 0, "nothing is kept");
-        }
-        hub.meetings_under_way()
-    });
-    assert_eq!(kept.await, Some(4));
+            (author, hub.meetings_under_way())
+        })
+    };
+    for number in 0..6 {
+        asks(number, false, Lane::Strangers).await.unwrap();
+        asks(100 + number, true, Lane::Strangers).await.unwrap();
+    }
+    // Whoever keeps all these places busy keeps out neither who could be a member, nor for long who comes later.
+    let (waits, under_way) = asks(200, false, Lane::Strangers).await.unwrap();
+    assert_eq!(under_way, 4);
+    let (_, under_way) = asks(201, false, Lane::Members).await.unwrap();
+    assert_eq!(under_way, 5);
+    desk.until("the one that waited is met", || async {
+        desk.device.hub.with(move |hub| hub.is_met(&waits)).await.unwrap()
+    })
+    .await;
     desk.until("they are given up", || async {
         desk.device.hub.with(|hub| hub.meetings_under_way()).await == Some(0)
     })

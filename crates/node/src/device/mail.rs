@@ -20,6 +20,7 @@ use wire::{
     envelope::{Letter, Recipient},
     mail::{MailAddress, Message},
     membership::{GroupId, SignedOperation},
+    relay::Lane,
 };
 
 use super::{
@@ -41,6 +42,8 @@ pub(super) struct Mail {
     /// Where answers go to those who are no members.
     replies: BTreeMap<DeviceId, MailAddress>,
     meetings: BTreeMap<DeviceId, meet::Meeting>,
+    /// Devices that belong to no group here, and wait until others like them have been met.
+    queue: Vec<meet::Queued>,
     /// When joins have said hello last.
     hellos: Option<Instant>,
 }
@@ -207,8 +210,8 @@ impl Hub {
 
     // In
 
-    /// An envelope came by a relay. What is wrong with it or has no place here is passed over.
-    pub(super) fn heard_mail(&mut self, bytes: &Bytes) {
+    /// An envelope came by a relay, by one of the lanes of the mailbox. What is wrong with it or has no place here is passed over.
+    pub(super) fn heard_mail(&mut self, bytes: &Bytes, lane: Lane) {
         let letter = match self.open_letter(bytes, None) {
             Ok(letter) if letter.author != self.me => letter,
             Ok(_) => return,
@@ -236,7 +239,7 @@ impl Hub {
         let taken = if code::Message::has_kind(letter.kind) {
             self.code_letter(&letter, Via::Mail)
         } else if Message::has_kind(letter.kind) {
-            self.member_letter(&letter)
+            self.member_letter(&letter, lane)
         } else {
             self.window_heard(&letter) || self.join_heard(&letter)
         };
@@ -277,7 +280,7 @@ impl Hub {
     }
 
     /// A member writes. False if the author is none.
-    fn member_letter(&mut self, letter: &Letter) -> bool {
+    fn member_letter(&mut self, letter: &Letter, lane: Lane) -> bool {
         let author = letter.author;
         let joins = self.joins.iter().any(|join| join.device == author);
         let member = !self.groups.shared_with(&author).is_empty();
@@ -290,7 +293,7 @@ impl Hub {
             // This device may have been restored from a time before it let the author in (rule T18): on a link its
             // log says so. Whoever says so in vain leaves nothing behind.
             Message::Meet { meeting, relay } => {
-                self.heard_strange_meet(&author, meeting, &relay);
+                self.heard_strange_meet(&author, (meeting, &relay), lane);
                 return false;
             }
             Message::Operations(operations) if member => {
@@ -298,7 +301,7 @@ impl Hub {
                 if !self.groups.shared_with(&author).contains(&group) {
                     return false;
                 }
-                self.mailed_operations(group, operations);
+                self.mailed_operations(&author, group, operations);
             }
             Message::Card(bytes) if member => self.heard_card(None, bytes),
             _ => return false,
@@ -306,11 +309,11 @@ impl Hub {
         true
     }
 
-    fn mailed_operations(&mut self, group: GroupId, operations: Vec<Bytes>) {
+    fn mailed_operations(&mut self, by: &DeviceId, group: GroupId, operations: Vec<Bytes>) {
         let parsed: Result<Vec<SignedOperation>, _> =
             operations.into_iter().map(SignedOperation::parse).collect();
         let Ok(parsed) = parsed else { return };
-        match self.groups.take(&mut self.store, &group, parsed) {
+        match self.groups.take(&mut self.store, &group, by, parsed) {
             Ok((new, _)) if !new.is_empty() => {
                 self.look_for_own(&new);
                 self.spread(group, &new, None);

@@ -20,6 +20,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use wire::relay::Lane;
 
 use super::{
     ssh_tests::{allow, lab, ssh_file},
@@ -344,15 +345,15 @@ async fn attack_37_mail_that_is_changed_replayed_or_for_others_does_nothing() {
         for at in [0, 1, 33, 65, 500, 1023] {
             let mut changed = sealed.to_vec();
             changed[at] ^= 1;
-            hub.heard_mail(&changed.into());
+            hub.heard_mail(&changed.into(), Lane::Strangers);
         }
-        hub.heard_mail(&sealed.slice(..512));
+        hub.heard_mail(&sealed.slice(..512), Lane::Strangers);
         let none = hub.store.heard_mail(&key.id()).unwrap();
-        hub.heard_mail(&sealed);
+        hub.heard_mail(&sealed, Lane::Strangers);
         let one = hub.store.heard_mail(&key.id()).unwrap();
         // Again and again: it is handled once.
         for _ in 0..10 {
-            hub.heard_mail(&sealed);
+            hub.heard_mail(&sealed, Lane::Strangers);
         }
         (none, one)
     });
@@ -367,7 +368,7 @@ async fn attack_37_mail_that_is_changed_replayed_or_for_others_does_nothing() {
     let mixed = Arc::new(identity::DeviceKey::from_seed(&Secret::new([6; 32])).unwrap());
     let letter = code_tests::letter_of(&parsed, &own, &mixed, inbox);
     let sealed = letter.seal(&mixed, &other).unwrap();
-    desk.device.hub.with(move |hub| hub.heard_mail(&sealed)).await.unwrap();
+    desk.device.hub.with(move |hub| hub.heard_mail(&sealed, Lane::Strangers)).await.unwrap();
     let codes: Vec<CodeLine> = desk.ask(Request::Codes).await;
     assert_eq!(codes[0].uses_left, 2);
 }

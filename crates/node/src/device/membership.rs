@@ -129,7 +129,8 @@ impl Hub {
     }
 
     fn take_operations(&mut self, id: ConnId, group: GroupId, operations: Vec<SignedOperation>) {
-        match self.groups.take(&mut self.store, &group, operations) {
+        let Some(by) = self.conns.get(&id).map(|conn| conn.line.peer) else { return };
+        match self.groups.take(&mut self.store, &group, &by, operations) {
             Ok((new, refused)) => {
                 self.look_for_own(&new);
                 if let Some(refused) = refused {

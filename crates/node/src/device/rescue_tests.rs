@@ -10,7 +10,9 @@ use super::{
     tests::{Lab, pair},
     *,
 };
-use crate::api::{GroupLine, InvitationLine, StatusReply, Which};
+use crate::api::{
+    DeviceLine, FolderLine, FolderState, GroupLine, InvitationLine, StatusReply, Which,
+};
 
 async fn used(lab: &Lab) -> GroupLine {
     let groups: Vec<GroupLine> = lab.ask(Request::Groups).await;
@@ -59,6 +61,41 @@ async fn t11_devices_that_are_picked_go_along_with_their_folders_by_their_own_wo
     let nas = nas.restart().await;
     fs::write(source.join("letter"), "after a restart").unwrap();
     nas.file(&target.join("letter"), "after a restart").await;
+}
+
+/// The only one who could write has left: a reader's files are no less its own for that (rule E7).
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_where_nobody_is_left_who_may_write_the_files_stay_and_go_along() {
+    let (laptop, phone) = (Lab::new("laptop").await, Lab::new("phone").await);
+    pair(&laptop, &phone, Which::Auto).await;
+    let source = laptop.share("Documents").await;
+    fs::write(source.join("letter"), "dear").unwrap();
+    phone.knows_folder("Documents").await;
+    let target = phone.join("Documents").await;
+    phone.file(&target.join("letter"), "dear").await;
+    let (device, role) = ("phone".to_owned(), "reader".to_owned());
+    let _: DeviceLine = laptop.ask(Request::SetRole { device, role, group: None }).await;
+    phone.until("it reads", || async { used(&phone).await.role == "reader" }).await;
+    let _: GroupLine = laptop.ask(Request::LeaveGroup { group: None, last_admin: true }).await;
+    phone.until("nobody is left", || async { !used(&phone).await.warnings.is_empty() }).await;
+    let phone = phone.restart().await;
+    let stays = async |of: &str| {
+        phone
+            .until("it is at rest", || async {
+                let folders: Vec<FolderLine> = phone.ask(Request::Folders).await;
+                folders.iter().any(|it| it.group == of && it.state == FolderState::Idle)
+            })
+            .await;
+        let folders: Vec<FolderLine> = phone.ask(Request::Folders).await;
+        assert_eq!(folders.iter().filter(|it| it.group == of).map(|it| it.files).sum::<u64>(), 1);
+        assert_eq!(fs::read_to_string(target.join("letter")).unwrap(), "dear");
+    };
+    stays(&used(&phone).await.name).await;
+    let new: GroupLine = phone.ask(Request::RescueGroup { group: None, devices: vec![] }).await;
+    stays(&new.name).await;
+    // It is in one group now, and not in both.
+    assert_eq!(phone.ask::<Vec<FolderLine>>(Request::Folders).await.len(), 1);
+    assert_eq!(used(&phone).await.role, "admin");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,8 @@ pub(crate) type Writers = Arc<dyn Fn(&DeviceId) -> bool + Send + Sync>;
 pub(crate) struct FolderAuthority {
     pub(crate) key: Arc<DeviceKey>,
     pub(crate) writers: Writers,
+    /// True if there are any.
+    pub(crate) anybody: Arc<dyn Fn() -> bool + Send + Sync>,
     /// True for devices that have the folder, by what is known now.
     pub(crate) members: Writers,
     pub(crate) scope: BatchScope,
@@ -58,6 +60,10 @@ impl Authority for FolderAuthority {
 
     fn may_write(&self, device: &DeviceId) -> bool {
         (self.writers)(device) || !self.lasts && *device == self.key.id()
+    }
+
+    fn anybody_may_write(&self) -> bool {
+        (self.anybody)()
     }
 
     fn lasts(&self) -> bool {

@@ -43,6 +43,7 @@ impl World {
             Action::Connect(a, b) => {
                 let (a, b) = (a.min(b), a.max(b));
                 self.wanted_links.insert((a, b));
+                self.members_meet()?;
                 self.connect(a, b)
             }
             Action::Cut(a, b, late) => {
@@ -94,13 +95,14 @@ impl World {
                 // Only an index that ran has anything in it.
                 let here = &mut self.devices[device];
                 if here.run > 0 {
-                    here.backup = Some((here.store.copy(), here.disk.snapshot_of_machine()));
+                    let heard = self.members.heard_by(device);
+                    here.backup = Some((here.store.copy(), here.disk.snapshot_of_machine(), heard));
                 }
                 Ok(())
             }
             Action::Restore(device, in_place) => {
                 self.die(device)?;
-                let backup = self.devices[device].backup.as_ref().map(|(index, _)| index.copy());
+                let backup = self.devices[device].backup.as_ref().map(|(index, ..)| index.copy());
                 self.put_index(device, backup.unwrap_or_default(), in_place);
                 Ok(())
             }
@@ -120,6 +122,7 @@ impl World {
                 self.put_index(device, MemStore::new(), false);
                 Ok(())
             }
+            Action::Member(by, of, role) => self.change_member(by, of, role),
         }
     }
 
@@ -175,7 +178,7 @@ impl World {
     /// have taken it. Where only the new name of a renamed file is gone with it, and others had heard already
     /// that the old one is deleted, it is enough that they keep it in history.
     fn roll_back(&mut self, device: usize) {
-        let Some((index, disk)) = self.devices[device].backup.take() else { return };
+        let Some((index, disk, heard)) = self.devices[device].backup.take() else { return };
         self.note(format_args!("{device} is set back"));
         let mut elsewhere = HashSet::new();
         let (mut named, mut left, mut ready) = (HashSet::new(), HashSet::new(), HashSet::new());
@@ -199,6 +202,7 @@ impl World {
             *replaced |= !elsewhere.contains(content);
         }
         let before: Vec<_> = self.devices[device].disk.snapshot().into_keys().collect();
+        self.set_back_members(device, heard);
         let here = &mut self.devices[device];
         here.disk.roll_back(&disk);
         here.store = index;
@@ -248,6 +252,7 @@ impl World {
     /// A process dies: nothing is finished or committed. If its machine loses power, what was not synced is
     /// gone too.
     pub(super) fn die(&mut self, number: usize) -> Result<(), String> {
+        self.members.process_ends(number);
         if self.devices[number].engine.is_none() {
             return Ok(());
         }

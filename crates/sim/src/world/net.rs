@@ -90,7 +90,7 @@ impl World {
 
     pub(crate) fn connect(&mut self, a: usize, b: usize) -> Result<(), String> {
         let up = |number: usize| self.devices[number].engine.is_some();
-        if a == b || self.links.contains_key(&(a, b)) || !up(a) || !up(b) {
+        if a == b || self.links.contains_key(&(a, b)) || !up(a) || !up(b) || !self.may_link(a, b) {
             return Ok(());
         }
         // Whoever still believes in the last link sees now that it is gone.

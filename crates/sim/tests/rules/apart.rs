@@ -314,3 +314,30 @@ fn a_device_that_only_received_shares_what_it_has_once_it_may() {
         }
     }
 }
+
+/// A reader's folder is on another machine, without a directory that it had kept apart, and what comes in its place is
+/// a file.
+#[test]
+fn e9_what_a_reader_does_not_have_any_more_leaves_no_directory_in_the_place_of_a_file() {
+    for (seed, linked_at_once) in SEEDS.flat_map(|seed| [(seed, false), (seed, true)]) {
+        let mut scenario = Scenario::group(seed, 2, &[0]);
+        scenario.cut(0, 1);
+        scenario.write(1, "a/a/b", b"apart");
+        scenario.settle();
+        scenario.stop(1);
+        scenario.move_machine(1);
+        scenario.write(0, "a", b"a file");
+        scenario.rename(1, "a", "other");
+        scenario.settle();
+        if linked_at_once {
+            scenario.link(0, 1);
+        }
+        scenario.start(1);
+        scenario.settle();
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_eq!(scenario.text(1, "a").as_deref(), Some("a file"), "seed {seed}");
+        let apart: Vec<_> = scenario.local_changes(1).into_iter().map(|it| it.0).collect();
+        assert_eq!(apart, ["other", "other/a", "other/a/b"], "seed {seed}");
+    }
+}

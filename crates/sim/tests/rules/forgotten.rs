@@ -107,17 +107,96 @@ fn e4_a_removed_member_keeps_nobody_from_forgetting() {
     knows(&mut scenario, "later", false);
 }
 
-/// A clock that jumps two hundred years ahead, on one device.
+/// Clocks that jump two hundred years ahead, and back to 1970, on all devices at once.
 #[test]
-fn e4_one_wrong_clock_forgets_nothing() {
+fn e4_wrong_clocks_forget_nothing() {
     let mut scenario = deleted(11, 3);
-    scenario.set_clock(1, 200 * 365 * 24 * 60 * 60 * 1000);
-    days(&mut scenario, 60);
-    scenario.set_clock(1, 0);
-    days(&mut scenario, 320);
+    for years in [200, -56, 0] {
+        for device in 0..3 {
+            scenario.set_clock(device, years * 365 * 24 * 60 * 60 * 1000);
+        }
+        days(&mut scenario, 40);
+    }
+    days(&mut scenario, 260);
     knows(&mut scenario, "gone", true);
     days(&mut scenario, 140);
     knows(&mut scenario, "gone", false);
+}
+
+/// A writer says that it knows, and that all have known for long, whatever the others will ever write; before it is
+/// removed, and more than once.
+#[test]
+fn attack_30_who_lies_about_what_it_knows_has_nothing_deleted() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::group(seed, 4, &[0, 1, 2]);
+        scenario.link(0, 2);
+        scenario.write(0, "gone", b"gone");
+        scenario.settle();
+        scenario.remove(1, "gone");
+        scenario.settle();
+        let replicas: Vec<_> = (0..4).filter_map(|device| scenario.replica(device)).collect();
+        for _ in 0..20 {
+            for to in [0, 1, 3] {
+                scenario.claim_to_know(2, to, &replicas);
+            }
+            days(&mut scenario, 40);
+        }
+        scenario.all_hear_of_removal(2);
+        scenario.stop(2);
+        scenario.link(1, 3);
+        scenario.settle();
+        // From every device that may write, also one that hears later that it may.
+        scenario.write(3, "apart", b"kept apart at first");
+        scenario.write(0, "new", b"new");
+        scenario.write(1, "d/new", b"also");
+        scenario.settle();
+        scenario.all_hear(&[0, 1, 3]);
+        scenario.settle();
+        days(&mut scenario, 60);
+        for device in [0, 1, 3] {
+            let paths = scenario.paths(device);
+            assert_eq!(paths, ["apart", "d", "d/new", "new"], "seed {seed}, {device}");
+        }
+    }
+}
+
+/// What is known completely rests on what writers said: when one of them is none any more, it is counted anew.
+#[test]
+fn e4_what_rests_on_the_word_of_one_who_is_out_is_counted_anew() {
+    let mut scenario = Scenario::group(29, 3, &[0, 1, 2]);
+    scenario.write(2, "gone", b"gone");
+    scenario.settle();
+    scenario.remove(0, "gone");
+    scenario.settle();
+    days(&mut scenario, 380);
+    scenario.all_hear_of_removal(2);
+    scenario.stop(2);
+    days(&mut scenario, 100);
+    knows(&mut scenario, "gone", true);
+    days(&mut scenario, 360);
+    knows(&mut scenario, "gone", false);
+}
+
+/// Who was put out and is admitted again may have files of before: nobody forgets without it.
+#[test]
+fn e4_a_member_that_is_admitted_again_counts_with_what_it_said_before() {
+    let mut scenario = Scenario::group(23, 3, &[0, 1]);
+    scenario.link(0, 2);
+    scenario.write(0, "gone", b"gone");
+    scenario.settle();
+    days(&mut scenario, 40);
+    scenario.all_hear_of_removal(2);
+    scenario.stop(2);
+    scenario.remove(0, "gone");
+    scenario.settle();
+    scenario.all_hear_of_admission(2);
+    days(&mut scenario, 900);
+    knows(&mut scenario, "gone", true);
+    scenario.start(2);
+    scenario.settle();
+    for device in 0..3 {
+        assert!(scenario.paths(device).is_empty(), "{device}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ mod travel;
 mod trouble;
 mod twins;
 
-use sim::{history, scenario::Scenario};
+use sim::{fault::Fault, history, plan::Action, scenario::Scenario};
 
 /// Seeds that a scenario is played with, since delays differ between them.
 const SEEDS: std::ops::Range<u64> = 0..8;
@@ -48,4 +48,23 @@ fn a_history_is_the_same_when_somebody_watches() {
     let [watched, alone] = [true, false].map(|verbose| history::play(&plan, None, verbose).trace);
     assert_eq!(watched, alone);
     assert_eq!(watched, history::play_undecoded(&plan).trace);
+}
+
+/// Members are admitted, put out, admitted again and get other roles while users edit, processes die, and indexes are
+/// lost, copied and set back.
+#[test]
+fn e7_histories_in_which_members_change_end_alike() {
+    let faults = "links,crash,index,members".parse().expect("is a list of faults");
+    let mut changes = 0;
+    for seed in 0..30 {
+        let plan = sim::plan(seed, faults);
+        changes += plan.steps.iter().filter(|it| matches!(it.what, Action::Member(..))).count();
+        assert_eq!(history::play(&plan, None, false).failure, None, "seed {seed}");
+    }
+    assert!(changes > 60, "{changes}");
+    // What else is drawn from a seed is the same in a group and in a session.
+    let (group, session) = (sim::plan(3, faults), sim::plan(3, faults.without(Fault::Members)));
+    let steps = group.steps.iter().filter(|it| !matches!(it.what, Action::Member(..)));
+    let steps: Vec<_> = steps.map(|step| format!("{step:?}")).collect();
+    assert_eq!(steps, session.steps.iter().map(|step| format!("{step:?}")).collect::<Vec<_>>());
 }

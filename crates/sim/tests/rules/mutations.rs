@@ -51,3 +51,8 @@ fn a_missing_parent_read_as_a_deletion_is_caught() {
 fn a_counter_used_again_after_a_restore_is_caught() {
     is_caught(Mutation::CounterReused, Fault::Index);
 }
+
+#[test]
+fn a_change_of_members_after_which_nothing_is_judged_anew_is_caught() {
+    is_caught(Mutation::MembersUnheard, Fault::Members);
+}

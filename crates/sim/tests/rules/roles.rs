@@ -44,6 +44,36 @@ fn t15_what_writers_say_reaches_everybody_through_readers() {
     }
 }
 
+/// The last one who could write has left, or two who could have put each other out.
+#[test]
+fn e7_where_nobody_is_left_who_may_write_nothing_goes() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::group(seed, 4, &[0, 1]);
+        scenario.write(0, "a", b"from one");
+        scenario.write(1, "d/b", b"from the other");
+        scenario.settle();
+        let before = scenario.tree(2);
+        scenario.all_hear(&[]);
+        scenario.stop(0);
+        scenario.settle();
+        scenario.crash(3);
+        scenario.start(3);
+        scenario.settle();
+        for device in 1..4 {
+            assert_eq!(scenario.tree(device), before, "seed {seed}, {device}");
+            assert!(scenario.history(device).is_empty());
+        }
+        // Whoever may write next has adopted it, and what was changed meanwhile is its own.
+        scenario.write(2, "c", b"meanwhile");
+        scenario.settle();
+        scenario.all_hear(&[2]);
+        scenario.settle();
+        for device in 1..4 {
+            assert_eq!(scenario.paths(device), ["a", "c", "d", "d/b"], "seed {seed}, {device}");
+        }
+    }
+}
+
 #[test]
 fn t15_a_reader_passes_on_many_records() {
     let mut scenario = Scenario::group(1, 3, &[0]);

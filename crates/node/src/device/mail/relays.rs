@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use identity::{DeviceId, Secret};
 use pairing::code::TOLD_FOR;
 use relay::{Client, ClientError, RelayAddress};
@@ -448,10 +447,10 @@ async fn receive(
         }
         loop {
             let item = inbox.next().await?;
-            let (number, envelope): (u64, Bytes) = (item.number, item.envelope);
+            let (number, lane, envelope) = (item.number, item.lane, item.envelope);
             // Durable here, or of no use: only then is it deleted there.
             let handled = hub.with(move |hub| {
-                hub.heard_mail(&envelope);
+                hub.heard_mail(&envelope, lane);
                 hub.stopping.is_none()
             });
             match handled.await {

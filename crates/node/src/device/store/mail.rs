@@ -43,12 +43,13 @@ CREATE TABLE IF NOT EXISTS mail_places (
     at INTEGER NOT NULL,
     card BLOB
 ) STRICT;
-CREATE TABLE IF NOT EXISTS waiting_operations (
+CREATE TABLE IF NOT EXISTS brought_operations (
     group_id BLOB NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
     id BLOB NOT NULL,
+    by_device BLOB NOT NULL,
     bytes BLOB NOT NULL,
     since INTEGER NOT NULL,
-    PRIMARY KEY (group_id, id)
+    PRIMARY KEY (group_id, id, by_device)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS mail_heard (device BLOB PRIMARY KEY, heard INTEGER NOT NULL) STRICT;
 ";
@@ -214,42 +215,47 @@ impl Store {
 
     // Operations that came before what they rest on
 
-    /// Those of a group's log that wait, but for those that have waited since before `since`.
+    /// Those of a group's log that wait, the oldest first, and who brought them, but for those that have waited
+    /// since before `since`.
     pub(in crate::device) fn waiting_operations(
         &self,
         group: &GroupId,
         since: i64,
-    ) -> Result<Vec<SignedOperation>, StoreError> {
-        self.run("DELETE FROM waiting_operations WHERE since < ?1", [since])?;
-        let query = "SELECT bytes FROM waiting_operations WHERE group_id = ?1";
+    ) -> Result<Vec<(DeviceId, SignedOperation)>, StoreError> {
+        self.run("DELETE FROM brought_operations WHERE since < ?1", [since])?;
+        let query = "SELECT by_device, bytes FROM brought_operations WHERE group_id = ?1 ORDER BY since, rowid";
         let mut statement = self.db.prepare(query).map_err(self.fail())?;
-        let rows = statement.query_map([&group.0[..]], |row| row.get::<_, Vec<u8>>(0));
+        let rows = statement.query_map([&group.0[..]], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+        });
         let rows: Result<Vec<_>, _> = rows.map_err(self.fail())?.collect();
         // What cannot be read comes again on a link.
-        let parsed = rows.map_err(self.fail())?.into_iter();
-        Ok(parsed.filter_map(|bytes| SignedOperation::parse(bytes.into()).ok()).collect())
+        let parsed = rows.map_err(self.fail())?.into_iter().filter_map(|(by, bytes)| {
+            Some((DeviceId(by.try_into().ok()?), SignedOperation::parse(bytes.into()).ok()?))
+        });
+        Ok(parsed.collect())
     }
 
     pub(in crate::device) fn put_waiting_operation(
         &self,
         group: &GroupId,
-        signed: &SignedOperation,
+        (by, signed): (&DeviceId, &SignedOperation),
         since: i64,
     ) -> Result<(), StoreError> {
         self.run(
-            "INSERT OR IGNORE INTO waiting_operations VALUES (?1, ?2, ?3, ?4)",
-            params![&group.0[..], &signed.id().0[..], &signed.bytes()[..], since],
+            "INSERT OR IGNORE INTO brought_operations VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![&group.0[..], &signed.id().0[..], &by.0[..], &signed.bytes()[..], since],
         )
     }
 
     pub(in crate::device) fn remove_waiting_operation(
         &self,
         group: &GroupId,
-        id: &OperationId,
+        (by, id): &(DeviceId, OperationId),
     ) -> Result<(), StoreError> {
         self.run(
-            "DELETE FROM waiting_operations WHERE group_id = ?1 AND id = ?2",
-            params![&group.0[..], &id.0[..]],
+            "DELETE FROM brought_operations WHERE group_id = ?1 AND id = ?2 AND by_device = ?3",
+            params![&group.0[..], &id.0[..], &by.0[..]],
         )
     }
 
