@@ -5,13 +5,22 @@
     reason = "the test reads this repository's own files, nobody's folder"
 )]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use checks::{CHECKS, named};
 
+/// The fuzz targets' directory. Of this run: what was built in one clone may be run in another.
+fn fuzz() -> PathBuf {
+    let package = env::var_os("CARGO_MANIFEST_DIR").expect("set by who runs tests");
+    Path::new(&package).join("../../fuzz")
+}
+
 fn inputs(name: &str) -> Vec<Vec<u8>> {
-    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let dir = corpora.join(name);
+    let dir = fuzz().join("corpus").join(name);
     let mut paths: Vec<_> = fs::read_dir(&dir)
         .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
         .map(|entry| entry.expect("readable").path())
@@ -51,7 +60,7 @@ macro_rules! replayed {
         fn every_check_has_a_target_and_a_test() {
             let tests = BTreeSet::from([$(stringify!($name)),*]);
             assert_eq!(tests, CHECKS.iter().map(|check| check.name).collect());
-            let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
+            let targets = fuzz().join("fuzz_targets");
             for name in tests {
                 let text = fs::read_to_string(targets.join(format!("{name}.rs"))).expect("there");
                 assert!(text.contains(&format!("fuzz::target!(\"{name}\")")), "{name}");

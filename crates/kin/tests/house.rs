@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// From the bottom up: a crate may use those named with it, in what it ships.
@@ -44,7 +44,7 @@ const RULES: [(&str, u8, &[u8]); 4] = [
 const LONGEST: usize = 600;
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    lab::files::package().join("../..")
 }
 
 fn manifests() -> BTreeMap<String, toml::Table> {

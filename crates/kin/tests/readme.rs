@@ -16,7 +16,7 @@ use lab::{KinCommand, SHORT, eventually};
 const KIN: &str = env!("CARGO_BIN_EXE_kin");
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    lab::files::package().join("../..")
 }
 
 /// The lines of the blocks marked `sh`.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, Permissions},
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -29,6 +29,15 @@ impl Noise {
             eight.copy_from_slice(&word[..eight.len()]);
         }
     }
+}
+
+/// The directory of the package whose tests run. Of this run: what was built in one clone may be run in another.
+///
+/// # Panics
+/// If nobody says so: `cargo test` and `cargo nextest` do.
+#[must_use]
+pub fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("set by who runs tests").into()
 }
 
 /// Writes `text`, making the directories above it.

@@ -14,7 +14,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsStream;
-use wire::frame::{Channel, HEADER_LEN, MAX_STRANGER_FRAME, decode_header, encode_header};
+use wire::{
+    buffer::{self, Buffer},
+    frame::{Channel, HEADER_LEN, MAX_STRANGER_FRAME, decode_header, encode_header},
+};
 
 use crate::{LinkError, buffered::ReadAhead, carrier::Carrier, tls::EXPORTER};
 
@@ -122,6 +125,7 @@ impl Link {
             LinkReader {
                 stream: read,
                 buffer: BytesMut::new(),
+                large: None,
                 limit: MAX_STRANGER_FRAME,
                 received: 0,
             },
@@ -148,6 +152,8 @@ impl fmt::Debug for Link {
 pub struct LinkReader {
     stream: ReadHalf<Stream>,
     buffer: BytesMut,
+    /// A large frame that has begun: its channel, its payload, and how much of that is here.
+    large: Option<(Channel, Buffer, usize)>,
     limit: usize,
     received: u64,
 }
@@ -175,6 +181,9 @@ impl LinkReader {
     /// [`LinkError::Tls`] if TLS was broken. None of them can be recovered from.
     pub async fn next(&mut self) -> Result<Option<(Channel, Bytes)>, LinkError> {
         loop {
+            if let Some(frame) = self.next_large().await? {
+                return Ok(Some(frame));
+            }
             let wanted = match self.buffer.first_chunk::<HEADER_LEN>() {
                 Some(&header) => {
                     let (channel, len) =
@@ -182,6 +191,14 @@ impl LinkReader {
                     if self.buffer.len() >= HEADER_LEN + len {
                         self.buffer.advance(HEADER_LEN);
                         return Ok(Some((channel, self.buffer.split_to(len).freeze())));
+                    }
+                    if len >= buffer::LARGE {
+                        self.buffer.advance(HEADER_LEN);
+                        let mut payload = Buffer::new(len);
+                        let here = self.buffer.split();
+                        payload.as_mut()[..here.len()].copy_from_slice(&here);
+                        self.large = Some((channel, payload, here.len()));
+                        continue;
                     }
                     // A stranger's frame is at most one step, so nothing is reserved on its word.
                     HEADER_LEN + len - self.buffer.len()
@@ -196,6 +213,24 @@ impl LinkReader {
                 Err(error) => return Err(LinkError::io(error)),
             }
         }
+    }
+}
+
+impl LinkReader {
+    /// The rest of a large frame, if one has begun.
+    async fn next_large(&mut self) -> Result<Option<(Channel, Bytes)>, LinkError> {
+        let Some((_, payload, here)) = &mut self.large else { return Ok(None) };
+        while *here < payload.as_ref().len() {
+            match self.stream.read(&mut payload.as_mut()[*here..]).await {
+                Ok(0) => return Err(LinkError::Cut),
+                Ok(more) => {
+                    *here += more;
+                    self.received += more as u64;
+                }
+                Err(error) => return Err(LinkError::io(error)),
+            }
+        }
+        Ok(self.large.take().map(|(channel, payload, _)| (channel, payload.freeze())))
     }
 }
 
@@ -215,19 +250,37 @@ impl LinkWriter {
     /// [`LinkError::TooLarge`] for a payload over [`wire::frame::MAX_FRAME`]; [`LinkError::Cut`],
     /// [`LinkError::Closed`] or [`LinkError::Tls`] if the link is no more.
     pub async fn send(&mut self, channel: Channel, payload: &[u8]) -> Result<(), LinkError> {
+        self.send_slices(channel, &mut [IoSlice::new(payload)]).await
+    }
+
+    /// As [`LinkWriter::send`], for a payload in parts that follow each other.
+    ///
+    /// # Errors
+    /// As [`LinkWriter::send`].
+    pub async fn send_parts(&mut self, channel: Channel, parts: &[Bytes]) -> Result<(), LinkError> {
+        let mut parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        self.send_slices(channel, &mut parts).await
+    }
+
+    async fn send_slices(
+        &mut self,
+        channel: Channel,
+        parts: &mut [IoSlice<'_>],
+    ) -> Result<(), LinkError> {
         if self.torn {
             return Err(LinkError::Closed);
         }
-        let header = encode_header(channel, payload.len()).map_err(LinkError::frame)?;
+        let len = parts.iter().map(|part| part.len()).sum();
+        let header = encode_header(channel, len).map_err(LinkError::frame)?;
         self.collected.extend_from_slice(&header);
-        if payload.len() < DIRECT {
-            self.collected.extend_from_slice(payload);
+        if len < DIRECT {
+            parts.iter().for_each(|part| self.collected.extend_from_slice(part));
             if self.collected.len() >= COLLECT {
-                return self.drain(&[]).await;
+                return self.drain(&mut []).await;
             }
             return Ok(());
         }
-        self.drain(payload).await
+        self.drain(parts).await
     }
 
     /// Sends everything that was collected, as far as the system's own buffers.
@@ -238,7 +291,7 @@ impl LinkWriter {
         if self.torn {
             return Err(LinkError::Closed);
         }
-        self.drain(&[]).await?;
+        self.drain(&mut []).await?;
         self.stream.flush().await.map_err(LinkError::io)
     }
 
@@ -253,11 +306,11 @@ impl LinkWriter {
         let _: Result<Result<(), LinkError>, _> = timeout(GOODBYE, goodbye).await;
     }
 
-    /// Writes the collection and then `payload`, without copying the latter.
-    async fn drain(&mut self, payload: &[u8]) -> Result<(), LinkError> {
-        // What was collected is still there after a write that was broken off; `payload` is not.
-        self.torn = !payload.is_empty();
-        write_all(&mut self.stream, &mut self.collected, payload).await.map_err(LinkError::io)?;
+    /// Writes the collection and then `parts`, without copying the latter.
+    async fn drain(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), LinkError> {
+        // What was collected is still there after a write that was broken off; `parts` are not.
+        self.torn = !parts.is_empty();
+        write_all(&mut self.stream, &mut self.collected, parts).await.map_err(LinkError::io)?;
         self.torn = false;
         Ok(())
     }
@@ -266,20 +319,27 @@ impl LinkWriter {
 async fn write_all(
     stream: &mut (impl AsyncWrite + Unpin),
     first: &mut BytesMut,
-    mut second: &[u8],
+    mut parts: &mut [IoSlice<'_>],
 ) -> io::Result<()> {
-    while !first.is_empty() || !second.is_empty() {
-        let written = if first.is_empty() {
-            stream.write(second).await?
-        } else {
-            stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]).await?
-        };
+    while !first.is_empty() {
+        let begin = [IoSlice::new(first)];
+        let all: Vec<_> = begin.iter().chain(&*parts).copied().collect();
+        let written = stream.write_vectored(&all).await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         let of_first = written.min(first.len());
         first.advance(of_first);
-        second = &second[written - of_first..];
+        IoSlice::advance_slices(&mut parts, written - of_first);
+    }
+    // Empty ones at the front are no reason to write.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        let written = stream.write_vectored(parts).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut parts, written);
     }
     Ok(())
 }

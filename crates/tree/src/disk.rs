@@ -100,17 +100,6 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// As the system call.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-
-    /// Reads `len` bytes at `offset`, or as many as there are.
-    ///
-    /// # Errors
-    /// As the system call.
-    fn read_vec(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        let read = self.read_at(&mut bytes, offset)?;
-        bytes.truncate(read);
-        Ok(bytes)
-    }
 }
 
 /// A file of ours, in `.kin`, opened for reading and writing.

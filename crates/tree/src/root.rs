@@ -560,10 +560,6 @@ impl ReadFile for Opened {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         sys::read_full(self.fd.as_fd(), buf, offset)
     }
-
-    fn read_vec(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
-        sys::read_vec(self.fd.as_fd(), len, offset)
-    }
 }
 
 impl WriteFile for Opened {

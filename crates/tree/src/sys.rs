@@ -527,22 +527,6 @@ pub(crate) fn read_full(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::
     Ok(done)
 }
 
-/// Reads up to `len` bytes at `offset` into memory that is not filled with zeros first.
-pub(crate) fn read_vec(fd: BorrowedFd<'_>, len: usize, offset: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        let at = offset.saturating_add(bytes.len() as u64);
-        match rustix::io::pread(fd, rustix::buffer::spare_capacity(&mut bytes), at) {
-            Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // There may be more room than was asked for.
-    bytes.truncate(len);
-    Ok(bytes)
-}
-
 /// Writes all of `data` at `offset`.
 pub(crate) fn write_full(fd: BorrowedFd<'_>, data: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;

@@ -4,6 +4,8 @@
 //! and the payload. The reader names the limit that is in force before it reads the payload, so that
 //! a stranger's length never allocates.
 
+use bytes::{Bytes, BytesMut};
+
 use crate::WireError;
 
 /// Bytes of a frame's header.
@@ -25,6 +27,50 @@ pub enum Channel {
 
 /// Highest number of a folder's channel on a link.
 pub const MAX_SLOT: u8 = 254;
+
+/// A frame's payload, in parts that follow each other: a large one is sent from where it lies.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Payload(Vec<Bytes>);
+
+impl Payload {
+    /// Adds a part at the end, unless it is empty.
+    pub fn push(&mut self, part: Bytes) {
+        if !part.is_empty() {
+            self.0.push(part);
+        }
+    }
+
+    /// The parts, in order.
+    #[must_use]
+    pub fn parts(&self) -> &[Bytes] {
+        &self.0
+    }
+
+    /// Bytes of all parts.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    /// All parts in one: what the receiver gets.
+    #[must_use]
+    pub fn join(mut self) -> Bytes {
+        if self.0.len() <= 1 {
+            return self.0.pop().unwrap_or_default();
+        }
+        let mut all = BytesMut::with_capacity(self.size());
+        self.0.iter().for_each(|part| all.extend_from_slice(part));
+        all.freeze()
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(part: Bytes) -> Self {
+        let mut payload = Self::default();
+        payload.push(part);
+        payload
+    }
+}
 
 /// Makes the header of a frame.
 ///

@@ -5,6 +5,7 @@
 //! have to check again.
 
 mod bounds;
+pub mod buffer;
 pub mod code;
 pub mod device;
 pub mod envelope;

@@ -8,12 +8,14 @@ use identity::DeviceId;
 
 use crate::{
     Hash, RelPath, WireError,
+    frame::Payload,
     heard::Heard,
     record::{MAX_BATCH, SignedRecord},
     version::ReplicaId,
 };
 
 mod codec;
+mod data;
 mod pb;
 
 /// Buckets that paths are spread over: the first 12 bits of BLAKE3(path).
@@ -225,10 +227,20 @@ pub enum Message {
 }
 
 impl Message {
-    /// Encodes the message as a frame's payload.
+    /// Encodes the message as a frame's payload. Large contents are not copied.
+    #[must_use]
+    pub fn payload(&self) -> Payload {
+        match self {
+            Self::Data { request, answers } => data::encode(*request, answers),
+            _ => None,
+        }
+        .unwrap_or_else(|| codec::encode(self).into())
+    }
+
+    /// The payload in one piece.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        codec::encode(self)
+        self.payload().join()
     }
 
     /// Decodes and checks a frame's payload.

@@ -1,8 +1,8 @@
 //! Downloads of large contents: what is there already, and what comes.
 
-use std::io;
+use std::{io, ops::Range};
 
-use tree::{Disk, Place};
+use tree::{Disk, Place, WriteFile};
 use wire::{Hash, RelPath};
 
 use super::{ChunkPlan, Failure, WriteOutcome, WritePiece};
@@ -61,6 +61,8 @@ pub(super) fn write_chunks(
             None
         }
     };
+    // What was written last and follows each other.
+    let mut fresh = 0..0;
     for WritePiece { chunk, places, data } in pieces {
         outcome.bytes += u64::from(chunk.len);
         let Some(partial) = &partial else { continue };
@@ -75,12 +77,25 @@ pub(super) fn write_chunks(
             match partial.write_at(&bytes, offset) {
                 Ok(()) => {
                     outcome.written += u64::from(chunk.len);
-                    // Rule E20: not all is to be left for the end.
-                    partial.begin_sync(offset, u64::from(chunk.len));
+                    if fresh.end != offset {
+                        begin_sync(&**partial, &fresh);
+                        fresh.start = offset;
+                    }
+                    fresh.end = offset + u64::from(chunk.len);
                 }
                 Err(error) => outcome.error = Some(Failure::of(&error)),
             }
         }
     }
+    if let Some(partial) = &partial {
+        begin_sync(&**partial, &fresh);
+    }
     outcome
+}
+
+/// Rule E20: not all is to be left for the end.
+fn begin_sync(partial: &dyn WriteFile, fresh: &Range<u64>) {
+    if !fresh.is_empty() {
+        partial.begin_sync(fresh.start, fresh.end - fresh.start);
+    }
 }

@@ -527,7 +527,7 @@ fn run_on(disk: &dyn Disk, job: Job) -> Done {
             Done::Hashed { items: items.into_iter().map(hash).collect() }
         }
         Job::Read { peer, request, pieces, compress } => {
-            Done::Read { peer, request, answers: read::read_pieces(disk, pieces, compress) }
+            Done::Read { peer, request, answers: read::read_pieces(disk, &pieces, compress) }
         }
         Job::CopySmall { items } => {
             let copy = |item: CopyItem| (item.content, read::copy_small(disk, &item));

@@ -3,13 +3,13 @@
 use std::io;
 
 use bytes::Bytes;
-use tree::{Disk, FileKind, Place, Stat};
-use wire::{Hash, RelPath, sync::PieceAnswer};
+use tree::{Disk, FileKind, Place, ReadFile, Stat};
+use wire::{Hash, RelPath, buffer::Buffer, sync::PieceAnswer};
 
 use super::{CopyItem, HashError, HashItem, HashedBody, ReadPiece, why};
 use crate::{
     compress::{self, Policy},
-    content::{ContentError, ContentReader},
+    content::{CHUNKED_FROM, ContentError, ContentReader},
 };
 
 pub(super) fn hash(
@@ -50,38 +50,77 @@ pub(super) fn hash(
     Ok((there, body))
 }
 
+/// Pieces that follow each other in a file are read at once, up to this many bytes.
+const RUN: u64 = 1 << 20;
+
 pub(super) fn read_pieces(
     disk: &dyn Disk,
-    pieces: Vec<ReadPiece>,
+    pieces: &[ReadPiece],
     compress: bool,
 ) -> Vec<(PieceAnswer, Option<RelPath>)> {
     let policy = if compress { Policy::WherePays } else { Policy::Never };
-    let mut open: Option<(Place, Box<dyn tree::ReadFile>)> = None;
-    let mut read = |piece: &ReadPiece| -> Option<Bytes> {
-        let (place, stat) = piece.source.as_ref()?;
-        if stat.is_some_and(|stat| piece.offset + u64::from(piece.len) > stat.size) {
+    let mut open: Option<(Place, Box<dyn ReadFile>)> = None;
+    let mut read = |first: &ReadPiece, len: u64| -> Option<Bytes> {
+        let (place, stat) = first.source.as_ref()?;
+        if first.offset.saturating_add(len) > bound(*stat) {
             return None;
         }
         if open.as_ref().is_none_or(|(opened, _)| opened != place) {
             open = Some((place.clone(), disk.open(place).ok()?));
         }
         let (_, file) = open.as_ref()?;
-        let bytes = file.read_vec(piece.len as usize, piece.offset).ok()?;
+        let mut bytes = Buffer::new(usize::try_from(len).ok()?);
+        let whole = file.read_at(bytes.as_mut(), first.offset).ok()? == bytes.as_ref().len();
         let now = file.stat().ok()?;
         let same = stat.is_none_or(|stat| now.same_contents(&stat));
-        (bytes.len() == piece.len as usize && same).then(|| bytes.into())
+        (whole && same).then(|| bytes.freeze())
     };
-    pieces
-        .into_iter()
-        .map(|piece| {
-            let data = read(&piece).map(|bytes| compress::seal(bytes, policy));
-            let stale = match piece.source {
-                Some((Place::Tree(path), _)) if data.is_none() => Some(path),
+    let mut answers = Vec::with_capacity(pieces.len());
+    let mut rest = pieces;
+    while let Some(first) = rest.first() {
+        let (count, len) = run(first, rest);
+        let (together, behind) = rest.split_at(count);
+        rest = behind;
+        let mut bytes = read(first, len);
+        for piece in together {
+            let data = bytes.as_mut().map(|bytes| bytes.split_to(piece.len as usize));
+            let data = data.map(|bytes| compress::seal(bytes, policy));
+            let source = piece.source.as_ref().filter(|_| data.is_none());
+            let stale = source.and_then(|(place, _)| match place {
+                Place::Tree(path) => Some(path.clone()),
                 _ => None,
-            };
-            (PieceAnswer { item: piece.item, data }, stale)
-        })
-        .collect()
+            });
+            answers.push((PieceAnswer { item: piece.item, data }, stale));
+        }
+    }
+    answers
+}
+
+/// As far as a source may be read, in bytes: what is not in the tree is small.
+fn bound(stat: Option<Stat>) -> u64 {
+    stat.map_or(CHUNKED_FROM, |stat| stat.size)
+}
+
+/// How many pieces from the first on lie behind each other in one file, and their bytes.
+fn run(first: &ReadPiece, pieces: &[ReadPiece]) -> (usize, u64) {
+    let mut len = u64::from(first.len);
+    let follows = |piece: &&ReadPiece| {
+        let more = len + u64::from(piece.len);
+        let within = first
+            .source
+            .as_ref()
+            .is_some_and(|(_, stat)| first.offset.saturating_add(more) <= bound(*stat));
+        let behind = within
+            && more <= RUN
+            && piece.source == first.source
+            && piece.offset == first.offset + len;
+        if behind {
+            len = more;
+        }
+        behind
+    };
+    let others = pieces.iter().skip(1).take_while(follows).count();
+    (1 + others, len)
 }
 
 pub(super) fn copy_small(disk: &dyn Disk, item: &CopyItem) -> Option<Bytes> {

@@ -25,7 +25,7 @@ fn real_tree() -> PathBuf {
     candidates
         .into_iter()
         .find(|path| path.is_dir() && trees::listing(path).len() > 500)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates"))
+        .unwrap_or_else(|| files::package().join("../../crates"))
 }
 
 pub(crate) fn a_real_tree_byte_for_byte() {

@@ -1,7 +1,9 @@
 //! A folder's share of a link.
 
-use bytes::Bytes;
-use wire::{frame::Channel, session::Farewell};
+use wire::{
+    frame::{Channel, Payload},
+    session::Farewell,
+};
 
 use crate::line::{FrameReceiver, FrameSender};
 
@@ -27,7 +29,7 @@ pub(crate) struct FolderSender {
 
 impl FolderSender {
     /// Queues a payload; never blocks. False if the link is closing or gone.
-    pub(super) fn send(&self, payload: Bytes) -> bool {
+    pub(super) fn send(&self, payload: Payload) -> bool {
         self.link.send(Channel::Folder(self.slot), payload)
     }
 

@@ -470,7 +470,7 @@ impl Running {
             Effect::Send { peer, message } => {
                 if let Some(link) = self.links.get(&peer) {
                     // A link that is gone says so by its end.
-                    link.send(message.encode());
+                    link.send(message.payload());
                 }
             }
             Effect::Disconnect { peer, reason } => self.hang_up(peer, &reason),

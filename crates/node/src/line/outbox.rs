@@ -14,14 +14,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use link::{LinkError, LinkWriter};
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
 use wire::{
-    frame::{Channel, HEADER_LEN},
+    frame::{Channel, HEADER_LEN, Payload},
     session::{Farewell, Message},
 };
 
@@ -61,8 +60,8 @@ struct Outbox {
 
 #[derive(Default)]
 struct Queue {
-    session: VecDeque<Bytes>,
-    folder: VecDeque<(u8, Bytes)>,
+    session: VecDeque<Payload>,
+    folder: VecDeque<(u8, Payload)>,
     last: Option<Message>,
 }
 
@@ -76,7 +75,7 @@ enum State {
 }
 
 enum Work {
-    Frames(Vec<(Channel, Bytes)>),
+    Frames(Vec<(Channel, Payload)>),
     Last(Option<Message>),
 }
 
@@ -93,7 +92,8 @@ impl FrameSender {
 
     /// Queues a payload of at most [`wire::frame::MAX_FRAME`] bytes. Never blocks. False if the link
     /// is closing or gone, and the payload with it.
-    pub(crate) fn send(&self, channel: Channel, payload: Bytes) -> bool {
+    pub(crate) fn send(&self, channel: Channel, payload: impl Into<Payload>) -> bool {
+        let payload = payload.into();
         let mut queue = self.0.lock();
         // Looked at under the lock, under which it also changes.
         if *self.0.state.borrow() != State::Open {
@@ -205,7 +205,7 @@ impl FrameSender {
                 Work::Frames(frames) => {
                     let mut done = 0;
                     for (channel, payload) in &frames {
-                        writer.send(*channel, payload).await?;
+                        writer.send_parts(*channel, payload.parts()).await?;
                         done += size(payload);
                     }
                     if self.0.lock().is_empty() {
@@ -270,19 +270,19 @@ impl Queue {
         self.session.is_empty() && self.folder.is_empty()
     }
 
-    fn batch(&mut self) -> Vec<(Channel, Bytes)> {
+    fn batch(&mut self) -> Vec<(Channel, Payload)> {
         let mut frames: Vec<_> =
             self.session.drain(..).map(|payload| (Channel::Session, payload)).collect();
         let mut bytes = 0;
         while bytes < BATCH && frames.len() < FRAMES {
             let Some((slot, payload)) = self.folder.pop_front() else { break };
-            bytes += payload.len();
+            bytes += payload.size();
             frames.push((Channel::Folder(slot), payload));
         }
         frames
     }
 }
 
-fn size(payload: &Bytes) -> u64 {
-    (HEADER_LEN + payload.len()) as u64
+fn size(payload: &Payload) -> u64 {
+    (HEADER_LEN + payload.size()) as u64
 }

@@ -10,10 +10,12 @@ use relay::{Client, RelayAddress, operate::DEFAULT_PORT};
 use serde_json::Value;
 use wire::relay::LookupId;
 
-const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/certificate");
+fn certificate(name: &str) -> PathBuf {
+    lab::files::package().join("tests/it/certificate").join(name)
+}
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    lab::files::package().join("../..")
 }
 
 fn text(path: &str) -> String {
@@ -68,12 +70,12 @@ async fn the_program_is_known_by_the_certificate_that_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     // Keys are read only where nobody else can read them.
     let key = dir.path().join("key.pem");
-    lab::files::write(&key, lab::files::read(format!("{CERTIFICATE}/key.pem")).unwrap());
+    lab::files::write(&key, lab::files::read(certificate("key.pem")).unwrap());
     lab::files::set_mode(&key, 0o600);
     let (state, key) = (dir.path().join("relay"), key.to_str().unwrap().to_owned());
     let state = state.to_str().unwrap();
     let args = ["--listen", "127.0.0.1:0", "--host", "localhost", "--json", "--dir", state];
-    let chain = format!("{CERTIFICATE}/chain.pem");
+    let chain = certificate("chain.pem").to_str().unwrap().to_owned();
     // By flags, and in the environment.
     let flags = [&args[..], &["--cert", &chain, "--cert-key", &key]].concat();
     let environment = [("KIN_RELAY_CERT", chain.as_str()), ("KIN_RELAY_CERT_KEY", key.as_str())];
@@ -82,7 +84,7 @@ async fn the_program_is_known_by_the_certificate_that_it_is_given() {
         let said: Value = serde_json::from_str(&relay.line()).unwrap();
         let address: RelayAddress = said["address"].as_str().unwrap().parse().unwrap();
         assert_eq!((address.key(), address.host()), (None, "localhost"));
-        let authority = lab::files::read(format!("{CERTIFICATE}/authority.pem")).unwrap();
+        let authority = lab::files::read(certificate("authority.pem")).unwrap();
         let client = Client::with_authority(&address, &authority).unwrap();
         assert_eq!(client.get(LookupId([1; 32])).await.unwrap(), None);
         assert_eq!(relay.terminate(), Some(0));

@@ -68,7 +68,7 @@ fn e21_an_edited_large_file_sends_what_changed() {
 fn e21_only_lacking_pages_travel() {
     let mut scenario = Scenario::linked(4, 2);
     // Noise whose chunk list has several pages.
-    let mut bytes = noise(4, 96 << 20);
+    let mut bytes = noise(6, 96 << 20);
     scenario.write(0, "a", &bytes);
     scenario.settle();
     let whole = bytes_of_pages(&scenario);
