@@ -1,22 +1,30 @@
 //! Kinfold as a person runs it: encrypted, durable, `--open --no-discovery -a`.
 
 use std::{
+    net::Ipv4Addr,
     path::Path,
     time::{Duration, Instant},
 };
 
-use lab::{Kin, KinCommand, LONG, Lan, Usage, pump_until, trees};
+use lab::{Kin, KinCommand, Lan, Usage, pump_until, trees};
+use serde_json::Value;
 
 use crate::{
+    line::Line,
     live,
     measure::Measure,
     workload::{Timed, Workload},
 };
 
+/// Longer than anything here should take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 /// A standing session.
 pub(crate) struct Session {
     pub(crate) sender: Kin,
     pub(crate) receiver: Kin,
+    /// More receivers, if there are.
+    others: Vec<Kin>,
     /// From the start of the second process to agreement on both sides.
     time: Duration,
 }
@@ -27,19 +35,21 @@ pub(crate) fn run(
     workload: &Workload,
     _divide: u32,
 ) -> Result<Measure, String> {
+    let line = matches!(workload.timed, Timed::LongLine(_)).then(|| Line::new(lan)).transpose()?;
+    let sender = line.as_ref().map_or_else(|| lan.host(0).v4(), |_| Line::end(0));
     let before = wire(lan);
-    let mut session = Session::start(kin, lan);
+    let mut session = Session::start(kin, lan, sender);
     let mut measure = match workload.timed {
-        Timed::First => {
+        Timed::First | Timed::Fan(_) => {
             Measure { time: session.time, wire: wire(lan) - before, ..Measure::default() }
         }
         Timed::Restart => {
             session.stop()?;
             let before = wire(lan);
-            session = Session::start(kin, lan);
+            session = Session::start(kin, lan, sender);
             Measure { time: session.time, wire: wire(lan) - before, ..Measure::default() }
         }
-        Timed::Change(change) => {
+        Timed::Change(change) | Timed::LongLine(change) => {
             let before = wire(lan);
             change(&lan.host(0).shared());
             let time = session.settle(lan, Instant::now());
@@ -57,20 +67,27 @@ fn wire(lan: &Lan) -> u64 {
 }
 
 impl Session {
-    fn start(kin: &Path, lan: &Lan) -> Self {
-        let (left, right) = (lan.host(0), lan.host(1));
+    fn start(kin: &Path, lan: &Lan, at: Ipv4Addr) -> Self {
+        let left = lan.host(0);
         let command = |host| KinCommand::sync(kin, host).args(&["--open", "--no-discovery"]);
         let mut sender = command(left).start();
         sender.expect("listening");
-        let peer = format!("{}:9000", left.v4());
-        let mut receiver = command(right).args(&["--peer", &peer]).start();
+        let peer = format!("{at}:9000");
+        let receivers = lan.hosts().iter().skip(1);
+        let mut others: Vec<_> =
+            receivers.map(|host| command(host).args(&["--peer", &peer]).start()).collect();
+        let peers = others.len() as u64;
+        let mut receiver = others.remove(0);
         let start = receiver.started();
-        pump_until(&mut [&mut sender, &mut receiver], LONG, "both are in sync", |kins| {
-            kins.iter_mut().all(|kin| kin.agrees_with(1))
+        let mut all: Vec<&mut Kin> = vec![&mut sender, &mut receiver];
+        all.extend(&mut others);
+        pump_until(&mut all, PATIENCE, "all are in sync", |kins| {
+            kins.iter_mut().all(|kin| kin.agrees_with(peers))
         });
-        let first = |kin: &Kin| kin.when(|event| event["event"] == "in_sync").unwrap_or(start);
-        let end = first(&sender).max(first(&receiver));
-        Self { sender, receiver, time: end.saturating_duration_since(start) }
+        let agreed = |event: &Value| event["event"] == "in_sync" && event["peers"] == peers;
+        let first = all.iter().filter_map(|kin| kin.when(agreed)).max().unwrap_or(start);
+        let time = first.saturating_duration_since(start);
+        Self { sender, receiver, others, time }
     }
 
     /// Waits until both trees are listed alike and both sides have said since `from` that they agree;
@@ -78,20 +95,25 @@ impl Session {
     fn settle(&mut self, lan: &Lan, from: Instant) -> Duration {
         let (left, right) = (lan.host(0).shared(), lan.host(1).shared());
         let mut end = from;
-        pump_until(&mut [&mut self.sender, &mut self.receiver], LONG, "in sync again", |kins| {
-            let said: Vec<_> = kins.iter().filter_map(|kin| kin.when_last("in_sync")).collect();
-            end = said.iter().copied().max().unwrap_or(from);
-            said.len() == 2
-                && said.iter().all(|at| *at > from)
-                && trees::listing(&left) == trees::listing(&right)
-        });
+        pump_until(
+            &mut [&mut self.sender, &mut self.receiver],
+            PATIENCE,
+            "in sync again",
+            |kins| {
+                let said: Vec<_> = kins.iter().filter_map(|kin| kin.when_last("in_sync")).collect();
+                end = said.iter().copied().max().unwrap_or(from);
+                said.len() == 2
+                    && said.iter().all(|at| *at > from)
+                    && trees::listing(&left) == trees::listing(&right)
+            },
+        );
         end.saturating_duration_since(from)
     }
 
     /// Ends both, and says what each has cost.
     fn stop(&mut self) -> Result<(Usage, Usage), String> {
         let usage = (self.sender.usage(), self.receiver.usage());
-        for kin in [&mut self.receiver, &mut self.sender] {
+        for kin in self.others.iter_mut().chain([&mut self.receiver, &mut self.sender]) {
             kin.interrupt();
             let code = kin.exit_code();
             if code != Some(0) {

@@ -20,10 +20,12 @@
 )]
 
 mod kinfold;
+mod line;
 mod live;
 mod measure;
 mod plot;
 mod rsync;
+mod syncthing;
 mod table;
 mod workload;
 
@@ -36,7 +38,7 @@ use std::{
 use clap::Parser;
 use lab::{Lan, Machine};
 use measure::Measure;
-use workload::{WORKLOADS, Workload};
+use workload::{PartOf, WORKLOADS, Workload};
 
 #[derive(Parser, Debug)]
 #[command(about = "Kinfold beside rsync, between two hosts, in one run")]
@@ -44,12 +46,15 @@ struct Arguments {
     /// Runs of each; the median counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
-    /// Everything there is.
+    /// Everything but what must be asked for.
     #[arg(long)]
     all: bool,
     /// Only these, by id (see --list).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Also Syncthing, once each: first syncs and changes.
+    #[arg(long)]
+    syncthing: bool,
     /// Say what there is.
     #[arg(long)]
     list: bool,
@@ -86,7 +91,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let chosen: Vec<&Workload> = WORKLOADS
         .iter()
         .filter(|w| match arguments.only.as_slice() {
-            [] => arguments.all || w.usual,
+            [] if arguments.all => w.part_of <= PartOf::All,
+            [] => w.part_of == PartOf::Usual,
             only => only.iter().any(|id| id == w.id),
         })
         .collect();
@@ -94,6 +100,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         return Err("no such measurement; --list says what there is".to_owned());
     }
     let kin = build_kin()?;
+    if arguments.syncthing && !Machine::has("syncthing") {
+        return Err("syncthing is missing (package syncthing)".to_owned());
+    }
     let with_rsync = Machine::has("rsync");
     if !with_rsync {
         eprintln!("rsync is missing (package rsync): there will be nothing to compare with");
@@ -115,6 +124,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             })?);
         }
         table.row(workload, &ours, &theirs);
+        if arguments.syncthing && syncthing::can(workload) {
+            eprintln!("{} with Syncthing", workload.id);
+            let one = once(&disk, workload, arguments.divide, |lan| syncthing::run(lan, workload))?;
+            table.other("Syncthing", &one);
+        }
     }
     println!("{}", machine());
     print!("{}", table.text());
@@ -168,13 +182,15 @@ fn once(
     divide: u32,
     run: impl FnOnce(&Lan) -> Result<Measure, String>,
 ) -> Result<Measure, String> {
-    let lan = Lan::new(disk, 2);
+    let lan = Lan::new(disk, 1 + workload.timed.receivers());
     (workload.make)(&lan.host(0).shared(), divide);
     let _cached = lab::trees::Snapshot::of(&lan.host(0).shared());
     let measure = run(&lan)?;
-    let different = lab::trees::differences(&lan.host(0).shared(), &lan.host(1).shared());
-    if let Some(first) = different.first() {
-        return Err(format!("{}: the trees differ: {first}", workload.id));
+    for receiver in lan.hosts().iter().skip(1) {
+        let different = lab::trees::differences(&lan.host(0).shared(), &receiver.shared());
+        if let Some(first) = different.first() {
+            return Err(format!("{}: the trees differ: {first}", workload.id));
+        }
     }
     Ok(measure)
 }

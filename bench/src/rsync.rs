@@ -2,13 +2,16 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     process::{Child, Stdio},
+    thread,
     time::Instant,
 };
 
 use lab::{Lan, Sampler, eventually};
 
 use crate::{
+    line::Line,
     measure::Measure,
     workload::{Timed, Workload},
 };
@@ -48,37 +51,49 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
     let listening = format!(":{PORT:04X} ");
     eventually("rsync listens", || sender.sh("cat /proc/net/tcp").contains(&listening));
 
+    let line = matches!(workload.timed, Timed::LongLine(_)).then(|| Line::new(lan)).transpose()?;
+    let from = line.as_ref().map_or_else(|| sender.v4(), |_| Line::end(0));
+    let pull = || pull_to(lan, from, 1, &daemon);
     match workload.timed {
-        Timed::First => {}
-        Timed::Change(change) => {
-            pull(lan, &daemon)?;
+        Timed::First | Timed::Fan(_) => {}
+        Timed::Change(change) | Timed::LongLine(change) => {
+            pull()?;
             change(&sender.shared());
         }
         Timed::Restart => {
-            pull(lan, &daemon)?;
+            pull()?;
         }
         Timed::Live => {
             // rsync does not watch: what a person does is to run it again.
-            pull(lan, &daemon)?;
+            pull()?;
             lab::files::write(sender.shared().join("live.txt"), [b'x'; 100]);
         }
     }
     let before = receiver.counters();
-    let mut measure = pull(lan, &daemon)?;
+    let daemon = &daemon;
+    let receivers = 1..=usize::from(workload.timed.receivers());
+    let mut measure = thread::scope(|scope| {
+        let pulls: Vec<_> =
+            receivers.map(|to| scope.spawn(move || pull_to(lan, from, to, daemon))).collect();
+        let pulls = pulls.into_iter().map(|pull| pull.join().map_err(|_| "rsync's thread died"));
+        let pulls: Vec<Measure> = pulls.map(|pull| pull?).collect::<Result<_, String>>()?;
+        let slowest = pulls.into_iter().max_by_key(|pull| pull.time);
+        slowest.ok_or_else(|| "nobody to pull".to_owned())
+    })?;
     let after = receiver.counters();
     measure.wire = after.rx + after.tx - before.rx - before.tx;
     Ok(measure)
 }
 
-fn pull(lan: &Lan, daemon: &Daemon) -> Result<Measure, String> {
-    let receiver = lan.host(1);
+fn pull_to(lan: &Lan, from: Ipv4Addr, to: usize, daemon: &Daemon) -> Result<Measure, String> {
+    let receiver = lan.host(to);
     let served = Sampler::start(daemon.0.id());
     let start = Instant::now();
     let mut client = receiver
         .command("rsync")
         // An overwrite within the same second is a change for it too.
         .args(["-a", "--delete", "--modify-window=-1"])
-        .arg(format!("rsync://{}:{PORT}/data/", lan.host(0).v4()))
+        .arg(format!("rsync://{from}:{PORT}/data/"))
         .arg(receiver.shared())
         .stdin(Stdio::null())
         .spawn()

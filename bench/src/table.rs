@@ -47,6 +47,18 @@ impl Table {
         );
     }
 
+    /// Another program's run of what is in the row before.
+    pub(crate) fn other(&mut self, name: &str, run: &Measure) {
+        let (time, runs) = (seconds(run.time), [run.clone()]);
+        let _ = writeln!(
+            self.rows,
+            "| – the same, {name}, once | {time} | | | {} | {} | {} |",
+            wire(&runs),
+            cpu(&runs),
+            peak(&runs),
+        );
+    }
+
     pub(crate) fn text(&self) -> String {
         format!("{HEAD}{}", self.rows)
     }

@@ -19,10 +19,25 @@ pub(crate) enum Timed {
     First,
     /// A change to the sender's files, from its end; the session stands (rsync starts again).
     Change(fn(&Path)),
+    /// As [`Timed::Change`], over a long line.
+    LongLine(fn(&Path)),
+    /// As [`Timed::First`], to this many devices that all start together.
+    Fan(u8),
     /// Both start again, and nothing has changed.
     Restart,
     /// A hundred small writes, each until it can be read on the other side.
     Live,
+}
+
+/// The smallest run that a measurement is part of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum PartOf {
+    /// One without flags.
+    Usual,
+    /// `--all`.
+    All,
+    /// One in which it is asked for by its id: it takes minutes, or gigabytes.
+    OwnOnly,
 }
 
 /// One thing to measure.
@@ -32,8 +47,8 @@ pub(crate) struct Workload {
     pub(crate) id: &'static str,
     /// Names it in the table.
     pub(crate) title: &'static str,
-    /// Part of a run without flags.
-    pub(crate) usual: bool,
+    /// Which runs it is part of.
+    pub(crate) part_of: PartOf,
     /// Makes the sender's files; sizes or counts divided by the number.
     pub(crate) make: fn(&Path, u32),
     /// What the clock is about.
@@ -45,42 +60,42 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         id: "one-file",
         title: "W1: one file of 2 GiB, first sync",
-        usual: true,
+        part_of: PartOf::Usual,
         make: one_file,
         timed: Timed::First,
     },
     Workload {
         id: "small-files",
         title: "W2: 50,000 files of 4 KiB in 500 directories, first sync",
-        usual: true,
+        part_of: PartOf::Usual,
         make: small_files,
         timed: Timed::First,
     },
     Workload {
         id: "source-tree",
         title: "W3: sources of Rust packages, up to 30,000 files, first sync",
-        usual: false,
+        part_of: PartOf::All,
         make: source_tree,
         timed: Timed::First,
     },
     Workload {
         id: "live-edit",
         title: "W6: 100 bytes written to readable, among 50,000 files",
-        usual: true,
+        part_of: PartOf::Usual,
         make: small_files,
         timed: Timed::Live,
     },
     Workload {
         id: "overwrite",
         title: "W4: 1 MiB overwritten in the middle of 2 GiB",
-        usual: false,
+        part_of: PartOf::All,
         make: one_file,
         timed: Timed::Change(overwrite),
     },
     Workload {
         id: "insert",
         title: "W4: one byte inserted before 512 MiB",
-        usual: false,
+        part_of: PartOf::All,
         make: |dir, divide| {
             files::random_file(dir.join("one.bin"), 512 * MIB / u64::from(divide), 2);
         },
@@ -89,14 +104,14 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         id: "unchanged",
         title: "W5: restart with 50,000 files unchanged",
-        usual: false,
+        part_of: PartOf::All,
         make: small_files,
         timed: Timed::Restart,
     },
     Workload {
         id: "rename",
         title: "W7: directory of 1 GiB in 256 files renamed",
-        usual: false,
+        part_of: PartOf::All,
         make: |dir, divide| {
             for number in 0..256 {
                 let path = dir.join(format!("album/{number:03}.bin"));
@@ -107,7 +122,50 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             fs::rename(dir.join("album"), dir.join("renamed album")).expect("it is there");
         }),
     },
+    Workload {
+        id: "long-line",
+        title: "W8: 1 GiB over 1 Gbit/s and 50 ms, links standing (the line alone: 8.6 s)",
+        part_of: PartOf::All,
+        make: |dir, divide| {
+            // Beside the folder: it is made before the clock starts, and moved in.
+            files::random_file(dir.with_file_name("long.bin"), GIB / u64::from(divide), 7);
+        },
+        timed: Timed::LongLine(|dir| {
+            fs::rename(dir.with_file_name("long.bin"), dir.join("one.bin")).expect("it is there");
+        }),
+    },
+    Workload {
+        id: "eight",
+        title: "512 MiB and 5,000 files of 4 KiB to eight devices at once, first sync",
+        part_of: PartOf::All,
+        make: |dir, divide| {
+            files::random_file(dir.join("one.bin"), 512 * MIB / u64::from(divide), 4);
+            files::small_files(dir.join("small"), 5_000 / divide as usize, 4096, 100, 5);
+        },
+        timed: Timed::Fan(8),
+    },
+    Workload {
+        id: "million",
+        title: "a million files of 100 bytes in 1,000 directories, first sync",
+        part_of: PartOf::OwnOnly,
+        make: a_million,
+        timed: Timed::First,
+    },
+    Workload {
+        id: "million-unchanged",
+        title: "restart with a million files unchanged",
+        part_of: PartOf::OwnOnly,
+        make: a_million,
+        timed: Timed::Restart,
+    },
 ];
+
+impl Timed {
+    /// Devices that get the files.
+    pub(crate) fn receivers(self) -> u8 {
+        if let Self::Fan(devices) = self { devices } else { 1 }
+    }
+}
 
 fn one_file(dir: &Path, divide: u32) {
     files::random_file(dir.join("one.bin"), 2 * GIB / u64::from(divide), 1);
@@ -115,6 +173,10 @@ fn one_file(dir: &Path, divide: u32) {
 
 fn small_files(dir: &Path, divide: u32) {
     files::small_files(dir, 50_000 / divide as usize, 4096, 100, 3);
+}
+
+fn a_million(dir: &Path, divide: u32) {
+    files::small_files(dir, 1_000_000 / divide as usize, 100, 1000, 6);
 }
 
 /// What cargo has unpacked to build this: real sources, of which every machine that can run this has some.

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 
-/// From this many bytes on a buffer is worth keeping (64 KiB).
-pub const LARGE: usize = 64 << 10;
+/// From this many bytes on a buffer is one of those kept (512 KiB): each of them is as long as the longest, whatever is in it.
+pub const LARGE: usize = 512 << 10;
 /// Buffers over this many bytes are not kept (1 MiB and room for what surrounds a chunk of that size).
 const MAX_KEPT_LEN: usize = (1 << 20) + (64 << 10);
 /// Buffers kept, at most: so 16 MiB in all, whatever the number of links.

@@ -9,7 +9,7 @@ use wire::{Hash, RelPath, buffer::Buffer, sync::PieceAnswer};
 use super::{CopyItem, HashError, HashItem, HashedBody, ReadPiece, why};
 use crate::{
     compress::{self, Policy},
-    content::{CHUNKED_FROM, ContentError, ContentReader},
+    content::{ContentError, ContentReader},
 };
 
 pub(super) fn hash(
@@ -62,7 +62,7 @@ pub(super) fn read_pieces(
     let mut open: Option<(Place, Box<dyn ReadFile>)> = None;
     let mut read = |first: &ReadPiece, len: u64| -> Option<Bytes> {
         let (place, stat) = first.source.as_ref()?;
-        if first.offset.saturating_add(len) > bound(*stat) {
+        if stat.is_some_and(|stat| first.offset.saturating_add(len) > stat.size) {
             return None;
         }
         if open.as_ref().is_none_or(|(opened, _)| opened != place) {
@@ -85,33 +85,27 @@ pub(super) fn read_pieces(
         for piece in together {
             let data = bytes.as_mut().map(|bytes| bytes.split_to(piece.len as usize));
             let data = data.map(|bytes| compress::seal(bytes, policy));
-            let source = piece.source.as_ref().filter(|_| data.is_none());
-            let stale = source.and_then(|(place, _)| match place {
-                Place::Tree(path) => Some(path.clone()),
+            let stale = match &piece.source {
+                Some((Place::Tree(path), _)) if data.is_none() => Some(path.clone()),
                 _ => None,
-            });
+            };
             answers.push((PieceAnswer { item: piece.item, data }, stale));
         }
     }
     answers
 }
 
-/// As far as a source may be read, in bytes: what is not in the tree is small.
-fn bound(stat: Option<Stat>) -> u64 {
-    stat.map_or(CHUNKED_FROM, |stat| stat.size)
-}
-
-/// How many pieces from the first on lie behind each other in one file, and their bytes.
+/// How many pieces from the first on lie behind each other in one file of the tree, and their bytes.
 fn run(first: &ReadPiece, pieces: &[ReadPiece]) -> (usize, u64) {
     let mut len = u64::from(first.len);
+    let size = match &first.source {
+        Some((_, Some(stat))) => stat.size,
+        _ => return (1, len),
+    };
     let follows = |piece: &&ReadPiece| {
         let more = len + u64::from(piece.len);
-        let within = first
-            .source
-            .as_ref()
-            .is_some_and(|(_, stat)| first.offset.saturating_add(more) <= bound(*stat));
-        let behind = within
-            && more <= RUN
+        let behind = more <= RUN
+            && first.offset.saturating_add(more) <= size
             && piece.source == first.source
             && piece.offset == first.offset + len;
         if behind {
