@@ -162,7 +162,8 @@ pub(crate) struct World {
     pub(crate) agreeable: bool,
     /// Every content a user wrote, and whether somebody who saw it replaced or deleted it.
     written: Arc<Mutex<Written>>,
-    /// Contents that only a machine that was set back showed under the name they had by then.
+    /// Contents that only a machine that was set back showed under the name they had by then; and those whose
+    /// place was removed while an apply that was cut short had taken them out.
     pub(crate) names_set_back: HashSet<Vec<u8>>,
     /// Contents that only a machine that was set back showed, and others were bringing; and where it showed them.
     pub(crate) downloads_set_back: HashMap<Vec<u8>, String>,
@@ -382,6 +383,12 @@ impl World {
         );
         self.note(format_args!("{line}"));
         let Some(paths) = outcome else { return false };
+        if edit.removes().is_some() && self.devices[number].engine.is_none() {
+            // What an apply that was cut short had taken out cannot go back where it was: history will do.
+            let all = self.devices[number].disk.all_contents().into_iter();
+            let out = all.filter(|(path, _)| path.starts_with(".kin/swap/"));
+            self.names_set_back.extend(out.map(|(_, bytes)| bytes.to_vec()));
+        }
         self.asked.extend(edit.removes().map(str::to_owned));
         self.notice(number, paths);
         true
