@@ -1,7 +1,6 @@
 //! Kinfold as a person runs it: encrypted, durable, `--open --no-discovery -a`.
 
 use std::{
-    net::Ipv4Addr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -10,7 +9,6 @@ use lab::{Kin, KinCommand, Lan, Usage, pump_until, trees};
 use serde_json::Value;
 
 use crate::{
-    line::Line,
     live,
     measure::Measure,
     workload::{Timed, Workload},
@@ -35,10 +33,8 @@ pub(crate) fn run(
     workload: &Workload,
     _divide: u32,
 ) -> Result<Measure, String> {
-    let line = matches!(workload.timed, Timed::LongLine(_)).then(|| Line::new(lan)).transpose()?;
-    let sender = line.as_ref().map_or_else(|| lan.host(0).v4(), |_| Line::end(0));
     let before = wire(lan);
-    let mut session = Session::start(kin, lan, sender);
+    let mut session = Session::start(kin, lan);
     let mut measure = match workload.timed {
         Timed::First | Timed::Fan(_) => {
             Measure { time: session.time, wire: wire(lan) - before, ..Measure::default() }
@@ -46,10 +42,10 @@ pub(crate) fn run(
         Timed::Restart => {
             session.stop()?;
             let before = wire(lan);
-            session = Session::start(kin, lan, sender);
+            session = Session::start(kin, lan);
             Measure { time: session.time, wire: wire(lan) - before, ..Measure::default() }
         }
-        Timed::Change(change) | Timed::LongLine(change) => {
+        Timed::Change(change) => {
             let before = wire(lan);
             change(&lan.host(0).shared());
             let time = session.settle(lan, Instant::now());
@@ -67,12 +63,12 @@ fn wire(lan: &Lan) -> u64 {
 }
 
 impl Session {
-    fn start(kin: &Path, lan: &Lan, at: Ipv4Addr) -> Self {
+    fn start(kin: &Path, lan: &Lan) -> Self {
         let left = lan.host(0);
         let command = |host| KinCommand::sync(kin, host).args(&["--open", "--no-discovery"]);
         let mut sender = command(left).start();
         sender.expect("listening");
-        let peer = format!("{at}:9000");
+        let peer = format!("{}:9000", left.v4());
         let receivers = lan.hosts().iter().skip(1);
         let mut others: Vec<_> =
             receivers.map(|host| command(host).args(&["--peer", &peer]).start()).collect();

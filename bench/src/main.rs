@@ -20,7 +20,6 @@
 )]
 
 mod kinfold;
-mod line;
 mod live;
 mod measure;
 mod plot;

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
     process::{Child, Stdio},
     thread,
     time::Instant,
@@ -11,7 +10,6 @@ use std::{
 use lab::{Lan, Sampler, eventually};
 
 use crate::{
-    line::Line,
     measure::Measure,
     workload::{Timed, Workload},
 };
@@ -51,21 +49,18 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
     let listening = format!(":{PORT:04X} ");
     eventually("rsync listens", || sender.sh("cat /proc/net/tcp").contains(&listening));
 
-    let line = matches!(workload.timed, Timed::LongLine(_)).then(|| Line::new(lan)).transpose()?;
-    let from = line.as_ref().map_or_else(|| sender.v4(), |_| Line::end(0));
-    let pull = || pull_to(lan, from, 1, &daemon);
     match workload.timed {
         Timed::First | Timed::Fan(_) => {}
-        Timed::Change(change) | Timed::LongLine(change) => {
-            pull()?;
+        Timed::Change(change) => {
+            pull(lan, &daemon)?;
             change(&sender.shared());
         }
         Timed::Restart => {
-            pull()?;
+            pull(lan, &daemon)?;
         }
         Timed::Live => {
             // rsync does not watch: what a person does is to run it again.
-            pull()?;
+            pull(lan, &daemon)?;
             lab::files::write(sender.shared().join("live.txt"), [b'x'; 100]);
         }
     }
@@ -74,7 +69,7 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
     let receivers = 1..=usize::from(workload.timed.receivers());
     let mut measure = thread::scope(|scope| {
         let pulls: Vec<_> =
-            receivers.map(|to| scope.spawn(move || pull_to(lan, from, to, daemon))).collect();
+            receivers.map(|to| scope.spawn(move || pull_to(lan, to, daemon))).collect();
         let pulls = pulls.into_iter().map(|pull| pull.join().map_err(|_| "rsync's thread died"));
         let pulls: Vec<Measure> = pulls.map(|pull| pull?).collect::<Result<_, String>>()?;
         let slowest = pulls.into_iter().max_by_key(|pull| pull.time);
@@ -85,7 +80,11 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
     Ok(measure)
 }
 
-fn pull_to(lan: &Lan, from: Ipv4Addr, to: usize, daemon: &Daemon) -> Result<Measure, String> {
+fn pull(lan: &Lan, daemon: &Daemon) -> Result<Measure, String> {
+    pull_to(lan, 1, daemon)
+}
+
+fn pull_to(lan: &Lan, to: usize, daemon: &Daemon) -> Result<Measure, String> {
     let receiver = lan.host(to);
     let served = Sampler::start(daemon.0.id());
     let start = Instant::now();
@@ -93,7 +92,7 @@ fn pull_to(lan: &Lan, from: Ipv4Addr, to: usize, daemon: &Daemon) -> Result<Meas
         .command("rsync")
         // An overwrite within the same second is a change for it too.
         .args(["-a", "--delete", "--modify-window=-1"])
-        .arg(format!("rsync://{from}:{PORT}/data/"))
+        .arg(format!("rsync://{}:{PORT}/data/", lan.host(0).v4()))
         .arg(receiver.shared())
         .stdin(Stdio::null())
         .spawn()

@@ -19,8 +19,6 @@ pub(crate) enum Timed {
     First,
     /// A change to the sender's files, from its end; the session stands (rsync starts again).
     Change(fn(&Path)),
-    /// As [`Timed::Change`], over a long line.
-    LongLine(fn(&Path)),
     /// As [`Timed::First`], to this many devices that all start together.
     Fan(u8),
     /// Both start again, and nothing has changed.
@@ -120,18 +118,6 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         },
         timed: Timed::Change(|dir| {
             fs::rename(dir.join("album"), dir.join("renamed album")).expect("it is there");
-        }),
-    },
-    Workload {
-        id: "long-line",
-        title: "W8: 1 GiB over 1 Gbit/s and 50 ms, links standing (the line alone: 8.6 s)",
-        part_of: PartOf::All,
-        make: |dir, divide| {
-            // Beside the folder: it is made before the clock starts, and moved in.
-            files::random_file(dir.with_file_name("long.bin"), GIB / u64::from(divide), 7);
-        },
-        timed: Timed::LongLine(|dir| {
-            fs::rename(dir.with_file_name("long.bin"), dir.join("one.bin")).expect("it is there");
         }),
     },
     Workload {

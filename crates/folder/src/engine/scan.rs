@@ -433,10 +433,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.missing(path, row)?;
             } else if row.here.is_none()
                 && let Ok(path) = dir.join(&name)
-                && (Self::siblings(&row)?.is_live() || self.has_live_children(&path)?)
             {
-                // Known, and not here yet: a stop came between.
-                self.learn.reconcile_unless_blocked(path);
+                if Self::siblings(&row)?.is_live() || self.has_live_children(&path)? {
+                    // Known, and not here yet: a stop came between.
+                    self.learn.reconcile_unless_blocked(path.clone());
+                }
+                // What was held below it in the run before, if it is a directory that cannot be here.
+                self.lost_dir(&path)?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Rule E19: the brake on mass deletions.
 
 use folder::{brake::Limit, engine::Event};
-use sim::{history::Edit, scenario::Scenario};
+use sim::{disk::Fold, history::Edit, scenario::Scenario};
 
 use crate::{SEEDS, assert_alike};
 
@@ -144,6 +144,40 @@ fn e19_an_emptied_folder_is_no_deletion_between_two_runs_either() {
         assert_alike(&scenario, 2);
         assert_eq!(files(&scenario, 1), 0);
         assert_eq!((brakes(&scenario, 0), brakes(&scenario, 1)), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn e19_what_is_held_below_a_directory_that_cannot_be_here_is_asked_about_after_a_restart_too() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::folding(seed, &[Fold::None, Fold::Case]);
+        scenario.stop(1);
+        scenario.brake(1, Limit { files: 2, ..Limit::default() });
+        scenario.start(1);
+        for name in ["a/A", "a/b", "a/c"] {
+            scenario.write(0, name, name.as_bytes());
+        }
+        scenario.settle();
+        scenario.run(HOUR_MS);
+        scenario.forget();
+        scenario.remove(1, "a");
+        scenario.settle();
+        assert_eq!(brakes(&scenario, 1).len(), 1);
+        // An edit elsewhere keeps the directory, whose name is taken here by now.
+        scenario.write(0, "a/a/a", b"new");
+        scenario.write(1, "A/b", b"another");
+        scenario.settle();
+        scenario.stop(1);
+        scenario.forget();
+        scenario.start(1);
+        scenario.settle();
+        assert_eq!(brakes(&scenario, 1).len(), 1, "it is asked again");
+        assert!(!says_in_sync(&scenario, 1));
+        assert_eq!(scenario.text(0, "a/A").as_deref(), Some("a/A"));
+        let question = scenario.braked(1).expect("is asked");
+        scenario.agree(1, question);
+        scenario.settle();
+        assert_eq!(scenario.paths(0), ["A", "A/b", "a", "a/a", "a/a/a"]);
     }
 }
 
