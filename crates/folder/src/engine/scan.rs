@@ -7,7 +7,7 @@ use std::{
 };
 
 use tree::{FileKind, Listing, Stat};
-use wire::RelPath;
+use wire::{RelPath, record::Body};
 
 use super::{
     Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS,
@@ -434,12 +434,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
             } else if row.here.is_none()
                 && let Ok(path) = dir.join(&name)
             {
-                if Self::siblings(&row)?.is_live() || self.has_live_children(&path)? {
+                let winner =
+                    Self::siblings(&row)?.winner().map(|winner| winner.record.body.clone());
+                let live = winner.as_ref().is_some_and(Body::is_live);
+                if live || self.has_live_children(&path)? {
                     // Known, and not here yet: a stop came between.
                     self.learn.reconcile_unless_blocked(path.clone());
                 }
-                // What was held below it in the run before, if it is a directory that cannot be here.
-                self.lost_dir(&path)?;
+                if !live || winner == Some(Body::Dir) {
+                    // What was held below it in the run before, if it is a directory that cannot be here.
+                    self.lost_dir(&path)?;
+                }
             }
         }
         Ok(())
