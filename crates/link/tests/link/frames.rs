@@ -1,5 +1,6 @@
 //! Frames over a link: there and back, large and small, whole and cut.
 
+use bytes::Bytes;
 use link::{Limits, LinkError};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -49,6 +50,78 @@ async fn frames_arrive_as_they_were_sent_both_ways() {
         assert!(read_one.next().await.unwrap().is_none());
     };
     tokio::join!(there, back, hear_there, hear_back);
+}
+
+#[tokio::test]
+async fn a_payload_in_parts_arrives_as_one_and_in_its_place() {
+    let (one, other) = pair().await;
+    let (_read_one, mut write_one) = one.split();
+    let (mut read_other, _write_other) = other.split();
+    read_other.set_limit(MAX_FRAME);
+    // None, empty ones, few bytes, and large ones between small ones.
+    let frames = [
+        vec![],
+        vec![0, 0],
+        vec![3, 0, 5],
+        vec![9, 300_000, 1, 0, 700_000, 4],
+        vec![40_000],
+        vec![600_000, 600_000],
+        vec![2],
+    ];
+    let parts = |lens: &[usize]| -> Vec<Bytes> {
+        (1_u8..).zip(lens).map(|(fill, len)| vec![fill; *len].into()).collect()
+    };
+    let send = async {
+        for lens in &frames {
+            write_one.send_parts(Channel::Folder(0), &parts(lens)).await.unwrap();
+        }
+        write_one.close().await;
+    };
+    let hear = async {
+        for lens in &frames {
+            let (_, frame) = read_other.next().await.unwrap().expect("a frame");
+            assert!(frame == parts(lens).concat(), "the frame of {lens:?} was changed");
+        }
+        assert!(read_other.next().await.unwrap().is_none());
+    };
+    tokio::join!(send, hear);
+}
+
+#[tokio::test]
+async fn who_stops_listening_within_a_large_frame_and_goes_on_gets_it_whole() {
+    let (one, other) = pair().await;
+    let (_read_one, mut write_one) = one.split();
+    let (mut read_other, _write_other) = other.split();
+    read_other.set_limit(MAX_FRAME);
+    let frame: Vec<u8> = (0..251_u8).cycle().take(MAX_FRAME).collect();
+    let send = async {
+        write_one.send(Channel::Folder(0), &frame).await.unwrap();
+        write_one.flush().await.unwrap();
+    };
+    let hear = async {
+        let mut dropped = 0;
+        loop {
+            // Looked at once, and dropped if the frame is not whole.
+            let next = std::pin::pin!(read_other.next());
+            match once(next).await {
+                Some(heard) => break (heard.unwrap().expect("a frame").1, dropped),
+                None => dropped += 1,
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((), (heard, dropped)) = tokio::join!(send, hear);
+    assert!(heard == frame, "the frame was changed");
+    assert!(dropped > 1, "it came at once");
+}
+
+/// What a future gives when it is polled once.
+async fn once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(ready) => std::task::Poll::Ready(Some(ready)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
 }
 
 #[tokio::test]
