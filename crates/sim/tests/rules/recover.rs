@@ -99,6 +99,19 @@ fn e13_a_file_that_makes_room_for_a_directory_is_never_gone() {
     assert!(met > 0, "nobody came in between");
 }
 
+/// Device 0 writes a file; device 1 loses its power before its n-th change from now. Both are stopped then. True if device 1
+/// died, and has the contents.
+fn dies_with_the_only_copy(scenario: &mut Scenario, nth: u64, path: &str) -> bool {
+    let disk = scenario.disk(1);
+    let died = Arc::clone(&disk);
+    disk.before_change(nth, move || died.cut_power());
+    scenario.write(0, path, b"the only copy");
+    scenario.run(3_000);
+    let dies = !scenario.is_running(1) && scenario.has(1, b"the only copy");
+    scenario.stop(0);
+    dies
+}
+
 #[test]
 fn e14_a_whole_file_that_cannot_be_put_in_place_is_given_to_others() {
     // Found by `--faults all --from 10014368`: who wrote it was set back, and who had it could not show it.
@@ -109,16 +122,10 @@ fn e14_a_whole_file_that_cannot_be_put_in_place_is_given_to_others() {
             scenario.write(0, "d/a", b"its twin");
             scenario.settle();
             let backup = scenario.index(0).copy();
-            let disk = scenario.disk(1);
-            let died = Arc::clone(&disk);
-            disk.before_change(nth, move || died.cut_power());
-            scenario.write(0, "D/b", b"the only copy");
-            scenario.run(3_000);
-            if scenario.is_running(1) || !scenario.has(1, b"the only copy") {
+            if !dies_with_the_only_copy(&mut scenario, nth, "D/b") {
                 continue;
             }
             whole += 1;
-            scenario.stop(0);
             scenario.put_index(0, backup);
             drop(scenario.disk(0).remove("D"));
             scenario.start(1);
@@ -144,16 +151,10 @@ fn e14_a_whole_file_that_was_ready_is_kept() {
                 }
                 scenario.settle();
                 let backup = scenario.index(0).copy();
-                let disk = scenario.disk(1);
-                let died = Arc::clone(&disk);
-                disk.before_change(nth, move || died.cut_power());
-                scenario.write(0, "d/a", b"the only copy");
-                scenario.run(3_000);
-                if scenario.is_running(1) || !scenario.has(1, b"the only copy") {
+                if !dies_with_the_only_copy(&mut scenario, nth, "d/a") {
                     continue;
                 }
                 whole += 1;
-                scenario.stop(0);
                 scenario.put_index(0, backup);
                 if replaces {
                     drop(scenario.disk(0).write_file("d/a", b"before"));
