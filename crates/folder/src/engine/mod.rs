@@ -230,6 +230,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// If the index fails; the engine must then be dropped.
     pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, EngineError> {
         self.now = now;
+        if self.stopping { self.note_all() } else { self.note_some() }?;
         match input {
             Input::Start => {
                 self.members_changed()?;
@@ -369,6 +370,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             || self.can_delete()
             || self.can_count_incoming()
             || self.can_list_made()
+            || self.group.has_to_note()
     }
 
     fn is_quiet(&self) -> bool {
