@@ -28,8 +28,8 @@ pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
 pub use exact::{Exact, Twin};
 pub use files::{
-    FileError, create_secret_file, install_file, read_bytes, read_config, read_inherited,
-    read_secret_file, read_stream, remove_installed,
+    FileError, check_new_file, create_secret_file, install_file, read_bytes, read_config,
+    read_inherited, read_secret_file, read_stream, remove_installed,
 };
 #[doc(hidden)]
 pub use lines::Step;

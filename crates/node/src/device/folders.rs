@@ -61,8 +61,6 @@ pub(super) struct Run {
     pub(super) need: (u64, u64),
     pub(super) skipped: VecDeque<(String, String)>,
     pub(super) brake: Option<(u64, u64, String)>,
-    /// Changed here and not shared, since this device does not write to the folder.
-    pub(super) local_only: BTreeSet<String>,
     /// The empty directory that is looked at in place of one that is still to be made; it goes when the folder
     /// has stopped.
     instead: Option<TempDir>,
@@ -85,7 +83,6 @@ impl Run {
             need: (0, 0),
             skipped: VecDeque::new(),
             brake: None,
-            local_only: BTreeSet::new(),
             instead: None,
             leavings: None,
         }
@@ -455,7 +452,9 @@ impl Hub {
                 run.brake = None;
                 Some(ApiEvent::InSync { folder: id })
             }
-            Event::Conflict { .. } => Some(ApiEvent::FolderChanged { folder: id }),
+            Event::Conflict { .. } | Event::LocalOnly { .. } => {
+                Some(ApiEvent::FolderChanged { folder: id })
+            }
             Event::Skipped { path, reason } => {
                 run.skipped.retain(|(known, _)| *known != path);
                 run.skipped.push_back((path, reason));
@@ -466,12 +465,6 @@ impl Hub {
             }
             Event::Mended { path } => {
                 run.skipped.retain(|(known, _)| *known != path);
-                Some(ApiEvent::FolderChanged { folder: id })
-            }
-            Event::LocalOnly { path } => {
-                if run.local_only.len() < MAX_SKIPPED {
-                    run.local_only.insert(path.to_string());
-                }
                 Some(ApiEvent::FolderChanged { folder: id })
             }
             Event::Brake { deletes, of, from, .. } => {

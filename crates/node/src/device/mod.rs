@@ -5,10 +5,13 @@
 //! what runs in the background. A command that finds no device running opens it within itself, and closes it.
 
 mod asks;
+mod candidates;
 mod ceremony;
 #[cfg(test)]
 mod code_tests;
 mod codes;
+#[cfg(test)]
+mod folder_tests;
 mod folders;
 mod glance;
 mod groups;
@@ -39,6 +42,7 @@ mod tests;
 mod token;
 #[cfg(test)]
 mod token_tests;
+mod used;
 
 use std::{
     net::{IpAddr, SocketAddr},
