@@ -543,6 +543,18 @@ impl Scenario {
         self.world.devices[device].store = index;
     }
 
+    /// How often a running device's index was told to keep something, by its name, since its start.
+    pub fn written_metas(&mut self, device: usize) -> BTreeMap<String, u64> {
+        let engine = self.world.devices[device].engine.as_mut();
+        engine.map(|engine| engine.index().metas.clone()).unwrap_or_default()
+    }
+
+    /// For how many seconds a running device's folder was in use.
+    #[must_use]
+    pub fn age(&self, device: usize) -> u64 {
+        self.world.devices[device].engine.as_ref().map_or(0, folder::Engine::seconds_in_use)
+    }
+
     /// A running device's replica id.
     #[must_use]
     pub fn replica(&self, device: usize) -> Option<ReplicaId> {

@@ -475,6 +475,7 @@ impl World {
         }
         let device = &mut self.devices[number];
         if let Some(mut engine) = device.engine.take() {
+            engine.stop();
             engine.commit().map_err(|error| format!("the engine failed: {error}"))?;
         }
         device.run += 1;

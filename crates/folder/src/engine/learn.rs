@@ -306,6 +306,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.brings_back(&row, &record)? {
             return Ok(false);
         }
+        self.note_forgotten(&record.record);
         let is_known = |siblings: &Siblings| siblings.records().iter().any(|it| it.hash == hash);
         if !siblings.learn(record) {
             return Ok(is_known(&siblings));

@@ -4,7 +4,7 @@ use folder::{PeerId, engine::Input};
 use wire::sync::Message;
 
 use super::{Link, Parcel, Sent, TELL_QUEUED, What, World};
-use crate::{fault::Fault, mutant::Mutation};
+use crate::{authority::device_id, fault::Fault, mutant::Mutation};
 
 impl World {
     pub(super) fn send(
@@ -107,7 +107,9 @@ impl World {
         self.links.insert((a, b), Link { ends });
         for ((number, peer), other) in ends.into_iter().zip([b, a]) {
             let run = self.devices[number].run;
-            self.input(number, run, Input::PeerUp { peer, name: format!("device {other}") })?;
+            let name = format!("device {other}");
+            let device = self.devices[number].manifest.lasts().then(|| device_id(other));
+            self.input(number, run, Input::PeerUp { peer, name, device })?;
         }
         // What was pushed last comes once more, as if nobody knew whether it had arrived.
         for ((number, peer), other) in ends.into_iter().zip([b, a]) {

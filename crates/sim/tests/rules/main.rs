@@ -17,6 +17,7 @@ mod memory;
 mod mutations;
 mod recover;
 mod replicas;
+mod returns;
 mod roles;
 mod travel;
 mod trouble;
