@@ -43,6 +43,11 @@ fn attack_33_what_a_machine_that_was_set_back_writes_is_new_also_by_way_of_a_new
         scenario.write(1, "old", b"old");
         scenario.settle();
         let backup = scenario.index(1).copy();
+        // Each run begins a block of counters.
+        for _ in 0..2 {
+            scenario.stop(1);
+            scenario.start(1);
+        }
         for name in ["a", "b", "c", "d"] {
             scenario.write(1, name, b"since the backup");
             scenario.settle();
@@ -251,39 +256,47 @@ fn e4_a_device_that_took_a_new_replica_id_loses_nothing_and_forgets() {
 #[test]
 fn e4_what_a_void_deletion_had_replaced_is_no_old_copy_to_who_learned_from_others() {
     for seed in SEEDS {
-        let mut scenario = Scenario::new(seed, 4);
-        scenario.all_hear(&[0, 2]);
-        (0..3).for_each(|device| scenario.start(device));
-        scenario.link(0, 1);
-        scenario.settle();
-        scenario.write(0, "kept", b"kept");
-        scenario.write(0, "other", b"other");
-        scenario.settle();
-        days(&mut scenario, 480);
-        scenario.link(0, 2);
-        scenario.settle();
-        scenario.cut(0, 2);
-        scenario.cut(0, 1);
-        // Only the reader hears of the deletion, and then that its author may not.
-        scenario.remove(2, "kept");
-        scenario.link(1, 2);
-        scenario.settle();
-        assert_eq!(scenario.paths(1), ["other"]);
-        scenario.cut(1, 2);
-        scenario.stop(2);
-        scenario.stop(0);
-        scenario.all_hear(&[0, 3]);
-        scenario.settle();
-        scenario.all_hear(&[0, 1, 3]);
-        scenario.start(3);
-        scenario.link(1, 3);
-        scenario.settle();
-        days(&mut scenario, 480);
-        scenario.link(0, 3);
-        scenario.link(0, 1);
-        scenario.start(0);
-        scenario.settle();
-        everywhere(&scenario, &[0, 1, 3], "kept", Some("kept"), &format!("seed {seed}"));
+        for linked_before in [false, true] {
+            let case = format!("seed {seed}, linked before: {linked_before}");
+            let mut scenario = Scenario::new(seed, 4);
+            scenario.all_hear(&[0, 2]);
+            (0..3).for_each(|device| scenario.start(device));
+            scenario.link(0, 1);
+            scenario.settle();
+            scenario.write(0, "kept", b"kept");
+            scenario.write(0, "other", b"other");
+            scenario.settle();
+            days(&mut scenario, 480);
+            scenario.link(0, 2);
+            scenario.settle();
+            scenario.cut(0, 2);
+            scenario.cut(0, 1);
+            // Only a reader, or two, hear of the deletion, and then that its author may not.
+            scenario.remove(2, "kept");
+            scenario.link(1, 2);
+            scenario.settle();
+            assert_eq!(scenario.paths(1), ["other"]);
+            scenario.cut(1, 2);
+            scenario.stop(2);
+            scenario.stop(0);
+            if linked_before {
+                scenario.start(3);
+                scenario.link(1, 3);
+                scenario.settle();
+            }
+            scenario.all_hear(&[0]);
+            scenario.settle();
+            scenario.all_hear(&[0, 1, 3]);
+            scenario.start(3);
+            scenario.link(1, 3);
+            scenario.settle();
+            days(&mut scenario, 480);
+            scenario.link(0, 3);
+            scenario.link(0, 1);
+            scenario.start(0);
+            scenario.settle();
+            everywhere(&scenario, &[0, 1, 3], "kept", Some("kept"), &case);
+        }
     }
 }
 
