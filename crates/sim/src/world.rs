@@ -8,16 +8,15 @@ use std::{
 };
 
 use folder::{
-    Engine, Now, PeerId,
+    Engine, PeerId,
     brake::Limit,
     engine::{AppliedKind, Effect, Event, Input, Mode, Options},
-    history::Limits,
     ignore::Ignore,
     index::{MemIndex, MemStore},
     jobs::{self, Done, Job},
 };
 use tree::Disk as _;
-use wire::{RelPath, sync::Message};
+use wire::{Hash, RelPath, sync::Message};
 
 use crate::{
     authority::{Manifest, SimAuthority, device_id},
@@ -35,6 +34,7 @@ mod act;
 mod members;
 mod net;
 mod queue;
+mod time;
 
 type SimEngine = Engine<SimIndex, SimAuthority>;
 
@@ -130,6 +130,10 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     rng: Rng,
     pub(crate) now: u64,
+    /// Much time that has passed besides, in milliseconds.
+    passed: u64,
+    /// What was deleted again (rule E4), where, and on which device.
+    pub(crate) deleted_again: Vec<(Hash, String, usize)>,
     /// What is to happen, by its time and the order in which that was decided.
     queue: Queue,
     links: BTreeMap<(usize, usize), Link>,
@@ -181,9 +185,6 @@ pub(crate) struct World {
     members: members::Members,
 }
 
-/// The wall clock at the start of each seed: 2026-01-01, in nanoseconds since 1970.
-const EPOCH: i64 = 1_767_225_600_000_000_000;
-
 /// A sender with more than this on its way, in bytes, is told when some of it arrived.
 const TELL_QUEUED: usize = 1 << 20;
 
@@ -203,6 +204,8 @@ impl World {
             devices: Vec::new(),
             rng: Rng::new(seed ^ 0x6b69_6e66_6f6c_6421),
             now: 0,
+            passed: 0,
+            deleted_again: Vec::new(),
             queue: Queue::default(),
             links: BTreeMap::new(),
             arrival: BTreeMap::new(),
@@ -312,20 +315,6 @@ impl World {
         Ok(())
     }
 
-    fn clock(&self, device: usize) -> Now {
-        let ms = i64::try_from(self.now).unwrap_or(0) + self.devices[device].clock;
-        Now { ms: self.now, wall: EPOCH + ms * 1_000_000 }
-    }
-
-    /// The time by a right wall clock, in milliseconds since 1970.
-    pub(crate) fn wall_ms(&self) -> u64 {
-        u64::try_from(EPOCH / 1_000_000).unwrap_or(0) + self.now
-    }
-
-    fn set_clock(&self, device: usize) {
-        self.devices[device].disk.set_now(self.clock(device).wall / 1_000_000);
-    }
-
     fn step(&mut self, what: What) -> Result<(), String> {
         match what {
             What::Deliver { from, to, run, peer, parcel, len } => {
@@ -428,7 +417,7 @@ impl World {
             binding: self.devices[number].binding.clone(),
             brake: self.devices[number].brake,
             accept_deletes: self.devices[number].accept_deletes,
-            history: Limits::default(),
+            history: self.history_limits(),
             mode: self.devices[number].mode,
             folds_names: self.devices[number].disk.folds_names(),
             forget_deletions: true,
@@ -502,7 +491,9 @@ impl World {
         let effects = engine
             .handle(clock, input)
             .map_err(|error| format!("the engine failed: device {number}: {error}"))?;
+        // It does not know how little of the time has been played.
         let wake = engine.next_wake();
+        let wake = if wake == u64::MAX { wake } else { wake.saturating_sub(self.passed) };
         if wake < device.wake {
             device.wake = wake;
             self.at(wake.max(self.now), What::Wake { device: number, run });
@@ -558,6 +549,9 @@ impl World {
                             let delay = self.rng.below(2_000);
                             self.at(self.now + delay, What::Agree { device: number, run, id });
                         }
+                    }
+                    Event::DeletedAgain { path, content, .. } => {
+                        self.deleted_again.push((content, path.to_string(), number));
                     }
                     Event::BrakeReleased { .. } => self.devices[number].braked = None,
                     Event::RootGone { reason } => return Err(reason),

@@ -255,6 +255,15 @@ pub enum Event {
         /// Who signed, by its own account.
         author: DeviceId,
     },
+    /// A device has brought back what all members had deleted and, long ago, forgotten (rule E4): it is deleted again.
+    DeletedAgain {
+        /// Where.
+        path: RelPath,
+        /// What it was.
+        content: Hash,
+        /// Name of the peer that it came from.
+        from: String,
+    },
     /// Work goes on.
     Progress(Progress),
     /// This device and every connected peer agree, durably (rule E25).

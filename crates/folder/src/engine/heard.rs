@@ -37,7 +37,8 @@ use wire::{
 use identity::DeviceId;
 
 use super::{
-    Authority, Change, Effect, Engine, EngineError, Mode, PeerId, hearing::common, peer::MAX_LATEST,
+    Authority, Change, Effect, Engine, EngineError, Event, Mode, PeerId, hearing::common,
+    peer::MAX_LATEST,
 };
 use crate::{
     index::{Index, Row},
@@ -88,6 +89,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn count_time(&mut self) {
         let since = self.hearing.noted.unwrap_or(self.now.ms);
         self.hearing.age += self.now.ms.saturating_sub(since) / 1000;
+    }
+
+    /// Up to which of its changes all is known here that a replica has ever said, or what came in its place.
+    #[must_use]
+    pub fn knows_up_to(&self, replica: ReplicaId) -> u64 {
+        self.hearing.known.counter(replica)
     }
 
     /// For how long this folder was in use on this device and in agreement with others, in seconds.
@@ -171,8 +178,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 continue;
             }
             if author == us {
-                // Of a later life of this index.
+                // Of a later life of this index: what it had forgotten by then is forgotten.
                 self.hearing.number = number;
+                self.hearing.later.join(&heard.statement.horizon);
                 self.hearing.said.remove(&us);
                 continue;
             }
@@ -293,6 +301,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let us = self.authority.device();
         let mut all = self.hearing.aged();
         let mut horizon = self.hearing.horizon.clone();
+        horizon.join(&self.hearing.later);
         for heard in self.hearing.said.values().filter(|heard| heard.author != us) {
             if self.authority.is_member(&heard.author) {
                 all = common(&all, &heard.statement.aged);
@@ -325,10 +334,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
-    /// No more of a vector than was met of each replica: who says more may mean what is still to come.
+    /// No more of a horizon than was met of each replica, or its device says to have: who says more may mean what is
+    /// still to come.
     fn as_was_met(&self, vector: &VersionVector) -> VersionVector {
         let is_full = self.latest.len() >= MAX_LATEST;
         let met = vector.entries().iter().filter_map(|(replica, counter)| {
+            let dot = Dot { replica: *replica, counter: *counter };
+            if self.hearing.owner_says(dot, |statement| &statement.known) {
+                return Some((*replica, *counter));
+            }
             let unmet = if is_full { *counter } else { 0 };
             let counter = self.latest.get(replica).map_or(unmet, |(met, _)| *counter.min(met));
             (counter > 0).then_some((*replica, counter))
@@ -364,6 +378,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// this device does not write: then it goes by those who do, who may all have forgotten more than it.
     pub(super) fn brings_back(
         &mut self,
+        peer: PeerId,
         row: &Row,
         record: &SignedRecord,
     ) -> Result<bool, EngineError> {
@@ -376,8 +391,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return Ok(false);
         }
         let Record { path, body, mode, version, .. } = record.record.clone();
+        let (content, from) = (body.content(), self.peer_name(Some(peer)));
+        self.effects.push(Effect::Event(Event::DeletedAgain { path: path.clone(), content, from }));
         let change = Change {
-            body: Body::Tombstone { deleted: body.content() },
+            body: Body::Tombstone { deleted: content },
             mode,
             mtime: 0,
             seen: version,

@@ -53,6 +53,8 @@ pub(super) struct Hearing {
     pub(super) owners: BTreeMap<ReplicaId, DeviceId>,
     /// When `known` was last brought up to date in this run.
     pub(super) noted: Option<u64>,
+    /// What this device said to have forgotten in a later life of this index.
+    pub(super) later: VersionVector,
     /// Something met here was forgotten by those who write, and not here yet.
     pub(super) is_behind: bool,
     /// Something became void that others are to hear of.

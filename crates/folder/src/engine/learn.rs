@@ -303,7 +303,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mut siblings = Self::shared(&row)?;
         let content = record.record.body.content();
         let hash = record.hash;
-        if self.brings_back(&row, &record)? {
+        if self.brings_back(peer, &row, &record)? {
             return Ok(false);
         }
         self.note_forgotten(&record.record);
