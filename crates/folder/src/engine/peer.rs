@@ -236,9 +236,22 @@ impl<I: Index, A: Authority> Engine<I, A> {
             if latest.0 < dot.counter || latest.0 == dot.counter && latest.1 == Hash::default() {
                 *latest = (dot.counter, hash);
             }
-        } else if self.latest.len() < MAX_LATEST {
+        } else if self.latest.len() < MAX_LATEST || self.makes_room(dot.replica, hash) {
             self.latest.insert(dot.replica, (dot.counter, hash));
         }
+    }
+
+    /// Anybody can invent replicas: those that only vectors name make room for one that has said something, and what
+    /// nobody has called its own makes room for what somebody has. False if this one has no better claim.
+    fn makes_room(&mut self, replica: ReplicaId, hash: Hash) -> bool {
+        let is_owned = |replica: &ReplicaId| self.hearing.owners.contains_key(replica);
+        let others = self.latest.iter().filter(|(other, _)| **other != self.replica);
+        let weaker = others.filter(|(other, (_, said))| {
+            let is_named_only = *said == Hash::default() && hash != Hash::default();
+            !is_owned(other) && (is_owned(&replica) || is_named_only)
+        });
+        let Some(weakest) = weaker.map(|(other, _)| *other).min() else { return false };
+        self.latest.remove(&weakest).is_some()
     }
 
     /// Rule E1: a peer that knows more of this replica than it does itself, or something else under the

@@ -255,3 +255,32 @@ fn e1_an_index_that_another_key_opens_takes_another_replica_and_keeps_what_it_kn
     let known = SignedRecord::parse(row.known[0].bytes.clone()).expect("a record");
     assert_eq!(known.record.dot.replica, lone.engine.replica());
 }
+
+/// Invented replicas in a vector keep nobody's later lives from being noticed (rule E1).
+#[test]
+fn attack_27_replicas_that_a_vector_invents_take_no_place_from_real_ones() {
+    let mut lone = in_group();
+    lone.link_with(MEMBER, THEIR_REPLICA);
+    knows_nothing_of_us(&mut lone);
+    for turn in 0..2 {
+        let mut record = file(&turn.to_string(), b"a", 1 + turn).record;
+        for invented in 1_000..2_000 {
+            record.version.add(Dot { replica: ReplicaId(turn * 1_000 + invented), counter: 1 });
+        }
+        push(&mut lone, MEMBER, vec![(record.seal(), b"a")]);
+    }
+    let mut others = file("b", b"b", 7).record;
+    others.dot = Dot { replica: OTHERS_REPLICA, counter: 7 };
+    (others.content_dot, others.version) = (others.dot, vector(&[(OTHERS_REPLICA, 7)]));
+    let others = others.seal();
+    let hash = others.hash;
+    push(&mut lone, MEMBER, vec![(others, b"b")]);
+    assert_eq!(lone.ended, None);
+    lone.link_with(OTHER, OTHERS_REPLICA);
+    let known = lone.sent.iter().find(|message| matches!(message, Message::Known { .. }));
+    assert_eq!(
+        known,
+        Some(&Message::Known { replica: OTHERS_REPLICA, counter: 7, hash }),
+        "it is told what it said before"
+    );
+}
