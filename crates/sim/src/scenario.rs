@@ -375,6 +375,12 @@ impl Scenario {
         well(self.world.run_until(end));
     }
 
+    /// True if no message is under way.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.world.is_silent()
+    }
+
     /// Much time passes at once: what is due meanwhile comes after it.
     pub fn skip(&mut self, millis: u64) {
         self.world.now += millis;

@@ -52,6 +52,12 @@ impl World {
         peer.map_or(Ok(()), |peer| self.send(from, peer, message))
     }
 
+    /// True if no message is under way on any link.
+    pub(crate) fn is_silent(&self) -> bool {
+        let ways = self.links.keys().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
+        ways.into_iter().all(|way| self.queued.get(&way).is_none_or(|bytes| *bytes == 0))
+    }
+
     fn other_end(&self, number: usize, peer: PeerId) -> Option<(usize, PeerId)> {
         self.links.values().find_map(|link| {
             let [one, two] = link.ends;
