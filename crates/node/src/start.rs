@@ -286,6 +286,8 @@ pub(crate) fn open(
     let options = Options {
         ignore,
         max_transfers: wishes.max_concurrent_transfers,
+        max_group: 2048,
+        noted_at_once: 128,
         seed,
         binding: binding(&root, &name),
         brake: wishes.max_deletes,

@@ -10,12 +10,11 @@ use std::{
 use folder::{
     Engine, PeerId,
     brake::Limit,
-    engine::{AppliedKind, Effect, Event, Input, Mode, Options},
+    engine::{AppliedKind, Effect, Event, Input, Mode},
     ignore::Ignore,
     index::{MemIndex, MemStore},
     jobs::{self, Done, Job},
 };
-use tree::Disk as _;
 use wire::{Hash, RelPath, sync::Message};
 
 use crate::{
@@ -33,6 +32,7 @@ use crate::{
 mod act;
 mod members;
 mod net;
+mod options;
 mod queue;
 mod time;
 
@@ -408,20 +408,7 @@ impl World {
         self.note(format_args!("{number} starts"));
         self.twins.retain(|(device, _)| *device != number);
         self.below_twins.retain(|(device, _)| *device != number);
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
-        let options = Options {
-            ignore: self.devices[number].ignore.clone(),
-            max_transfers: 2,
-            seed,
-            binding: self.devices[number].binding.clone(),
-            brake: self.devices[number].brake,
-            accept_deletes: self.devices[number].accept_deletes,
-            history: self.history_limits(),
-            mode: self.devices[number].mode,
-            folds_names: self.devices[number].disk.folds_names(),
-            forget_deletions: true,
-        };
+        let options = self.options(number);
         self.devices[number].disk.restore_power();
         let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);
         let manifest = self.devices[number].manifest.clone();

@@ -306,6 +306,11 @@ pub struct Options {
     pub ignore: Ignore,
     /// Large files fetched at once.
     pub max_transfers: usize,
+    /// Changes that go to the disk together.
+    pub max_group: usize,
+    /// Changes of such a group whose outcome is noted in one step, so that what waits for the engine does not wait for
+    /// all of them; more are noted while the next group is under way.
+    pub noted_at_once: usize,
     /// 32 random bytes: replica ids and the names of temporary files come from them.
     pub seed: [u8; 32],
     /// What the index must still be bound to (rule E1): machine, inode and birth time of its file.

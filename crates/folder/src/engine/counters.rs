@@ -143,14 +143,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if was_away && self.counter > 0 {
             let old = self.replica;
             self.take_replica()?;
-            self.know_all_of(old)?;
+            self.know_all_of(Some(old))?;
             self.state(None)?;
         }
         Ok(())
     }
 
     /// This index has all that was said under a replica id in its own past.
-    pub(super) fn know_all_of(&mut self, old: ReplicaId) -> Result<(), EngineError> {
+    pub(super) fn know_all_of(&mut self, old: Option<ReplicaId>) -> Result<(), EngineError> {
+        let Some(old) = old else { return Ok(()) };
         let used = self.latest.get(&old).map_or(0, |(counter, _)| *counter);
         // What is kept apart bears counters of it, too.
         if used > 0 && self.index.locals()?.is_empty() {

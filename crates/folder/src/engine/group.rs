@@ -2,11 +2,13 @@
 //! E12: intents durable, temporary files, contents durable, swaps, directories durable; then the index.
 //!
 //! One group is under way at a time; the next one gathers meanwhile, so that groups grow with the load
-//! and a single edit waits for nobody.
+//! and a single edit waits for nobody. What came of a large group is noted in the index while the next one is under
+//! way already.
 
 use std::{
     collections::{HashMap, HashSet},
     io::ErrorKind,
+    vec,
 };
 
 use bytes::Bytes;
@@ -28,8 +30,6 @@ use crate::{
     jobs::{Change, Changed, Expected, Job, Making, Room, StagedFrom, What},
 };
 
-/// Changes in one group.
-const MAX_GROUP: usize = 2048;
 /// Contents held in memory for groups to come, in bytes; beyond it no more is asked for.
 const MAX_HELD: usize = 32 << 20;
 
@@ -61,6 +61,13 @@ enum Then {
     DirRemoved,
 }
 
+/// A group that is on the disk, durably, as far as the index does not say so yet. Its intents are there still.
+#[derive(Debug, Default)]
+struct Finished {
+    then: HashMap<RelPath, Then>,
+    results: vec::IntoIter<Changed>,
+}
+
 /// Changes on their way to the disk.
 #[derive(Debug)]
 pub(super) struct Groups {
@@ -68,6 +75,7 @@ pub(super) struct Groups {
     items: Vec<Item>,
     held: usize,
     under_way: Option<HashMap<RelPath, Then>>,
+    finished: Finished,
     busy: HashSet<RelPath>,
 }
 
@@ -78,12 +86,18 @@ impl Groups {
             items: Vec::new(),
             held: 0,
             under_way: None,
+            finished: Finished::default(),
             busy: HashSet::new(),
         }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.items.is_empty() && self.under_way.is_none()
+        self.items.is_empty() && self.under_way.is_none() && !self.has_to_note()
+    }
+
+    /// True if something is on the disk that is not noted yet.
+    pub(super) fn has_to_note(&self) -> bool {
+        self.finished.results.len() > 0
     }
 
     /// True if as much waits to be written as memory allows.
@@ -230,7 +244,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.group.items.is_empty() {
             return Ok(());
         }
-        let most = self.group.items.len().min(MAX_GROUP);
+        let most = self.group.items.len().min(self.options.max_group);
         let items: Vec<_> = self.group.items.drain(..most).collect();
         if self.group.items.is_empty() {
             self.group.held = 0;
@@ -271,7 +285,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !self.can_delete() {
             return Ok(());
         }
-        for _ in 0..MAX_GROUP {
+        for _ in 0..self.options.max_group {
             let Some(path) = self.brake.cleared.pop_last() else { break };
             let row = self.row(&path)?;
             let Some(here) = row.here.as_ref() else { continue };
@@ -297,15 +311,33 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(())
     }
 
-    /// A group is on the disk, durably: the index follows.
+    /// A group is on the disk, durably: the index follows, after the next group was sent to the disk if this one is
+    /// large.
     pub(super) fn applied(&mut self, results: Vec<Changed>) -> Result<(), EngineError> {
-        let mut under_way = self.group.under_way.take().unwrap_or_default();
+        self.note_all()?;
+        let then = self.group.under_way.take().unwrap_or_default();
         self.scan.group_ended();
         if results.iter().any(|it| it.result.as_ref().is_ok_and(|done| done.out.is_some())) {
             self.history_has_news();
         }
-        for Changed { path, result } in results {
-            let Some(then) = under_way.remove(&path) else { continue };
+        let small = results.len() <= self.options.noted_at_once;
+        self.group.finished = Finished { then, results: results.into_iter() };
+        if small || self.stopping { self.note_all() } else { Ok(()) }
+    }
+
+    /// Notes what is on the disk and not in the index, all of it.
+    pub(super) fn note_all(&mut self) -> Result<(), EngineError> {
+        while self.group.has_to_note() {
+            self.note_some()?;
+        }
+        Ok(())
+    }
+
+    /// Notes some of what is on the disk and not in the index.
+    pub(super) fn note_some(&mut self) -> Result<(), EngineError> {
+        for _ in 0..self.options.noted_at_once {
+            let Some(Changed { path, result }) = self.group.finished.results.next() else { break };
+            let Some(then) = self.group.finished.then.remove(&path) else { continue };
             self.group.busy.remove(&path);
             self.scan.was_applied(&path, self.now.ms);
             self.index.clear_intent(&path)?;

@@ -223,9 +223,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // what is absent was not deleted, and what differs is not an edit of what was there.
             engine.forget_below(&RelPath::root())?;
         }
-        if let Some(old) = known.filter(|_| bound && !is_our_key) {
-            engine.know_all_of(ReplicaId(old))?;
-        }
+        engine.know_all_of(known.filter(|_| bound && !is_our_key).map(ReplicaId))?;
         engine.index.commit()?;
         engine.uncommitted = false;
         Ok(engine)
@@ -238,6 +236,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, EngineError> {
         self.now = now;
         self.come_back()?;
+        if self.stopping { self.note_all() } else { self.note_some() }?;
         match input {
             Input::Start => {
                 self.members_changed()?;
@@ -380,6 +379,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             || self.can_delete()
             || self.can_count_incoming()
             || self.can_list_made()
+            || self.group.has_to_note()
     }
 
     fn is_quiet(&self) -> bool {

@@ -555,6 +555,8 @@ impl Running {
     }
 
     fn end(&mut self) {
+        // What is on the disk is noted in the index.
+        self.input(Input::Tick);
         if let Some(engine) = self.engine.as_mut().filter(|_| !self.dead) {
             match engine.commit() {
                 Ok(()) => self.input(Input::Tick),

@@ -155,6 +155,8 @@ impl Lone {
         let options = Options {
             ignore: Ignore::none(),
             max_transfers: 2,
+            max_group: 2048,
+            noted_at_once: 128,
             seed: [members.device().0[0] + 4; 32],
             binding: vec![1],
             brake: Limit::OFF,
