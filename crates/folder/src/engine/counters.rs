@@ -10,7 +10,7 @@ use wire::{
     version::{Dot, ReplicaId},
 };
 
-use super::{Authority, COUNTER_BLOCK, Change, Effect, Engine, EngineError, Event};
+use super::{Authority, COUNTER_BLOCK, Change, Effect, Engine, EngineError, Event, Now};
 use crate::index::{Here, Index, Row};
 
 /// A range of counters, both ends included.
@@ -25,6 +25,8 @@ pub(super) struct Counters {
 const AWAY_NS: i64 = 200 * 24 * 60 * 60 * 1_000_000_000;
 /// When it was in use last is written this often, in nanoseconds.
 const WRITE_USED_NS: u64 = 24 * 60 * 60 * 1_000_000_000;
+/// A clock that says less than before is believed after this long, in milliseconds.
+const BELIEVED_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often a device can have this one take a new replica id by its word alone, in a run.
 const MAX_ENDED: u32 = 8;
 /// When the index was in use last, as it says itself: 8 bytes.
@@ -36,7 +38,9 @@ const DEVICE_META: &str = "device";
 #[derive(Debug, Default)]
 pub(super) struct Lives {
     /// When this was in use last, by the wall clock; 0 if that is not known.
-    pub(super) used: i64,
+    used: i64,
+    /// Since when the clock has said less, in milliseconds.
+    behind: Option<u64>,
     /// What of that the index has.
     written: i64,
     /// Whose word has ended how many lives.
@@ -62,7 +66,7 @@ impl Lives {
         let device = authority.device();
         let is_ours = index.meta(DEVICE_META)?.is_none_or(|bytes| bytes[..] == device.0[..]);
         index.put_meta(DEVICE_META, &device.0)?;
-        Ok((Self { used, written: used, ended: BTreeMap::new() }, is_ours))
+        Ok((Self { used, written: used, ..Self::default() }, is_ours))
     }
 
     /// Writes when this was in use last, now and then.
@@ -75,6 +79,21 @@ impl Lives {
             self.written = self.used;
         }
         Ok(())
+    }
+
+    /// It is used now. True if it was not for long. A clock that was set back is believed after a day: there are
+    /// machines that begin in 1970 whenever they start.
+    fn comes_back(&mut self, now: Now) -> bool {
+        let before = std::mem::replace(&mut self.used, now.wall);
+        if before <= now.wall {
+            self.behind = None;
+            return before != 0 && now.wall.saturating_sub(before) > AWAY_NS;
+        }
+        let since = *self.behind.get_or_insert(now.ms);
+        if now.ms.saturating_sub(since) < BELIEVED_MS {
+            self.used = before;
+        }
+        false
     }
 
     /// True if a device's word may end this life, too.
@@ -138,9 +157,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !self.authority.lasts() {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.lives.used, self.now.wall);
-        let was_away = before != 0 && self.now.wall.saturating_sub(before) > AWAY_NS;
-        if was_away && self.counter > 0 {
+        if self.lives.comes_back(self.now) && self.counter > 0 {
             let old = self.replica;
             self.take_replica()?;
             self.know_all_of(Some(old))?;

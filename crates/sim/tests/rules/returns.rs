@@ -413,3 +413,27 @@ fn e4_use_by_the_hour_adds_up() {
         assert!((70..=81).contains(&hours), "{device}: {hours} hours");
     }
 }
+
+/// A machine without a clock of its own is in 1970 whenever it starts, until it hears what time it is.
+#[test]
+fn e1_a_clock_that_starts_in_1970_every_time_costs_no_replica_id() {
+    let mut scenario = Scenario::group(43, 2, &[0, 1]);
+    scenario.write(1, "a", b"a");
+    scenario.settle();
+    let before = scenario.replica(1);
+    for turn in 0..4 {
+        scenario.skip(DAY_MS);
+        scenario.stop(1);
+        scenario.set_clock(1, -56 * 365 * 24 * 60 * 60 * 1000);
+        scenario.start(1);
+        scenario.write(1, "a", format!("turn {turn}").as_bytes());
+        scenario.settle();
+        scenario.set_clock(1, 0);
+        scenario.write(1, "b", format!("turn {turn}").as_bytes());
+        scenario.settle();
+        assert_eq!(scenario.replica(1), before);
+    }
+    scenario.skip(300 * DAY_MS);
+    scenario.settle();
+    assert_ne!(scenario.replica(1), before, "but time that really passed does");
+}
