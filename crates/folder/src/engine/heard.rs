@@ -41,7 +41,7 @@ use super::{
     peer::MAX_LATEST,
 };
 use crate::{
-    index::{Index, Row},
+    index::{Index, Known, Row},
     siblings::Siblings,
 };
 
@@ -323,15 +323,56 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.hearing.horizon = horizon;
         for bucket in 0..wire::sync::BUCKETS {
             for (path, known) in self.index.bucket(bucket)? {
-                let siblings = Self::siblings(&Row { known, ..Row::default() })?;
-                if self.hearing.is_forgotten(&siblings) {
-                    let row = Row { known: Vec::new(), ..self.row(&path)? };
-                    self.put(&path, &row)?;
-                    self.learn.reconcile(path);
-                }
+                self.forget_at(path, known)?;
             }
         }
         Ok(())
+    }
+
+    /// Forgets what is known of a path if it is nothing but old deletions.
+    fn forget_at(&mut self, path: RelPath, known: Vec<Known>) -> Result<(), EngineError> {
+        let siblings = Self::shared(&Row { known, ..Row::default() })?;
+        if self.is_over(&path, &siblings)? {
+            let row = Row { known: Vec::new(), ..self.row(&path)? };
+            self.put(&path, &row)?;
+            self.learn.reconcile(path);
+        }
+        Ok(())
+    }
+
+    /// True if records of a path say nothing but what all members have known to be deleted for long, and nothing live is
+    /// known below: of a directory that is there for its sake they say how closed it is (rule E9).
+    fn is_over(&mut self, path: &RelPath, siblings: &Siblings) -> Result<bool, EngineError> {
+        Ok(self.hearing.is_forgotten(siblings) && !self.has_live_below(path, Self::shared)?)
+    }
+
+    /// Nothing live is known at a path any more: deletions above it may have stayed for its sake.
+    pub(super) fn forget_above(&mut self, path: &RelPath) -> Result<(), EngineError> {
+        if self.hearing.horizon.entries().is_empty() {
+            return Ok(());
+        }
+        let mut above = path.parent();
+        while let Some(dir) = above.filter(|dir| !dir.is_root()) {
+            above = dir.parent();
+            let known = self.row(&dir)?.known;
+            self.forget_at(dir, known)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is known of a path now, and sees to the directories above it.
+    pub(super) fn put_known(
+        &mut self,
+        path: &RelPath,
+        row: &Row,
+        is_live: bool,
+    ) -> Result<(), EngineError> {
+        self.put(path, row)?;
+        if is_live {
+            self.learn.is_live_at(path);
+            return Ok(());
+        }
+        self.forget_above(path)
     }
 
     /// No more of a horizon than was met of each replica, or its device says to have: who says more may mean what is
@@ -370,8 +411,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// Leaves of what is known of a path what is not forgotten.
-    pub(super) fn within_horizon(&self, siblings: Siblings) -> Siblings {
-        if self.hearing.is_forgotten(&siblings) { Siblings::default() } else { siblings }
+    pub(super) fn within_horizon(
+        &mut self,
+        path: &RelPath,
+        siblings: Siblings,
+    ) -> Result<Siblings, EngineError> {
+        Ok(if self.is_over(path, &siblings)? { Siblings::default() } else { siblings })
     }
 
     /// Deletes again what a device brings back from before the horizon. False if it is nothing like that, or if

@@ -311,16 +311,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !siblings.learn(record) {
             return Ok(is_known(&siblings));
         }
-        let siblings = self.within_horizon(siblings);
+        let siblings = self.within_horizon(&path, siblings)?;
         if siblings.records().is_empty() && row.known.is_empty() {
             return Ok(false);
         }
         row.known = known_of(&siblings);
         row.local.take_if(|local| local.hash == hash);
-        self.put(&path, &row)?;
-        if siblings.is_live() {
-            self.learn.is_live_at(&path);
-        }
+        self.put_known(&path, &row, siblings.is_live())?;
         if let Some(bytes) = inline
             && self.learn.inline_bytes + bytes.len() <= MAX_INLINE
             && self.learn.inline.insert(content, bytes.clone()).is_none()

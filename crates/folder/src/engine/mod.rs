@@ -564,10 +564,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         row.local = None;
         siblings.learn(record.clone());
         row.known = known_of(&siblings);
-        if record.record.body.is_live() {
-            self.learn.is_live_at(path);
-        }
-        self.put(path, row)?;
+        self.put_known(path, row, record.record.body.is_live())?;
         self.outbox.push((record, change.inline));
         self.reconcile_unless_settled(path, row)
     }

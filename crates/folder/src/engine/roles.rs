@@ -235,6 +235,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         self.put(&path, &row)?;
+        self.forget_above(&path)?;
         self.learn.reconcile_at(path, self.now.ms + VOID_AFTER_MS);
         Ok(())
     }

@@ -437,3 +437,40 @@ fn e1_a_clock_that_starts_in_1970_every_time_costs_no_replica_id() {
     scenario.settle();
     assert_ne!(scenario.replica(1), before, "but time that really passed does");
 }
+
+/// What was put into a directory while another device deleted it keeps it there, as closed as it was: also when all have
+/// forgotten that it was deleted (found by `--faults all,members,years --from 1698`).
+#[test]
+fn e9_a_directory_that_something_below_keeps_is_as_closed_after_years() {
+    for seed in SEEDS {
+        let mut scenario = writers(seed, 3, 2);
+        scenario.write(1, "d/e/x", b"x");
+        scenario.chmod(1, "d", 0o700);
+        scenario.chmod(1, "d/e", 0o750);
+        scenario.settle();
+        scenario.cut(0, 1);
+        scenario.remove(0, "d");
+        scenario.write(1, "d/e/y", b"y");
+        scenario.settle();
+        scenario.link(0, 1);
+        scenario.settle();
+        let before = scenario.tree(0);
+        assert!(before.contains_key("d/e/y"), "{before:?}");
+        days(&mut scenario, 520);
+        knows(&mut scenario, "d/e/x", false);
+        scenario.link(1, 2);
+        scenario.start(2);
+        scenario.settle();
+        for device in 0..3 {
+            assert_eq!(scenario.tree(device), before, "seed {seed}, {device}");
+        }
+        // With what kept them they go, and what was known of them.
+        scenario.remove(2, "d/e/y");
+        scenario.settle();
+        for device in 0..3 {
+            assert_eq!(scenario.paths(device), [] as [&str; 0], "seed {seed}, {device}");
+        }
+        knows(&mut scenario, "d", false);
+        knows(&mut scenario, "d/e", false);
+    }
+}
