@@ -296,6 +296,8 @@ pub(crate) fn open(
     };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| StartError::Random(error.to_string()))?;
+    // A session has no list of members that could all have heard (rule E4).
+    let forget_deletions = authority.lasts;
     let options = Options {
         ignore,
         max_transfers: wishes.max_concurrent_transfers,
@@ -308,7 +310,7 @@ pub(crate) fn open(
         history: wishes.history,
         mode: wishes.mode,
         folds_names: root.folds_names(),
-        forget_deletions: false,
+        forget_deletions,
     };
     Ok(Host::start(root, index, authority, options, (excludes, questions), events.clone())?)
 }
@@ -361,7 +363,8 @@ async fn pump(mut session: mpsc::Receiver<SessionEvent>, host: Host, events: mps
                     host.peer_down(before);
                 }
                 let out = FolderSender { link: link.out, slot: 0 };
-                host.peer_up(PeerId(last), FolderLink { name: link.name, out, input: link.input });
+                let (name, input) = (link.name, link.input);
+                host.peer_up(PeerId(last), FolderLink { name, device: None, out, input });
             }
             SessionEvent::PeerDown { device, .. } => {
                 if let Some(peer) = peers.remove(&device) {
