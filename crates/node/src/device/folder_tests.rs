@@ -1,6 +1,7 @@
 //! What is said of folders, and what is asked of them, between devices of one process.
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "tests play the user, and look at the disk from outside"
 )]
 
