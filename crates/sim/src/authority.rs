@@ -44,6 +44,11 @@ impl Manifest {
         roles.get_or_insert_default().removed.remove(device);
     }
 
+    /// True in a group.
+    pub(crate) fn lasts(&self) -> bool {
+        self.ask(|roles| roles.is_some())
+    }
+
     fn ask<T>(&self, question: impl FnOnce(Option<&Roles>) -> T) -> T {
         question(self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
@@ -104,6 +109,6 @@ impl Authority for SimAuthority {
     }
 
     fn lasts(&self) -> bool {
-        self.manifest.ask(|roles| roles.is_some())
+        self.manifest.lasts()
     }
 }

@@ -26,6 +26,9 @@ pub enum Fault {
     Races,
     /// No fault: the devices are a group, and members are admitted, put out, admitted again, and get other roles.
     Members,
+    /// No fault, in a group: in the middle of a history years pass, in which deletions are forgotten (rule E4), and
+    /// then devices come back that were away, or are set back to what they were before.
+    Years,
 }
 
 impl Fault {
@@ -44,7 +47,7 @@ impl Fault {
 
     /// Every kind.
     pub fn named() -> impl Iterator<Item = Self> {
-        Self::EVERY.into_iter().chain([Self::Members])
+        Self::EVERY.into_iter().chain([Self::Members, Self::Years])
     }
 
     /// Its name on the command line.
@@ -61,6 +64,7 @@ impl Fault {
             Self::Index => "index",
             Self::Races => "races",
             Self::Members => "members",
+            Self::Years => "years",
         }
     }
 

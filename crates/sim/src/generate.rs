@@ -17,6 +17,8 @@ const CLOCK_HOURS: u64 = 48;
 
 /// Sets who is a member apart from all else that is drawn from a seed, so that old seeds keep their histories.
 const MEMBERS: u64 = 0x6d65_6d62_6572_7321;
+/// The same of years that pass.
+const YEARS: u64 = 0x7965_6172_7321_2121;
 
 struct Maker {
     rng: Rng,
@@ -34,7 +36,8 @@ pub fn plan(seed: u64, allowed: Faults) -> Plan {
     let devices = usize::try_from(2 + rng.below(4)).unwrap_or(2);
     let end = 500 + rng.below(6_000);
     let members = allowed.has(Fault::Members);
-    let allowed = allowed.without(Fault::Members);
+    let years = members && allowed.has(Fault::Years);
+    let allowed = allowed.without(Fault::Members).without(Fault::Years);
     let mut faults: Faults = allowed.iter().filter(|_| rng.one_in(3)).collect();
     if faults == Faults::NONE && allowed != Faults::NONE && !rng.one_in(8) {
         let kinds: Vec<_> = allowed.iter().collect();
@@ -51,10 +54,12 @@ pub fn plan(seed: u64, allowed: Faults) -> Plan {
         maker.fault(fault);
     }
     let roles = if members { maker.members(seed) } else { Vec::new() };
-    let Maker { mut steps, .. } = maker;
+    let (years, away) = if years { maker.years(seed) } else { (None, Vec::new()) };
+    let Maker { mut steps, faults, .. } = maker;
     steps.sort_by_key(|step| step.at);
     // Everything begun before has had its time by then.
-    Plan { seed, faults, folds, roles, absent: Vec::new(), steps, end: end + 4_000, links }
+    let (absent, end) = (Vec::new(), end + 4_000);
+    Plan { seed, faults, folds, roles, absent, steps, end, links, years, away }
 }
 
 impl Maker {
@@ -204,7 +209,7 @@ impl Maker {
                     }
                 }
             }
-            Fault::Fold | Fault::Members => {}
+            Fault::Fold | Fault::Members | Fault::Years => {}
             Fault::Index => self.indexes(),
             Fault::Races => self.races(),
         }
@@ -306,6 +311,49 @@ impl Maker {
             self.at(time, Action::Member(by, of, role));
         }
         roles
+    }
+
+    /// When years pass, and who is away. Some were put out meanwhile, and come back; others are set back to what they
+    /// were before, or lose what they know, and meet whomever first.
+    fn years(&mut self, seed: u64) -> (Option<u64>, Vec<usize>) {
+        self.rng = Rng::new(seed ^ YEARS);
+        self.faults = self.faults.iter().chain([Fault::Years]).collect();
+        let at = self.end / 4 + self.rng.below(self.end / 2);
+        let away: Vec<_> = (1..self.devices).filter(|_| self.rng.one_in(5)).collect();
+        for device in away.clone() {
+            if self.rng.one_in(2) {
+                self.at(at, Action::Member(0, device, Role::Out));
+                let (again, role) = (at + 1 + self.rng.below(self.end), self.role());
+                self.at(again, Action::Member(0, device, role));
+            }
+            for _ in 0..self.rng.below(3) {
+                // Unsent, or while nothing runs there.
+                let (time, edit) = (at + self.rng.below(300), self.edit());
+                self.at(time, Action::Edit(device, edit));
+            }
+        }
+        for device in 0..self.devices {
+            let back = at + 1 + self.rng.below(2_000);
+            if self.rng.one_in(3) {
+                let before = self.rng.below(at + 1);
+                self.at(before, Action::BackUp(device));
+                let what = match self.rng.below(3) {
+                    0 => Action::RollBack(device),
+                    1 => Action::Restore(device, true),
+                    _ => Action::Restore(device, false),
+                };
+                self.at(back, what);
+            } else if self.rng.one_in(8) {
+                self.at(back, Action::DeleteIndex(device));
+            }
+            let start = back + 1 + self.rng.below(1_000);
+            self.at(start, Action::Start(device));
+        }
+        (Some(at), away)
+    }
+
+    fn role(&mut self) -> Role {
+        *self.rng.pick(&[Role::Reader, Role::Writer, Role::Writer])
     }
 
     fn way(&mut self) -> Way {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use folder::brake::Limit;
-use wire::RelPath;
+use wire::{Hash, RelPath};
 
 use crate::{
     disk::{Fold, Node, VirtualDisk},
@@ -178,6 +178,8 @@ pub struct Outcome {
     pub edits: u64,
     /// Conflict copies made.
     pub conflicts: u32,
+    /// Old copies of what was deleted, and that had been forgotten (rule E4), that were deleted again.
+    pub deleted_again: usize,
     /// What went wrong, if anything.
     pub failure: Option<String>,
 }
@@ -213,18 +215,24 @@ fn play_in(mut world: World, plan: &Plan) -> Outcome {
         world.make_group(&plan.roles);
     }
     for step in &plan.steps {
-        world.plan(step.at, step.what.clone());
+        world.plan(plan.time_of(step.at), step.what.clone());
     }
     let failure = judge(&mut world, plan).err();
     let conflicts = world.devices.iter().map(|device| device.conflicts).sum();
     let (devices, edits) = (plan.devices(), plan.edits());
-    Outcome { trace: world.trace_hash(), devices, edits, conflicts, failure }
+    let (trace, deleted_again) = (world.trace_hash(), world.deleted_again.len());
+    Outcome { trace, devices, edits, conflicts, deleted_again, failure }
 }
 
 /// Ends all faults, lets devices come to rest, and looks at what came of it. A failure begins with its kind
 /// and a colon.
 fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
-    world.run_until(plan.end)?;
+    if let Some(at) = plan.years {
+        world.run_until(at)?;
+        world.pass_years(plan)?;
+    }
+    let end = plan.time_of(plan.end);
+    world.run_until(end)?;
     world.heal();
     for device in (0..plan.folds.len()).filter(|device| plan.has(*device)) {
         world.start(device)?;
@@ -234,10 +242,10 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
         false => world.all_hear()?,
     };
     for (a, b) in links.into_iter().filter(|(a, b)| plan.has(*a) && plan.has(*b)) {
-        world.plan(plan.end, Action::Connect(a, b));
+        world.plan(end, Action::Connect(a, b));
     }
     // What a watcher or a broken disk kept from a device is found by the next look at everything.
-    let mut time = plan.end + 100;
+    let mut time = end + 100;
     if JUDGED_BY.iter().any(|fault| plan.faults.has(*fault)) {
         time += LOOK_MS;
     }
@@ -278,7 +286,33 @@ fn judge(world: &mut World, plan: &Plan) -> Result<(), String> {
         removes_only_what_users_did(world)?;
     }
     says_why_twins_lack(world)?;
+    deletes_again_what_was_deleted(world)?;
     keeps_everything(world, plan)
+}
+
+/// What was taken for an old copy of something deleted, some user had deleted or replaced, or it is somewhere else.
+fn deletes_again_what_was_deleted(world: &World) -> Result<(), String> {
+    if world.deleted_again.is_empty() {
+        return Ok(());
+    }
+    let trees = world.devices.iter().flat_map(|device| device.disk.snapshot().into_values());
+    let shown = trees.filter_map(|node| match node {
+        Node::File { contents, .. } => Some(Hash::of(&contents)),
+        _ => None,
+    });
+    let shown: HashSet<_> = shown.collect();
+    let written = world.written();
+    let live = written.iter().filter(|(_, replaced)| !**replaced);
+    let live: BTreeMap<_, _> = live.map(|(content, _)| (Hash::of(content), content)).collect();
+    for (content, path, device) in &world.deleted_again {
+        if let Some(bytes) = live.get(content).filter(|_| !shown.contains(content)) {
+            let what = show(bytes);
+            return Err(format!(
+                "not old: {device} deleted {path} again ({what}), which no user had"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn converge(world: &mut World, plan: &Plan, time: &mut u64) -> Result<(), String> {

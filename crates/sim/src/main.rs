@@ -14,7 +14,11 @@ use std::{
 };
 
 use clap::Parser;
-use sim::{fault::Faults, history, plan::Plan};
+use sim::{
+    fault::{Fault, Faults},
+    history::{self, Outcome},
+    plan::Plan,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,7 +33,8 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// Which faults the world may have: all, none, or some of links, crash, power, disk, watch, clock, fold,
-    /// index and races, separated by commas. With members, not in all, the devices are a group whose members change.
+    /// index and races, separated by commas. With members, not in all, the devices are a group whose members change;
+    /// with years as well, years pass in the middle of each history.
     #[arg(long, default_value = "none")]
     faults: Faults,
     /// How many to play at once; as many as there are processors if not given.
@@ -48,6 +53,7 @@ struct Totals {
     failed: AtomicU64,
     edits: AtomicU64,
     conflicts: AtomicU64,
+    deleted_again: AtomicU64,
     next: AtomicU64,
 }
 
@@ -90,6 +96,10 @@ fn main() -> ExitCode {
         totals.edits.load(Ordering::Relaxed),
         totals.conflicts.load(Ordering::Relaxed),
     );
+    if arguments.faults.has(Fault::Years) {
+        let again = totals.deleted_again.load(Ordering::Relaxed);
+        println!("{again} old copies of what had been forgotten were deleted again");
+    }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -101,10 +111,11 @@ fn try_seed(seed: u64, arguments: &Arguments, totals: &Totals) -> Option<String>
     }
     let played = catch_unwind(AssertUnwindSafe(|| play_twice(&plan, arguments.verbose)));
     let failure = match played {
-        Ok((edits, conflicts, failure)) => {
-            totals.edits.fetch_add(edits, Ordering::Relaxed);
-            totals.conflicts.fetch_add(conflicts, Ordering::Relaxed);
-            failure?
+        Ok(outcome) => {
+            totals.edits.fetch_add(outcome.edits, Ordering::Relaxed);
+            totals.conflicts.fetch_add(u64::from(outcome.conflicts), Ordering::Relaxed);
+            totals.deleted_again.fetch_add(outcome.deleted_again as u64, Ordering::Relaxed);
+            outcome.failure?
         }
         Err(_) => "panic: see it with --verbose".to_owned(),
     };
@@ -126,14 +137,11 @@ fn try_seed(seed: u64, arguments: &Arguments, totals: &Totals) -> Option<String>
     Some(report)
 }
 
-fn play_twice(plan: &Plan, verbose: bool) -> (u64, u64, Option<String>) {
-    let outcome = history::play(plan, None, verbose);
+fn play_twice(plan: &Plan, verbose: bool) -> Outcome {
+    let mut outcome = history::play(plan, None, verbose);
     let again = history::play_undecoded(plan);
-    let failure = match outcome.failure {
-        None if again.trace != outcome.trace => {
-            Some("not the same: it does not replay identically".to_owned())
-        }
-        other => other,
-    };
-    (outcome.edits, u64::from(outcome.conflicts), failure)
+    if outcome.failure.is_none() && again.trace != outcome.trace {
+        outcome.failure = Some("not the same: it does not replay identically".to_owned());
+    }
+    outcome
 }

@@ -4,7 +4,7 @@
 //! know nothing of them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -66,11 +66,13 @@ impl Mutation {
 pub(crate) struct SimIndex {
     inner: MemIndex,
     mutation: Option<Mutation>,
+    /// How often it was told to keep something, by its name.
+    pub(crate) metas: BTreeMap<String, u64>,
 }
 
 impl SimIndex {
     pub(crate) fn new(inner: MemIndex, mutation: Option<Mutation>) -> Self {
-        Self { inner, mutation }
+        Self { inner, mutation, metas: BTreeMap::new() }
     }
 
     /// The last counter that this index knows to be used, as 8 bytes.
@@ -182,6 +184,7 @@ impl Index for SimIndex {
     }
 
     fn put_meta(&mut self, key: &str, value: &[u8]) -> Result<(), IndexError> {
+        *self.metas.entry(key.to_owned()).or_default() += 1;
         self.inner.put_meta(key, value)
     }
 

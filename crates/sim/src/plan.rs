@@ -240,13 +240,26 @@ pub struct Plan {
     pub end: u64,
     /// The links at the end.
     pub links: Vec<(usize, usize)>,
+    /// When years pass, if they do. What is to happen later does so after them.
+    pub years: Option<u64>,
+    /// Devices that are away meanwhile.
+    pub away: Vec<usize>,
 }
+
+/// How long it takes in a world until years have passed, in milliseconds.
+pub const YEARS_TAKE: u64 = 60_000;
 
 impl Plan {
     /// How many devices take part.
     #[must_use]
     pub fn devices(&self) -> usize {
         self.folds.len() - self.absent.len()
+    }
+
+    /// When a step really happens.
+    #[must_use]
+    pub fn time_of(&self, at: u64) -> u64 {
+        if self.years.is_some_and(|years| at > years) { at + YEARS_TAKE } else { at }
     }
 
     /// How many times a user does something.
@@ -286,10 +299,14 @@ impl fmt::Display for Plan {
         let mut steps: Vec<_> = self.steps.iter().collect();
         steps.sort_by_key(|step| step.at);
         for step in steps {
-            writeln!(f, "  {:>6} ms  {}", step.at, step.what)?;
+            writeln!(f, "  {:>6} ms  {}", self.time_of(step.at), step.what)?;
+        }
+        if let Some(at) = self.years {
+            writeln!(f, "  {at:>6} ms  faults pause, and years pass; away are {:?}", self.away)?;
         }
         let links = self.links.iter().filter(|(a, b)| self.has(*a) && self.has(*b));
         let links: Vec<_> = links.map(|(a, b)| format!("{a}-{b}")).collect();
-        write!(f, "  {:>6} ms  no more faults, all run, links: {}", self.end, links.join(", "))
+        let end = self.time_of(self.end);
+        write!(f, "  {end:>6} ms  no more faults, all run, links: {}", links.join(", "))
     }
 }

@@ -375,6 +375,12 @@ impl Scenario {
         well(self.world.run_until(end));
     }
 
+    /// True if no message is under way.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.world.is_silent()
+    }
+
     /// Much time passes at once: what is due meanwhile comes after it.
     pub fn skip(&mut self, millis: u64) {
         self.world.now += millis;
@@ -541,6 +547,18 @@ impl Scenario {
     pub fn put_index(&mut self, device: usize, index: MemStore) {
         assert!(!self.is_running(device), "an index cannot be replaced under a running engine");
         self.world.devices[device].store = index;
+    }
+
+    /// How often a running device's index was told to keep something, by its name, since its start.
+    pub fn written_metas(&mut self, device: usize) -> BTreeMap<String, u64> {
+        let engine = self.world.devices[device].engine.as_mut();
+        engine.map(|engine| engine.index().metas.clone()).unwrap_or_default()
+    }
+
+    /// For how many seconds a running device's folder was in use.
+    #[must_use]
+    pub fn age(&self, device: usize) -> u64 {
+        self.world.devices[device].engine.as_ref().map_or(0, folder::Engine::seconds_in_use)
     }
 
     /// A running device's replica id.

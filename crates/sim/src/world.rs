@@ -8,14 +8,14 @@ use std::{
 };
 
 use folder::{
-    Engine, Now, PeerId,
+    Engine, PeerId,
     brake::Limit,
     engine::{AppliedKind, Effect, Event, Input, Mode},
     ignore::Ignore,
     index::{MemIndex, MemStore},
     jobs::{self, Done, Job},
 };
-use wire::{RelPath, sync::Message};
+use wire::{Hash, RelPath, sync::Message};
 
 use crate::{
     authority::{Manifest, SimAuthority, device_id},
@@ -34,6 +34,7 @@ mod members;
 mod net;
 mod options;
 mod queue;
+mod time;
 
 type SimEngine = Engine<SimIndex, SimAuthority>;
 
@@ -129,6 +130,10 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     rng: Rng,
     pub(crate) now: u64,
+    /// Much time that has passed besides, in milliseconds.
+    passed: u64,
+    /// What was deleted again (rule E4), where, and on which device.
+    pub(crate) deleted_again: Vec<(Hash, String, usize)>,
     /// What is to happen, by its time and the order in which that was decided.
     queue: Queue,
     links: BTreeMap<(usize, usize), Link>,
@@ -180,9 +185,6 @@ pub(crate) struct World {
     members: members::Members,
 }
 
-/// The wall clock at the start of each seed: 2026-01-01, in nanoseconds since 1970.
-const EPOCH: i64 = 1_767_225_600_000_000_000;
-
 /// A sender with more than this on its way, in bytes, is told when some of it arrived.
 const TELL_QUEUED: usize = 1 << 20;
 
@@ -202,6 +204,8 @@ impl World {
             devices: Vec::new(),
             rng: Rng::new(seed ^ 0x6b69_6e66_6f6c_6421),
             now: 0,
+            passed: 0,
+            deleted_again: Vec::new(),
             queue: Queue::default(),
             links: BTreeMap::new(),
             arrival: BTreeMap::new(),
@@ -309,20 +313,6 @@ impl World {
         }
         self.now = end;
         Ok(())
-    }
-
-    fn clock(&self, device: usize) -> Now {
-        let ms = i64::try_from(self.now).unwrap_or(0) + self.devices[device].clock;
-        Now { ms: self.now, wall: EPOCH + ms * 1_000_000 }
-    }
-
-    /// The time by a right wall clock, in milliseconds since 1970.
-    pub(crate) fn wall_ms(&self) -> u64 {
-        u64::try_from(EPOCH / 1_000_000).unwrap_or(0) + self.now
-    }
-
-    fn set_clock(&self, device: usize) {
-        self.devices[device].disk.set_now(self.clock(device).wall / 1_000_000);
     }
 
     fn step(&mut self, what: What) -> Result<(), String> {
@@ -461,6 +451,7 @@ impl World {
         }
         let device = &mut self.devices[number];
         if let Some(mut engine) = device.engine.take() {
+            engine.stop();
             engine.commit().map_err(|error| format!("the engine failed: {error}"))?;
         }
         device.run += 1;
@@ -487,7 +478,9 @@ impl World {
         let effects = engine
             .handle(clock, input)
             .map_err(|error| format!("the engine failed: device {number}: {error}"))?;
+        // It does not know how little of the time has been played.
         let wake = engine.next_wake();
+        let wake = if wake == u64::MAX { wake } else { wake.saturating_sub(self.passed) };
         if wake < device.wake {
             device.wake = wake;
             self.at(wake.max(self.now), What::Wake { device: number, run });
@@ -543,6 +536,9 @@ impl World {
                             let delay = self.rng.below(2_000);
                             self.at(self.now + delay, What::Agree { device: number, run, id });
                         }
+                    }
+                    Event::DeletedAgain { path, content, .. } => {
+                        self.deleted_again.push((content, path.to_string(), number));
                     }
                     Event::BrakeReleased { .. } => self.devices[number].braked = None,
                     Event::RootGone { reason } => return Err(reason),

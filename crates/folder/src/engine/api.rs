@@ -101,6 +101,9 @@ pub enum Input {
         peer: PeerId,
         /// The peer's name, for people.
         name: String,
+        /// The device at the other end, as the link has authenticated it; `None` in a session, where keys do not
+        /// outlive the run.
+        device: Option<DeviceId>,
     },
     /// The link is gone.
     PeerDown {
@@ -252,6 +255,15 @@ pub enum Event {
         /// Who signed, by its own account.
         author: DeviceId,
     },
+    /// A device has brought back what all members had deleted and, long ago, forgotten (rule E4): it is deleted again.
+    DeletedAgain {
+        /// Where.
+        path: RelPath,
+        /// What it was.
+        content: Hash,
+        /// Name of the peer that it came from.
+        from: String,
+    },
     /// Work goes on.
     Progress(Progress),
     /// This device and every connected peer agree, durably (rule E25).
@@ -311,8 +323,7 @@ pub struct Options {
     pub history: Limits,
     /// Which way changes go.
     pub mode: Mode,
-    /// Deletions that all members of a group have known for 400 days are forgotten (rule E4). See [`crate::engine`]'s
-    /// `heard` for what it takes to switch it on.
+    /// Deletions that all members of a group have known for 400 days are forgotten (rule E4). In a session they are not.
     pub forget_deletions: bool,
     /// The disk takes different names for the same ([`tree::Disk::folds_names`]).
     pub folds_names: bool,

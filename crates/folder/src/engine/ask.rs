@@ -317,10 +317,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(plan)
     }
 
-    /// A connected peer's replica, once it has said hello.
+    /// A connected peer's replica, once it has said hello; not one that is known to be another's.
     #[must_use]
     pub fn peer_replica(&self, peer: PeerId) -> Option<ReplicaId> {
-        self.peers.get(&peer).and_then(|peer| peer.replica)
+        let peer = self.peers.get(&peer)?;
+        let is_anothers = |replica: &ReplicaId| {
+            peer.device.is_some_and(|device| self.hearing.is_anothers(*replica, &device))
+        };
+        peer.replica.filter(|replica| !is_anothers(replica))
     }
 
     /// The conflict copies in the tree, sorted by path.

@@ -303,23 +303,21 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mut siblings = Self::shared(&row)?;
         let content = record.record.body.content();
         let hash = record.hash;
-        if self.brings_back(&row, &record)? {
+        if self.brings_back(peer, &row, &record)? {
             return Ok(false);
         }
+        self.note_forgotten(&record.record);
         let is_known = |siblings: &Siblings| siblings.records().iter().any(|it| it.hash == hash);
         if !siblings.learn(record) {
             return Ok(is_known(&siblings));
         }
-        let siblings = self.within_horizon(siblings);
+        let siblings = self.within_horizon(&path, siblings)?;
         if siblings.records().is_empty() && row.known.is_empty() {
             return Ok(false);
         }
         row.known = known_of(&siblings);
         row.local.take_if(|local| local.hash == hash);
-        self.put(&path, &row)?;
-        if siblings.is_live() {
-            self.learn.is_live_at(&path);
-        }
+        self.put_known(&path, &row, siblings.is_live())?;
         if let Some(bytes) = inline
             && self.learn.inline_bytes + bytes.len() <= MAX_INLINE
             && self.learn.inline.insert(content, bytes.clone()).is_none()

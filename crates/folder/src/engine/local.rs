@@ -15,6 +15,7 @@ use crate::{
     decide::body_here,
     index::{Here, Index, Intent, Row},
     jobs::HashedBody,
+    siblings::Siblings,
 };
 
 /// A change so shortly after the mtime may hide in the same mtime, in nanoseconds: the slowest kernel clock
@@ -384,12 +385,21 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// True if anything live is known below a path.
     pub(super) fn has_live_children(&mut self, dir: &RelPath) -> Result<bool, EngineError> {
+        self.has_live_below(dir, Self::siblings)
+    }
+
+    /// The same by these records of each path.
+    pub(super) fn has_live_below(
+        &mut self,
+        dir: &RelPath,
+        records: impl Fn(&Row) -> Result<Siblings, EngineError>,
+    ) -> Result<bool, EngineError> {
         // Asked of every file: nearly always there is nothing.
         if !self.index.has_any_below(dir)? {
             return Ok(false);
         }
         for (_, row) in self.index.children(dir)? {
-            if Self::siblings(&row)?.is_live() {
+            if records(&row)?.is_live() {
                 return Ok(true);
             }
         }
@@ -397,7 +407,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mut last = None;
         while let Some(below) = self.index.next_dir_below(dir, last.as_ref())? {
             for (_, row) in self.index.children(&below)? {
-                if Self::siblings(&row)?.is_live() {
+                if records(&row)?.is_live() {
                     return Ok(true);
                 }
             }

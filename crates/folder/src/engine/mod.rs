@@ -35,6 +35,7 @@ mod counters;
 mod fetch;
 mod group;
 mod heard;
+mod hearing;
 mod keeping;
 mod kept;
 mod learn;
@@ -117,7 +118,8 @@ pub struct Engine<I, A> {
     swaps: swapped::Swaps,
     keeping: keeping::Keeping,
     roles: roles::Roles,
-    hearing: heard::Hearing,
+    hearing: hearing::Hearing,
+    lives: counters::Lives,
     /// Conflict copies in the tree.
     copies: Paths,
     requests: u32,
@@ -149,7 +151,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         };
         let bound = index.meta("binding")?.is_some_and(|bytes| bytes[..] == options.binding[..]);
         let known = number(index.meta("replica")?);
-        let stored = known.filter(|_| bound);
+        let (lives, is_our_key) = counters::Lives::read(&mut index, &authority)?;
+        let stored = known.filter(|_| bound && is_our_key);
         let copied = known.filter(|_| !bound).map(|_| {
             let reason =
                 "this folder's state was copied here, or restored from a backup".to_owned();
@@ -176,7 +179,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         unused.drain(..unused.len().saturating_sub(MAX_UNUSED));
         index.put_meta("unused", &pack(&unused))?;
         let open_intents = index.intents()?;
-        let hearing = heard::Hearing::read(&mut index)?;
+        let hearing = hearing::Hearing::read(&mut index)?;
         let copies = ask::copies(&mut index)?;
         let roles = roles::Roles::of(&mut index, options.mode)?;
         let brake = brake::Brake::new(index.meta(brake::META)?.as_deref(), options.accept_deletes);
@@ -203,6 +206,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             keeping: keeping::Keeping::default(),
             roles,
             hearing,
+            lives,
             copies,
             entropy,
             requests: 0,
@@ -220,6 +224,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // what is absent was not deleted, and what differs is not an edit of what was there.
             engine.forget_below(&RelPath::root())?;
         }
+        engine.know_all_of(known.filter(|_| bound && !is_our_key).map(ReplicaId))?;
         engine.index.commit()?;
         engine.uncommitted = false;
         Ok(engine)
@@ -231,13 +236,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// If the index fails; the engine must then be dropped.
     pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Effect>, EngineError> {
         self.now = now;
+        self.come_back()?;
         if self.stopping { self.note_all() } else { self.note_some() }?;
         match input {
             Input::Start => {
                 self.members_changed()?;
                 self.start();
             }
-            Input::PeerUp { peer, name } => self.peer_up(peer, name)?,
+            Input::PeerUp { peer, name, device } => self.peer_up(peer, name, device)?,
             Input::PeerDown { peer } => self.peer_down(peer),
             Input::Message { peer, message } => self.message(peer, message)?,
             Input::Done(done) => self.done(done)?,
@@ -276,6 +282,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub fn stop(&mut self) {
         self.stopping = true;
         self.swaps = swapped::Swaps::default();
+        self.keep_time();
     }
 
     /// True if everything known is applied durably, skipped or held by the brake, and the disk has been
@@ -309,6 +316,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.uncommitted {
             let latest = peer::pack_latest(&self.latest);
             self.index.put_meta("latest", &latest)?;
+            self.hearing.write_own(&mut self.index, self.stopping)?;
+            self.lives.write(&mut self.index)?;
             self.index.commit()?;
             self.uncommitted = false;
         }
@@ -387,7 +396,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Commits, and tells peers and the person where things stand, once nothing is left to do.
     fn come_to_rest(&mut self) -> Result<(), EngineError> {
-        if self.scan.full_scan_ended() {
+        if self.scan.first_scan_ended() {
             self.index.put_meta("scanned", b"1")?;
             self.uncommitted = true;
         }
@@ -395,6 +404,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.tell_progress();
             return self.tell_on_the_way();
         }
+        self.catch_up()?;
         self.commit()?;
         self.fetch.progress = Progress::default();
         let status = Status {
@@ -414,7 +424,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // Rule E25: what waits for contents that nobody has here is neither applied nor skipped.
             let complete = status.lacking == 0;
             let agrees = |theirs: Status| complete && theirs == status;
-            agreeing.extend(peer.replica.filter(|_| peer.status.is_some_and(agrees)));
+            agreeing.extend(peer.status.is_some_and(agrees).then_some(*id));
         }
         let agreed = agreeing.len();
         if status.settled {
@@ -555,10 +565,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         row.local = None;
         siblings.learn(record.clone());
         row.known = known_of(&siblings);
-        if record.record.body.is_live() {
-            self.learn.is_live_at(path);
-        }
-        self.put(path, row)?;
+        self.put_known(path, row, record.record.body.is_live())?;
         self.outbox.push((record, change.inline));
         self.reconcile_unless_settled(path, row)
     }

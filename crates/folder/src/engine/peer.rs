@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
+use identity::DeviceId;
 use wire::{
     Hash, RelPath,
+    heard::Statement,
     record::{MAX_BATCH, SignedRecord, batch_digest, merkle_root, merkle_root_from},
     sync::{
         Batch, BucketAsked, Fingerprint, MAX_BATCHES, MAX_BUCKETS_ASKED, MAX_HAVE, MAX_PREFIXES,
@@ -29,7 +31,7 @@ pub(super) const MESSAGE_BYTES: usize = 1 << 20;
 /// How long a peer may owe an answer without a word, in milliseconds.
 const PATIENCE_MS: u64 = 120_000;
 /// Replicas whose last change is remembered for hellos.
-const MAX_LATEST: usize = 1024;
+pub(super) const MAX_LATEST: usize = 1024;
 /// A peer of whose records some were refused is asked again after this long, then twice that, and so on, in
 /// milliseconds: meanwhile it hears that their author may not write, or gets the word of somebody who may.
 const AGAIN_MS: u64 = 1_000;
@@ -45,6 +47,10 @@ const COMPARE_MAX_MS: u64 = 600_000;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) name: String,
+    /// Whose link it is, as it proved; `None` in a session.
+    pub(super) device: Option<DeviceId>,
+    /// What that device itself has said last over this link to know (rule E4).
+    pub(super) stated: Option<Statement>,
     /// Known once its hello came.
     pub(super) replica: Option<ReplicaId>,
     /// The last status it sent.
@@ -93,8 +99,13 @@ impl Peer {
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
-    pub(super) fn peer_up(&mut self, id: PeerId, name: String) -> Result<(), EngineError> {
-        self.peers.insert(id, Peer { name, ..Peer::default() });
+    pub(super) fn peer_up(
+        &mut self,
+        id: PeerId,
+        name: String,
+        device: Option<DeviceId>,
+    ) -> Result<(), EngineError> {
+        self.peers.insert(id, Peer { name, device, ..Peer::default() });
         let hello = Message::Hello { replica: self.replica };
         self.effects.push(Effect::Send { peer: id, message: hello });
         let status = Status {
@@ -148,8 +159,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Err("answered a hello twice".to_owned())
             }
             Message::Known { replica, counter, hash } => {
-                self.known_of_us(replica, counter, hash)?;
-                Ok(())
+                return self.known_of_us(id, replica, counter, hash);
             }
             Message::Status(status) => {
                 let before = peer.status.replace(status);
@@ -193,6 +203,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if peer.replica.replace(replica).is_some() {
             return Ok(Err("said hello twice".to_owned()));
         }
+        let is_another = peer.device.is_some_and(|device| device != self.authority.device());
+        if replica == self.replica && is_another {
+            // An index that another key opens takes another id: nobody honest has this one.
+            return Ok(Err("said hello with the replica id of this device".to_owned()));
+        }
         let (counter, hash) = self.latest.get(&replica).copied().unwrap_or_default();
         let message = Message::Known { replica, counter, hash };
         self.effects.push(Effect::Send { peer: id, message });
@@ -221,21 +236,35 @@ impl<I: Index, A: Authority> Engine<I, A> {
             if latest.0 < dot.counter || latest.0 == dot.counter && latest.1 == Hash::default() {
                 *latest = (dot.counter, hash);
             }
-        } else if self.latest.len() < MAX_LATEST {
+        } else if self.latest.len() < MAX_LATEST || self.makes_room(dot.replica, hash) {
             self.latest.insert(dot.replica, (dot.counter, hash));
         }
+    }
+
+    /// Anybody can invent replicas: those that only vectors name make room for one that has said something, and what
+    /// nobody has called its own makes room for what somebody has. False if this one has no better claim.
+    fn makes_room(&mut self, replica: ReplicaId, hash: Hash) -> bool {
+        let is_owned = |replica: &ReplicaId| self.hearing.owners.contains_key(replica);
+        let others = self.latest.iter().filter(|(other, _)| **other != self.replica);
+        let weaker = others.filter(|(other, (_, said))| {
+            let is_named_only = *said == Hash::default() && hash != Hash::default();
+            !is_owned(other) && (is_owned(&replica) || is_named_only)
+        });
+        let Some(weakest) = weaker.map(|(other, _)| *other).min() else { return false };
+        self.latest.remove(&weakest).is_some()
     }
 
     /// Rule E1: a peer that knows more of this replica than it does itself, or something else under the
     /// same counter, has met a later life of it.
     fn known_of_us(
         &mut self,
+        id: PeerId,
         replica: ReplicaId,
         counter: u64,
         hash: Hash,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Result<(), String>, EngineError> {
         if replica != self.replica || counter == 0 {
-            return Ok(());
+            return Ok(Ok(()));
         }
         // Said by a life that went on from the state this index had when it was opened.
         let forked = self.unused.iter().find(|it| (it.first..=it.last).contains(&counter));
@@ -247,10 +276,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
         };
         if another || forked.is_some() {
             let common = forked.map_or(0, |it| it.first - 1);
+            let device = self.peers.get(&id).and_then(|peer| peer.device);
+            if !self.lives.may_end(device) {
+                let reason = "said again and again that this folder's state is older";
+                return Ok(Err(reason.to_owned()));
+            }
             let reason = "this folder's state is older than what another device knows of it";
             self.new_replica(reason, common)?;
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Starts and continues pulls where a peer's records differ from ours.

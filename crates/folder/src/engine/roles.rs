@@ -197,6 +197,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.judge()?;
             }
         }
+        self.tell_count_anew()?;
         if self.publishes() {
             self.publish_local()?;
         }
@@ -240,7 +241,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for (record, on_our_word) in void {
             row.known.retain(|known| known.hash != record.hash);
             let parsed = SignedRecord::parse(record.bytes.clone())?.record;
-            self.hearing.unlearn(&parsed.version);
+            // With it goes what had been dropped for its sake, and that may come back.
+            self.hearing.count_anew();
             let is_ours = on_our_word || parsed.dot.replica == self.replica;
             let is_here = match &row.here {
                 Some(here) => here.shown == record.hash.head() && !here.implied,
@@ -252,6 +254,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         self.put(&path, &row)?;
+        self.forget_above(&path)?;
         self.learn.reconcile_at(path, self.now.ms + VOID_AFTER_MS);
         Ok(())
     }

@@ -42,7 +42,7 @@ pub(super) struct Scan {
     pub(super) first_done: bool,
     /// A full scan goes on: known directories are listed too.
     pub(super) full: bool,
-    full_just_ended: bool,
+    first_just_ended: bool,
     pub(super) started: bool,
     pub(super) recovering: bool,
     next_full: u64,
@@ -75,7 +75,7 @@ impl Scan {
         Self {
             first_done,
             full: false,
-            full_just_ended: false,
+            first_just_ended: false,
             started: false,
             recovering: false,
             next_full: u64::MAX,
@@ -116,8 +116,8 @@ impl Scan {
             && self.hashing.is_empty()
     }
 
-    pub(super) fn full_scan_ended(&mut self) -> bool {
-        std::mem::take(&mut self.full_just_ended)
+    pub(super) fn first_scan_ended(&mut self) -> bool {
+        std::mem::take(&mut self.first_just_ended)
     }
 
     /// When something is due; what is due already waits for a job that is under way.
@@ -250,8 +250,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             && self.scan.stating == 0;
         if self.scan.full && scanned {
             self.scan.full = false;
-            self.scan.first_done = true;
-            self.scan.full_just_ended = true;
+            self.scan.first_just_ended |= !std::mem::replace(&mut self.scan.first_done, true);
             self.scan.emptied.clear();
             self.look_at_locals()?;
             for path in std::mem::take(&mut self.scan.open_intents).into_keys() {

@@ -291,13 +291,14 @@ impl Hub {
         };
         let (questions, wishes) = (self.questions.ids().clone(), self.settings.wishes(mode));
         let (events, told) = mpsc::channel(EVENTS);
+        let keys = self.state.path().to_owned();
         let handle = self.handle.clone();
         // Those that are done need no more of it.
         while self.folders.opening.try_join_next().is_some() {}
         self.folders.opening.spawn(async move {
             let pump = tokio::spawn(pump(told, handle.clone(), folder, opening));
             let opened = tokio::task::spawn_blocking(move || {
-                start::open(dir, Vec::new(), authority, questions, &wishes, &events)
+                start::open((dir, Some(&keys)), Vec::new(), authority, questions, &wishes, &events)
             });
             let opened = opened.await.ok();
             let host = opened.as_ref().and_then(|opened| opened.as_ref().ok()).cloned();

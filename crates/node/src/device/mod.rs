@@ -60,6 +60,7 @@ use wire::session::Name;
 use crate::{
     DeleteLimit, Home,
     api::{Answer, ApiEvent, Failure, PairLan, Request, Service, Trouble},
+    home::DATABASE,
     line::targets::Targets,
     start::Wishes,
 };
@@ -67,8 +68,6 @@ use hub::{Ears, HubHandle, Net, Parts, random};
 pub use ssh::SshHome;
 use store::Store;
 
-/// The file of groups, folders and places.
-const DATABASE: &str = "state.db";
 /// What adverts of running devices have in common. No session of `kin sync` can have it for a topic.
 const MEMBERS_TOPIC: &str = "\0kin up";
 /// In adverts of running devices, in place of a name (rule T2).
@@ -158,6 +157,8 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
             .hint("it does not listen: wait until it has ended, or stop it"),
         error => broken(error.into()),
     })?;
+    // The keys come first: a database without them is that of a device which lost them.
+    Home::open(dir).map_err(broken)?;
     // The database holds secrets of joins: it is made before SQLite would make it for others to read.
     state.create(DATABASE, &[]).map_err(|error| broken(error.into()))?;
     let lost = |error: store::StoreError| Failure::failed("state", error);

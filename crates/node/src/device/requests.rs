@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use identity::DeviceId;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tree::{Root, make_folder_dir};
+use tree::{OpenError, Root, make_folder_dir};
 use wire::{
     membership::{Action, FolderId, GroupId, Role},
     session::Name,
@@ -294,10 +294,20 @@ impl Hub {
 
     // Folders
 
-    /// The directory must be there, be ours to write, and hold or lie in no other folder.
+    /// The directory must be there, be ours to write, hold or lie in no other folder, and hold none of this
+    /// device's keys.
     pub(super) fn check_dir(&self, dir: &Path) -> Result<(), Failure> {
-        let overlaps =
-            |stored: &&StoredFolder| stored.dir.starts_with(dir) || dir.starts_with(&stored.dir);
+        let refused = |error: OpenError| {
+            let error = StartError::from(error);
+            let hint = error.hint().unwrap_or_default();
+            Failure::usage(error.kind(), error).hint(&hint)
+        };
+        // Two ways may lead to one directory.
+        let dir = &tree::real_path(dir).unwrap_or_else(|_| dir.to_owned());
+        let overlaps = |stored: &&StoredFolder| {
+            let stored = tree::real_path(&stored.dir).unwrap_or_else(|_| stored.dir.clone());
+            stored.starts_with(dir) || dir.starts_with(&stored)
+        };
         if let Some(other) = self.folders.stored().iter().find(overlaps) {
             let message = format!(
                 "{} and {} overlap: a folder inside a folder cannot be kept in step on its own",
@@ -306,14 +316,8 @@ impl Hub {
             );
             return Err(Failure::usage("nested", message).hint("give another directory"));
         }
-        match Root::open(dir) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let error = StartError::from(error);
-                let hint = error.hint().unwrap_or_default();
-                Err(Failure::usage(error.kind(), error).hint(&hint))
-            }
-        }
+        tree::refuse_keys(dir, self.state.path()).map_err(refused)?;
+        Root::open(dir).map(drop).map_err(refused)
     }
 
     pub(super) fn keep(&mut self, folder: StoredFolder) -> Result<(), Failure> {

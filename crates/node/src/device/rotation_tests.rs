@@ -4,14 +4,21 @@
     reason = "tests play the user, and look at the disk from outside"
 )]
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use super::{
     store::rotation::Turn,
     tests::{Lab, go_online, next, pair},
     *,
 };
-use crate::api::{CodeLine, DeviceLine, PairLan, ShareCode, Which};
+use crate::{
+    api::{CodeLine, DeviceLine, PairLan, ShareCode, Which},
+    host::FolderEngine,
+};
 
 /// Two devices in one group with a folder that both have.
 async fn couple() -> (Lab, PathBuf, Lab, PathBuf) {
@@ -23,6 +30,49 @@ async fn couple() -> (Lab, PathBuf, Lab, PathBuf) {
     let target = nas.join("Documents").await;
     nas.file(&target.join("letter"), "dear").await;
     (laptop, source, nas, target)
+}
+
+/// What a folder's engine says, once it runs.
+async fn engine<T: Send + 'static>(
+    lab: &Lab,
+    question: impl Fn(&mut FolderEngine) -> Option<T> + Send + Sync + 'static,
+) -> T {
+    let (question, answer) = (Arc::new(question), Arc::new(Mutex::new(None)));
+    lab.until("the engine says so", || async {
+        let host = lab.device.hub.with(|hub| {
+            let (_, folder) = hub.find_folder("Documents").unwrap();
+            hub.folders.host(&folder).cloned()
+        });
+        let Some(host) = host.await.unwrap() else { return false };
+        let question = Arc::clone(&question);
+        let said = host.ask(move |engine| question(engine)).await.ok().flatten();
+        let said_so = said.is_some();
+        *answer.lock().unwrap() = said;
+        said_so
+    })
+    .await;
+    answer.lock().unwrap().take().unwrap()
+}
+
+/// The link says whose word it is about what is known (rule E4); with another key it is another replica's.
+#[tokio::test(flavor = "multi_thread")]
+async fn e4_what_is_known_goes_by_the_key_of_the_link() {
+    let (laptop, source, nas, target) = couple().await;
+    let replica = engine(&laptop, |engine| {
+        Some(engine.replica()).filter(|replica| engine.knows_up_to(*replica) > 0)
+    })
+    .await;
+    // It hears at once, and not within the hour, what was said last.
+    let nas = nas.restart().await;
+    engine(&nas, move |engine| (engine.knows_up_to(replica) > 0).then_some(())).await;
+    let line: DeviceLine = laptop.ask(Request::RotateKey).await;
+    nas.until("the new key is known and linked", || async {
+        nas.devices().await.iter().any(|one| one.device == line.device && one.online)
+    })
+    .await;
+    fs::write(source.join("letter"), "dearest").unwrap();
+    nas.file(&target.join("letter"), "dearest").await;
+    assert_ne!(engine(&laptop, |engine| Some(engine.replica())).await, replica);
 }
 
 async fn id_of(lab: &Lab, name: &str) -> String {

@@ -151,7 +151,7 @@ impl Hub {
         let device = conn.line.peer;
         let name = self.groups.name_of(&device);
         let name = name.map_or_else(|| device.short(), |name| name.as_str().to_owned());
-        host.peer_up(peer, FolderLink { name, out, input });
+        host.peer_up(peer, FolderLink { name, device: Some(device), out, input });
         run.peers += 1;
     }
 

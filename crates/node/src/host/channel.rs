@@ -1,5 +1,6 @@
 //! A folder's share of a link.
 
+use identity::DeviceId;
 use wire::{
     frame::{Channel, Payload},
     session::Farewell,
@@ -12,6 +13,8 @@ use crate::line::{FrameReceiver, FrameSender};
 pub(crate) struct FolderLink {
     /// What the peer calls itself (unescaped).
     pub(crate) name: String,
+    /// Whose link it is, as it was authenticated; `None` in a session.
+    pub(crate) device: Option<DeviceId>,
     /// To it.
     pub(crate) out: FolderSender,
     /// From it.

@@ -28,6 +28,7 @@ use folder::{
     index::{Index as _, IndexError, SqliteIndex},
     jobs::Done,
 };
+use identity::DeviceId;
 use tokio::sync::{mpsc as events, oneshot};
 use tree::{Disk, Hint, Root, RootGone, WatchError, Watcher};
 use wire::{RelPath, session::Farewell, sync::Message};
@@ -56,6 +57,7 @@ enum ToHost {
     PeerUp {
         peer: PeerId,
         name: String,
+        device: Option<DeviceId>,
         out: FolderSender,
     },
     PeerDown {
@@ -161,12 +163,12 @@ impl Host {
 
     /// A member's link is up: its messages go to the engine from now on.
     pub(crate) fn peer_up(&self, peer: PeerId, link: FolderLink) {
-        let FolderLink { name, out, mut input } = link;
+        let FolderLink { name, device, out, mut input } = link;
         let wake = self.to.clone();
         out.on_low_water(move || {
             let _ = wake.send(ToHost::Wake);
         });
-        let _ = self.to.send(ToHost::PeerUp { peer, name, out });
+        let _ = self.to.send(ToHost::PeerUp { peer, name, device, out });
         let to = self.to.clone();
         tokio::spawn(async move {
             while let Some(incoming) = input.recv().await {
@@ -368,9 +370,9 @@ impl Running {
     fn told(&mut self, told: ToHost) {
         let Some(told) = self.hold_back(told) else { return };
         match told {
-            ToHost::PeerUp { peer, name, out } => {
+            ToHost::PeerUp { peer, name, device, out } => {
                 self.links.insert(peer, out);
-                self.input(Input::PeerUp { peer, name });
+                self.input(Input::PeerUp { peer, name, device });
             }
             ToHost::PeerDown { peer } => {
                 self.links.remove(&peer);

@@ -39,6 +39,10 @@ impl Running {
                 let hint = "kin devices shows who may; its contents are kept where they were made";
                 Event::Error { kind: "role", message, hint: hint.to_owned() }
             }
+            engine::Event::DeletedAgain { path, from, .. } => {
+                tracing::info!(%path, from, "deleted again: it comes from before its deletion was forgotten");
+                return;
+            }
             engine::Event::InSync { files, bytes, peers, skipped, .. } => {
                 Event::InSync { files, bytes, peers, skipped }
             }

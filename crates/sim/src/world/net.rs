@@ -4,7 +4,7 @@ use folder::{PeerId, engine::Input};
 use wire::sync::Message;
 
 use super::{Link, Parcel, Sent, TELL_QUEUED, What, World};
-use crate::{fault::Fault, mutant::Mutation};
+use crate::{authority::device_id, fault::Fault, mutant::Mutation};
 
 impl World {
     pub(super) fn send(
@@ -50,6 +50,12 @@ impl World {
         let Some(link) = self.links.get(&(from.min(to), from.max(to))) else { return Ok(()) };
         let peer = link.ends.iter().find(|(number, _)| *number == from).map(|(_, peer)| *peer);
         peer.map_or(Ok(()), |peer| self.send(from, peer, message))
+    }
+
+    /// True if no message is under way on any link.
+    pub(crate) fn is_silent(&self) -> bool {
+        let ways = self.links.keys().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
+        ways.into_iter().all(|way| self.queued.get(&way).is_none_or(|bytes| *bytes == 0))
     }
 
     fn other_end(&self, number: usize, peer: PeerId) -> Option<(usize, PeerId)> {
@@ -107,7 +113,9 @@ impl World {
         self.links.insert((a, b), Link { ends });
         for ((number, peer), other) in ends.into_iter().zip([b, a]) {
             let run = self.devices[number].run;
-            self.input(number, run, Input::PeerUp { peer, name: format!("device {other}") })?;
+            let name = format!("device {other}");
+            let device = self.devices[number].manifest.lasts().then(|| device_id(other));
+            self.input(number, run, Input::PeerUp { peer, name, device })?;
         }
         // What was pushed last comes once more, as if nobody knew whether it had arrived.
         for ((number, peer), other) in ends.into_iter().zip([b, a]) {

@@ -1,17 +1,19 @@
 //! What a device starts with.
 
-use folder::{engine::Options, history::Limits};
+use folder::engine::Options;
 use tree::Disk as _;
 
 use super::World;
 
 impl World {
     /// What a device starts with. Every second one makes small groups and notes what came of them bit by bit, so
-    /// that groups overlap.
+    /// that groups overlap; not where a mistake is to be found, which small groups hide.
     pub(super) fn options(&mut self, number: usize) -> Options {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
-        let (max_group, noted_at_once) = if number % 2 == 1 { (3, 1) } else { (2048, 128) };
+        let small = number % 2 == 1 && self.mutation.is_none();
+        let (max_group, noted_at_once) = if small { (3, 1) } else { (2048, 128) };
+        let history = self.history_limits();
         let device = &self.devices[number];
         Options {
             ignore: device.ignore.clone(),
@@ -22,7 +24,7 @@ impl World {
             binding: device.binding.clone(),
             brake: device.brake,
             accept_deletes: device.accept_deletes,
-            history: Limits::default(),
+            history,
             mode: device.mode,
             folds_names: device.disk.folds_names(),
             forget_deletions: true,

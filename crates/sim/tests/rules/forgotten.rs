@@ -6,15 +6,19 @@ use sim::scenario::Scenario;
 
 use crate::SEEDS;
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
+const HOUR_MS: u64 = 60 * 60 * 1000;
 
-/// Days pass; at least once in forty, everybody is on for a while.
-fn days(scenario: &mut Scenario, days: u64) {
+/// Days pass; every twenty, everybody is on for some hours.
+pub(super) fn days(scenario: &mut Scenario, days: u64) {
     for _ in 0..days / 20 {
-        scenario.skip(20 * DAY_MS);
+        scenario.skip(20 * DAY_MS - 4 * HOUR_MS);
         scenario.settle();
+        for _ in 0..4 {
+            scenario.skip(HOUR_MS);
+            scenario.settle();
+        }
     }
-    scenario.settle();
 }
 
 /// Devices of a group of which the last only reads, and some things deleted.
@@ -33,7 +37,7 @@ fn deleted(seed: u64, devices: usize) -> Scenario {
 }
 
 #[track_caller]
-fn knows(scenario: &mut Scenario, path: &str, expected: bool) {
+pub(super) fn knows(scenario: &mut Scenario, path: &str, expected: bool) {
     for device in (0..scenario.devices()).filter(|it| scenario.is_running(*it)).collect::<Vec<_>>()
     {
         let known = scenario.row(device, path).known.len();

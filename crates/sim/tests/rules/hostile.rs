@@ -1,6 +1,7 @@
 //! A peer that breaks the protocol: messages fed straight into one engine. What it breaks is refused, and
 //! nothing it made up reaches the tree.
 
+mod known;
 mod large;
 mod lone;
 mod poison;
@@ -278,7 +279,7 @@ fn e1_nothing_is_pushed_before_a_peer_has_told_what_it_knows_of_us() {
 fn e16_a_directory_that_comes_before_the_first_look_keeps_nobody_busy() {
     // Found by `--faults all --from 8132`: no time passed any more.
     let mut lone = Lone::starting(|_| ());
-    lone.input(Input::PeerUp { peer: PEER, name: "friend".to_owned() });
+    lone.input(Input::PeerUp { peer: PEER, name: "friend".to_owned(), device: None });
     let (replica, counter, hash) = (lone.engine.replica(), 0, Hash::default());
     lone.tell(Message::Hello { replica: THEIR_REPLICA });
     lone.tell(Message::Known { replica, counter, hash });

@@ -17,6 +17,7 @@ mod memory;
 mod mutations;
 mod recover;
 mod replicas;
+mod returns;
 mod roles;
 mod travel;
 mod trouble;
@@ -67,4 +68,19 @@ fn e7_histories_in_which_members_change_end_alike() {
     let steps = group.steps.iter().filter(|it| !matches!(it.what, Action::Member(..)));
     let steps: Vec<_> = steps.map(|step| format!("{step:?}")).collect();
     assert_eq!(steps, session.steps.iter().map(|step| format!("{step:?}")).collect::<Vec<_>>());
+}
+
+/// Deletions are forgotten in the middle of such histories, and devices come back that were away, or as they were before.
+#[test]
+fn e4_histories_in_which_years_pass_end_alike() {
+    let faults = "links,crash,index,members,years".parse().expect("is a list of faults");
+    let mut deleted_again = 0;
+    for seed in (0..16).chain([32]) {
+        let plan = sim::plan(seed, faults);
+        assert!(plan.years.is_some());
+        let outcome = history::play(&plan, None, false);
+        assert_eq!(outcome.failure, None, "seed {seed}");
+        deleted_again += outcome.deleted_again;
+    }
+    assert!(deleted_again > 0, "nothing came back");
 }

@@ -24,11 +24,21 @@ use wire::{
 pub(super) const US: DeviceId = DeviceId([1; 32]);
 pub(super) const MEMBER: DeviceId = DeviceId([2; 32]);
 pub(super) const STRANGER: DeviceId = DeviceId([3; 32]);
+/// Writes, as [`MEMBER`] does.
+pub(super) const OTHER: DeviceId = DeviceId([5; 32]);
 pub(super) const PEER: PeerId = PeerId(1);
 pub(super) const THEIR_REPLICA: ReplicaId = ReplicaId(77);
 
-#[derive(Debug)]
-pub(super) struct Members;
+/// Reads, in a group.
+pub(super) const READER: DeviceId = DeviceId([4; 32]);
+
+/// Who may do what: of a session, or of a group in which a third device reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Members {
+    Session,
+    /// As seen by the device with this key.
+    Group(DeviceId),
+}
 
 pub(super) fn signature(author: &DeviceId, digest: &Hash) -> [u8; 64] {
     let mut signature = [0; 64];
@@ -43,7 +53,10 @@ pub(super) fn scope() -> BatchScope {
 
 impl Authority for Members {
     fn device(&self) -> DeviceId {
-        US
+        match self {
+            Self::Session => US,
+            Self::Group(us) => *us,
+        }
     }
 
     fn scope(&self) -> BatchScope {
@@ -51,7 +64,7 @@ impl Authority for Members {
     }
 
     fn sign(&self, digest: &Hash) -> [u8; 64] {
-        signature(&US, digest)
+        signature(&self.device(), digest)
     }
 
     fn verify(&self, author: &DeviceId, digest: &Hash, given: &[u8; 64]) -> bool {
@@ -59,13 +72,27 @@ impl Authority for Members {
     }
 
     fn may_write(&self, device: &DeviceId) -> bool {
-        [US, MEMBER].contains(device)
+        [self.device(), MEMBER, OTHER].contains(device)
+    }
+
+    fn is_member(&self, device: &DeviceId) -> bool {
+        self.may_write(device) || *device == READER
+    }
+
+    fn has_signed(&self, author: &DeviceId, digest: &Hash, given: &[u8; 64]) -> bool {
+        signature(author, digest) == *given
+    }
+
+    fn lasts(&self) -> bool {
+        *self != Self::Session
     }
 }
 
 /// One engine over a virtual disk, whose only peer is the test.
 pub(super) struct Lone {
     pub(super) engine: Engine<MemIndex, Members>,
+    /// The link of now.
+    pub(super) peer: PeerId,
     pub(super) disk: Arc<VirtualDisk>,
     pub(super) now: u64,
     /// Messages sent to the peer since they were last taken.
@@ -91,7 +118,20 @@ impl Lone {
     pub(super) fn link(&mut self) {
         self.recover();
         self.pass(1_000);
-        self.input(Input::PeerUp { peer: PEER, name: "mallory".to_owned() });
+        let (peer, name) = (self.peer, "mallory".to_owned());
+        self.input(Input::PeerUp { peer, name, device: None });
+    }
+
+    /// In a group: the link that was is gone, and one to this device is up, which says hello with a replica.
+    pub(super) fn link_with(&mut self, device: DeviceId, replica: ReplicaId) {
+        self.recover();
+        self.pass(1_000);
+        self.input(Input::PeerDown { peer: self.peer });
+        self.peer = PeerId(self.peer.0 + 1);
+        (self.ended, self.sent) = (None, Vec::new());
+        let (peer, name) = (self.peer, "mallory".to_owned());
+        self.input(Input::PeerUp { peer, name, device: Some(device) });
+        self.tell(Message::Hello { replica });
     }
 
     /// A device that has begun to look through what an interrupted run left.
@@ -101,6 +141,15 @@ impl Lone {
 
     /// The same with an index.
     pub(super) fn with_index(index: &MemStore, prepare: impl FnOnce(&VirtualDisk)) -> Self {
+        Self::among(Members::Session, index, prepare)
+    }
+
+    /// A device of a group, or of a session.
+    pub(super) fn among(
+        members: Members,
+        index: &MemStore,
+        prepare: impl FnOnce(&VirtualDisk),
+    ) -> Self {
         let disk = Arc::new(VirtualDisk::new());
         prepare(&disk);
         let options = Options {
@@ -108,7 +157,7 @@ impl Lone {
             max_transfers: 2,
             max_group: 2048,
             noted_at_once: 128,
-            seed: [5; 32],
+            seed: [members.device().0[0] + 4; 32],
             binding: vec![1],
             brake: Limit::OFF,
             accept_deletes: false,
@@ -117,9 +166,10 @@ impl Lone {
             folds_names: false,
             forget_deletions: true,
         };
-        let engine = Engine::open(MemIndex::open(index), Members, options).expect("open");
+        let engine = Engine::open(MemIndex::open(index), members, options).expect("open");
         let mut lone = Self {
             engine,
+            peer: PEER,
             disk,
             now: 1_000,
             sent: Vec::new(),
@@ -192,7 +242,7 @@ impl Lone {
     #[allow(clippy::needless_pass_by_value, reason = "reads better where it is called")]
     pub(super) fn tell(&mut self, message: Message) {
         let message = Message::decode(message.encode()).expect("well-formed");
-        self.input(Input::Message { peer: PEER, message });
+        self.input(Input::Message { peer: self.peer, message });
         self.pass(50);
     }
 
