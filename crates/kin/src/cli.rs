@@ -174,6 +174,23 @@ mod tests {
 
     const REFERENCE: &str = include_str!("../../../docs/cli.md");
 
+    /// Help is wrapped where the terminal ends: a line that is broken by hand is broken twice.
+    #[test]
+    fn prose_in_help_is_not_broken_by_hand() {
+        fn look(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            for pair in lines.windows(2) {
+                let prose =
+                    |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+                let by_hand = prose(pair[0]) && prose(pair[1]);
+                assert!(!by_hand || pair[0].len() < 60, "{}: {pair:?}", command.get_name());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
+    }
+
     #[test]
     fn arguments_are_consistent() {
         Cli::command().debug_assert();

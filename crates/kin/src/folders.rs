@@ -35,6 +35,11 @@ impl Mode {
 /// # Errors
 /// If it is empty, or the present directory is gone.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+    if path.to_str().is_none() {
+        let message = format!("{}: the path is not UTF-8", path.display());
+        return Err(CommandError::usage("path", &message)
+            .hint("kin keeps only names in step that are: give the directory another one"));
+    }
     std::path::absolute(path).map_err(|error| {
         CommandError::usage("path", &format!("{}: {error}", path.display()))
             .hint("give the directory's whole path")

@@ -36,7 +36,13 @@ pub(crate) async fn locate(named: &Path) -> Result<PathBuf, CommandError> {
                     Err(CommandError::usage("not_joined", &message)
                         .hint("kin join keeps it in step here"))
                 }
-                Err(other) if other.kind == "no_folder" => Err(error),
+                Err(other) if other.kind == "no_folder" => {
+                    let message = format!(
+                        "{} does not exist, and no folder of this device is called so",
+                        named.display()
+                    );
+                    Err(CommandError::usage("dir_missing", &message).hint("kin folders lists them"))
+                }
                 Err(other) => Err(other),
             }
         }
@@ -93,7 +99,11 @@ pub(crate) fn path(what: &str, text: &str) -> Result<RelPath, CommandError> {
         return bad("leads out of the folder");
     }
     match RelPath::parse(inner) {
-        Ok(path) if path.is_reserved() => bad("is kin's own"),
+        Ok(path) if path.is_reserved() => {
+            let message = format!("{what}: \"{text}\" is kin's own, and never travels");
+            Err(CommandError::usage("path", &message)
+                .hint("each device has its own; name a path that is kept in step"))
+        }
         Ok(path) => Ok(path),
         Err(error) => bad(&error.to_string()),
     }

@@ -21,7 +21,7 @@ Examples:
   kin devices rename desk      another name for this device
   kin devices role tv reader   it may read from now on, and change nothing
 
-A device is meant by its name or by the beginning of its id. What a device has already, it keeps when it
+A device is meant by its name or by the beginning of its id. What a device has already, it keeps when it \
 is removed: a removal takes access away, not files.";
 
 /// List, remove and rename the devices of this one's groups

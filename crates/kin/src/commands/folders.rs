@@ -126,8 +126,8 @@ pub(crate) async fn run(screen: &Screen, args: FoldersArgs) -> Result<(), Comman
             let said: fn(&FolderLine) -> String = if accept_deletes {
                 |folder| {
                     format!(
-                        "{} goes on, with the deletions. A device that has many of these files asks its own person, \
-                         too: kin status there.",
+                        "{} goes on. Each other device that is to make these deletions, too, asks its own person: kin \
+                         status there.",
                         escape(&folder.name)
                     )
                 }

@@ -1,7 +1,7 @@
 //! `kin group` and `kin leave`: the groups that this device is in.
 
 use clap::{Args, Subcommand};
-use node::api::{GroupLine, InvitationLine, Request};
+use node::api::{DeviceLine, GroupLine, InvitationLine, Request};
 
 use crate::{
     answers::{self, Asker, named},
@@ -114,6 +114,9 @@ pub(crate) async fn run(screen: &Screen, args: GroupArgs) -> Result<(), CommandE
     match args.action.unwrap_or(Action::List) {
         Action::List => list(screen, json).await,
         Action::Create { name } => {
+            if name.trim().is_empty() {
+                return Err(CommandError::usage("name", "NAME: a group needs a name"));
+            }
             check::name("NAME", &name)?;
             let group: GroupLine =
                 Device::reach().await?.ask(Request::CreateGroup { name }).await?;
@@ -142,20 +145,67 @@ pub(crate) async fn run_leave(screen: &Screen, args: LeaveArgs) -> Result<(), Co
     leave(screen, args.leave, args.json).await
 }
 
+/// The group that is meant, known before anything is asked about it.
+async fn meant(device: &Device, named: Option<&str>) -> Result<GroupLine, CommandError> {
+    let groups: Vec<GroupLine> = device.ask(Request::Groups).await?;
+    let usage =
+        |message: &str, hint: &str| Err(CommandError::usage("no_group", message).hint(hint));
+    let found: Vec<GroupLine> = match named {
+        None if groups.is_empty() => {
+            return usage("this device belongs to no group", "pair it with another one: kin pair");
+        }
+        None => groups.into_iter().filter(|one| one.used).collect(),
+        Some(text) => {
+            let (named, begun): (Vec<_>, Vec<_>) =
+                groups.into_iter().partition(|one| one.name == text);
+            let begins = |one: &GroupLine| text.len() >= 4 && one.group.starts_with(text);
+            if named.is_empty() { begun.into_iter().filter(begins).collect() } else { named }
+        }
+    };
+    match <[GroupLine; 1]>::try_from(found) {
+        Ok([one]) => Ok(one),
+        Err(_) if named.is_none() => usage(
+            "this device belongs to several groups",
+            "say which with its name: kin group list",
+        ),
+        Err(_) => {
+            let message = format!("no single group here is called {}", named.unwrap_or_default());
+            usage(&message, "kin group list shows them")
+        }
+    }
+}
+
+/// True if others belong to a group and none of them is linked.
+async fn is_unheard(device: &Device, group: &GroupLine) -> Result<bool, CommandError> {
+    let request = Request::Devices { group: Some(group.group.clone()) };
+    let devices: Vec<DeviceLine> = device.ask(request).await?;
+    let mut others = devices.iter().filter(|one| !one.me).peekable();
+    Ok(others.peek().is_some() && others.all(|one| !one.online))
+}
+
 async fn leave(screen: &Screen, which: Leave, json: bool) -> Result<(), CommandError> {
     let Leave { group, yes, mut last_admin } = which;
     let device = Device::reach().await?;
-    let shown = group.as_deref().map_or_else(|| "the group in use".to_owned(), escape);
+    let meant = meant(&device, group.as_deref()).await?;
     let before = format!(
-        "Leaving {shown}: its folders are kept in step here no more, and all files stay where they are. \
-         To come back, this device is paired anew."
+        "Leaving {}: its folders are kept in step here no more, and all files stay where they are. \
+         To come back, this device is paired anew.",
+        escape(&meant.name)
     );
     let mut asker = Asker::new(screen);
+    if meant.role != "removed" && is_unheard(&device, &meant).await? {
+        show_warning(
+            screen,
+            "no other device of the group is linked: unless a relay brings them word, they go on listing this one, and \
+             do not get what was changed here since",
+        );
+    }
     if !yes && !asker.agreed(&before, "Go on?").await {
         return Err(answers::not_agreed("this device stays in the group"));
     }
     let left = loop {
-        let request = Request::LeaveGroup { group: group.clone(), last_admin };
+        let group = Some(meant.group.clone());
+        let request = Request::LeaveGroup { group, last_admin };
         match device.ask::<GroupLine>(request).await {
             Ok(left) => break left,
             Err(error) if error.kind == "last_admin" && !last_admin && !yes => {
@@ -188,17 +238,19 @@ async fn rescue(
     } else {
         devices.iter().map(|name| escape(name)).collect::<Vec<_>>().join(", ")
     };
+    let device = Device::reach().await?;
+    let meant = meant(&device, group.as_deref()).await?;
     let before = format!(
         "A new group is made with the folders of {}, this device as admin, and {who}. \
          A device whose key was stolen must not come along.",
-        group.as_deref().map_or_else(|| "the group in use".to_owned(), escape)
+        escape(&meant.name)
     );
     // Who comes along is a question of trust, which --yes does not answer (rule T6).
     if !Asker::new(screen).agreed(&before, "Go on?").await {
         return Err(answers::not_said_yes("nothing was changed"));
     }
-    let request = Request::RescueGroup { group, devices };
-    let rescued: GroupLine = Device::reach().await?.ask(request).await?;
+    let request = Request::RescueGroup { group: Some(meant.group), devices };
+    let rescued: GroupLine = device.ask(request).await?;
     let said = format!("The new group is {}.", escape(&rescued.name));
     answers::done(screen, json, &rescued, &said)
 }

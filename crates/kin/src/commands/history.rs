@@ -24,7 +24,7 @@ Examples:
   kin history ~/Shared docs/letter.txt  the versions of one file
   kin restore ~/Shared docs/letter.txt  brings the newest of them back
 
-A time is when a version left the folder: until then it was there. Nothing is changed, and kin sync may
+A time is when a version left the folder: until then it was there. Nothing is changed, and kin sync may \
 run meanwhile.";
 
 /// List what sync replaced or deleted

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::{device, error::CommandError};
 
 const AFTER_HELP: &str = "\
-The id is made on first use, with the keys it belongs to, in KIN_HOME if that is set, else in
-$XDG_STATE_HOME/kin (~/.local/state/kin). It may be shown to anybody; the keys may not.
+The id is made on first use, with the keys it belongs to, in KIN_HOME if that is set, else in \
+$XDG_STATE_HOME/kin (~/.local/state/kin). It may be shown to anybody; the keys may not. \
 kin sync does not use it: its identity lives in memory only.";
 
 /// Print this device's id

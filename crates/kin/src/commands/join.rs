@@ -28,7 +28,7 @@ Examples:
   kin join - ~/Photos                  paste a sharing code (kc1…) or its link
   kin join --from-file code ~/Photos
 
-What is in the directory already stays: it becomes one with what the others have. What differs is there twice
+What is in the directory already stays: it becomes one with what the others have. What differs is there twice \
 afterwards, one of them as a conflict copy. The numbers are told before anything is done.";
 
 /// Keep a folder in step here: one of the group, or one that a sharing code opens

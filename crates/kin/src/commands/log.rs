@@ -48,8 +48,13 @@ pub(crate) async fn run(screen: &Screen, args: &LogArgs) -> Result<(), CommandEr
     let mut reader = LogReader::new(&state, up::LOG);
     let mut stop_asked = signals::listen()
         .map_err(|error| CommandError::failed("io", &format!("cannot handle signals: {error}")))?;
-    let mut text = reader.older().map_err(device::explain)?;
-    text.extend(reader.more().map_err(device::explain)?);
+    let unread = |error: tree::StateError| {
+        let shown = up::log_path(&path).display().to_string();
+        CommandError::failed("io", &format!("the log cannot be read: {error}"))
+            .hint(&format!("move {shown} away; kin up begins another one"))
+    };
+    let mut text = reader.older().map_err(unread)?;
+    text.extend(reader.more().map_err(unread)?);
     if text.is_empty() && !args.follow {
         let shown = escape(&up::log_path(&path).to_string_lossy());
         screen.line(&format!("There is no log yet in {shown}: kin up starts the device."));
@@ -70,7 +75,7 @@ pub(crate) async fn run(screen: &Screen, args: &LogArgs) -> Result<(), CommandEr
         }
         tokio::select! {
             _ = stop_asked.recv() => return Ok(()),
-            () = sleep(LOOK_EVERY) => text.extend(reader.more().map_err(device::explain)?),
+            () = sleep(LOOK_EVERY) => text.extend(reader.more().map_err(unread)?),
         }
     }
 }

@@ -29,8 +29,8 @@ Examples:
   kin pair --token          shows a QR code and a link that lets one device ask to join
   kin pair -                on that device: paste the link; accept on the first one
 
-Both devices show the same words and numbers, or somebody sits in between: then answer n. They are compared
-by eye and never typed. The device that joins becomes admin of the group: it reads and writes all folders and
+Both devices show the same words and numbers, or somebody sits in between: then answer n. They are compared \
+by eye and never typed. The device that joins becomes admin of the group: it reads and writes all folders and \
 may let in and remove others; --token takes --role and --folders to grant less. SSH is asked about apart.";
 
 /// Whose group the two devices share from then on
@@ -66,7 +66,7 @@ pub(crate) struct PairArgs {
     #[arg(long, value_name = "WHOSE", conflicts_with_all = ["show", "from_file"])]
     into: Option<Into>,
 
-    /// Port to listen on, if the device is not running in the background [default: any]
+    /// Port to listen on, if the device is not running in the background [default: 9001, or a free one if that is taken]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-A relay stores and forwards what it cannot read, so that devices reach each other where they cannot connect directly.
+A relay stores and forwards what it cannot read, so that devices reach each other where they cannot connect directly. \
 Everything can also be said in the environment (KIN_RELAY_LISTEN and so on) and in a file (--config).
 Examples:
   kin relay                                         on port 8443; prints the address that devices use

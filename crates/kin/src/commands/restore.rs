@@ -22,8 +22,8 @@ Examples:
   kin restore ~/Shared docs                          what was deleted in a directory
   kin restore ~/Shared . --at '2026-11-20 18:30'     what was deleted anywhere since then
 
-Times are RFC 3339, 'YYYY-MM-DD[ HH:MM]' in local time, what kin history shows, or so long ago: 30m, 2h,
-3d, 1w. The version stays in history, and what is in its place goes there. kin sync may run meanwhile: it
+Times are RFC 3339, 'YYYY-MM-DD[ HH:MM]' in local time, what kin history shows, or so long ago: 30m, 2h, \
+3d, 1w. The version stays in history, and what is in its place goes there. kin sync may run meanwhile: it \
 takes this for an edit and passes it on.";
 
 /// Bring back what sync replaced or deleted, as a new change

@@ -76,10 +76,13 @@ pub(crate) fn run(screen: &Screen, args: &ServiceArgs) -> Result<(), CommandErro
     let value = json!({ "event": "service", "file": file.to_string_lossy() });
     if matches!(args.action, Action::Install) {
         tree::install_file(&file, text.as_bytes()).map_err(|error| failed(&shown, &error))?;
-        for command in starting(manager, &file) {
-            order(&command).map_err(|why| {
+        let commands = starting(manager, &file);
+        for (number, command) in commands.iter().enumerate() {
+            order(command).map_err(|why| {
+                let rest: Vec<String> =
+                    commands.iter().skip(number).map(|command| command.join(" ")).collect();
                 CommandError::failed("service", &format!("{shown} is there; {why}"))
-                    .hint(&format!("run it yourself, in your own session: {}", command.join(" ")))
+                    .hint(&format!("do it yourself, in your own session: {}", rest.join(" && ")))
             })?;
         }
         let said = format!("The device runs, and starts with each login: {shown}");

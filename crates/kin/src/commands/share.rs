@@ -33,8 +33,8 @@ Examples:
 
 All devices of the group may join it. Nothing leaves this device before one does.
 
-A code lets whoever has it in to that one folder, without another question here unless --ask is given: hand it on as
-you would a key. A directory that is in no group gets one of its own with it, since a guest sees the names of the
+A code lets whoever has it in to that one folder, without another question here unless --ask is given: hand it on as \
+you would a key. A directory that is in no group gets one of its own with it, since a guest sees the names of the \
 group's devices. What --expires ends is the code; who is in stays until kin devices remove.";
 
 /// Share a directory with the group, or with whoever has a code

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-What is wrong comes last, each with what to do about it. With --json it is one object, with --watch one each
+What is wrong comes last, each with what to do about it. With --json it is one object, with --watch one each \
 time that something changed; docs/api.md has its fields.";
 
 /// Changes that come within this time of each other are shown together.
@@ -182,7 +182,13 @@ fn wrong(status: &StatusReply) -> Vec<String> {
     for error in status.errors.iter().filter(|error| error.kind != "group") {
         let folder = error.folder.as_ref().map(|name| format!("{}: ", escape(name)));
         let text = format!("{}{}", folder.unwrap_or_default(), escape(&error.message));
-        say(ERROR, "error", &text, &escape(&error.hint));
+        // What waits for a person, or for better times, has stopped nothing.
+        match error.kind.as_str() {
+            "code_waits" | "relay" | "settings" | "local_only" => {
+                say(WARNING, "warning", &text, &escape(&error.hint));
+            }
+            _ => say(ERROR, "error", &text, &escape(&error.hint)),
+        }
     }
     lines
 }

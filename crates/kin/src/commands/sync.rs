@@ -34,8 +34,8 @@ Examples:
   kin sync ~/Shared --passphrase          whoever knows the passphrase is let in, nobody is asked
   kin sync ~/Shared --once --json         for scripts: exit 0 when all agree
 
-The other device shows the same words and numbers, or somebody sits in between: then answer n.
-What is in .kinignore (gitignore syntax) stays here. All flags, the config file kin.toml, the
+The other device shows the same words and numbers, or somebody sits in between: then answer n. \
+What is in .kinignore (gitignore syntax) stays here. All flags, the config file kin.toml, the \
 events of --json and the exit codes are described in docs/cli.md.";
 
 /// Keep a folder in step with whoever else runs this here, now

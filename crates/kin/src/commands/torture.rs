@@ -35,8 +35,8 @@ Examples:
   kin torture /mnt/usb --seeds 50  longer, on another disk
   kin torture ~ --from 1234 --seeds 1   the seed that failed once more
 
-Exit 0: every device held the same in the end, and nothing was lost. Exit 1: it was not so; the folders
-are kept, and story.txt beside them says what was done. The same seed makes the same edits and kills;
+Exit 0: every device held the same in the end, and nothing was lost. Exit 1: it was not so; the folders \
+are kept, and story.txt beside them says what was done. The same seed makes the same edits and kills; \
 what the machine does in between takes its own time, so try a seed some times.";
 
 /// Try this disk: random edits and kills with real devices, and then look whether anything is lost

@@ -19,7 +19,7 @@ Examples:
   kin undo Documents --from phone --since 2h
   kin undo Documents --from kd1qqx3… --since '2026-11-21 10:00'
 
-What that device's changes since then have replaced or deleted on this device comes back as it was, as a new
+What that device's changes since then have replaced or deleted on this device comes back as it was, as a new \
 change. What somebody else has changed since stays as it is. What is replaced goes to the history in turn.";
 
 /// Put back what a device's changes have replaced or deleted

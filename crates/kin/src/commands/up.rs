@@ -11,7 +11,7 @@ use std::{
 
 use clap::{ArgAction, Args};
 use node::{
-    api::{ApiEvent, Request, Server, Service},
+    api::{ApiEvent, Request, Server, Service, StatusReply},
     device::Settings,
 };
 use serde_json::Value;
@@ -80,9 +80,8 @@ pub(crate) async fn run(screen: &Screen, args: &UpArgs) -> Result<(), CommandErr
     if args.foreground {
         return foreground(screen, args, &state).await;
     }
-    if Device::running_at(&state).await?.is_some() {
-        screen.line("The device runs already.");
-        return Ok(());
+    if let Some(running) = Device::running_at(&state).await? {
+        return runs_already(screen, args, &running).await;
     }
     let mut child = spawn(args, &state)?;
     let patience = Instant::now() + PATIENCE;
@@ -107,6 +106,24 @@ pub(crate) async fn run(screen: &Screen, args: &UpArgs) -> Result<(), CommandErr
     screen.line(&format!(
         "The device runs in the background. kin down stops it; its log is {log}, and kin log shows it."
     ));
+    Ok(())
+}
+
+/// What is wished of a start a device that runs does not do.
+async fn runs_already(
+    screen: &Screen,
+    args: &UpArgs,
+    running: &Device,
+) -> Result<(), CommandError> {
+    if let Some(port) = args.port.filter(|port| *port != 0) {
+        let status: StatusReply = running.ask(Request::Status).await?;
+        if status.port != port {
+            let message = format!("the device runs already, on port {}", status.port);
+            let hint = format!("kin down stops it; then kin up -p {port}");
+            return Err(CommandError::failed("in_use", &message).hint(&hint));
+        }
+    }
+    screen.line("The device runs already.");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ const AFTER_HELP: &str = "\
 Example:
   kin why Documents letters/one.txt
 
-Says the last decision about the path, by which rule it was made, what can be done about it, and which
+Says the last decision about the path, by which rule it was made, what can be done about it, and which \
 versions are known: the first one is what devices show.";
 
 /// Say why a path is as it is here: the last decision about it
@@ -35,7 +35,12 @@ pub(crate) struct WhyArgs {
 
 /// Runs it to its end.
 pub(crate) async fn run(args: WhyArgs) -> Result<(), CommandError> {
-    let path = past::path("PATH", &args.path)?.as_str().to_owned();
+    let path = past::path("PATH", &args.path)?;
+    if path.is_root() {
+        return Err(CommandError::usage("path", "PATH: that is the folder itself")
+            .hint("name a file or a directory in it; kin status tells how the folder is"));
+    }
+    let path = path.as_str().to_owned();
     let request = Request::Why { folder: meant(&args.folder)?, path };
     let why: WhyReply = Device::reach().await?.ask(request).await?;
     if args.json {

@@ -163,8 +163,26 @@ fn a_service_is_installed_and_removed_by_its_manager() {
     let run = kin("install").assert().code(1);
     let said = stderr(&run);
     assert!(said.contains("systemctl --user daemon-reload failed: no b\\u{1b}us"), "{said}");
-    assert!(said.contains("hint: run it yourself"), "{said}");
+    assert!(said.contains("systemctl --user enable --now kin.service"), "{said}");
     assert!(unit.exists());
+}
+
+/// A port that is asked for and not taken is told.
+#[test]
+fn a_device_that_runs_takes_no_other_port() {
+    let home = Home::new();
+    for (args, code, asked) in [
+        (&["up"][..], 0, vec![]),
+        (&["up", "-p", "9000"], 0, vec![Request::Status]),
+        (&["up", "-p", "9444"], 1, vec![Request::Status]),
+    ] {
+        let running = Device::run(&home, vec![Reply::Value(status(&json!([])))]);
+        let run = home.kin().args(args).assert().code(code);
+        let said = stderr(&run);
+        assert!(said.contains("he device runs already"), "{said}");
+        assert_eq!(said.contains("kin up -p 9444"), code == 1, "{said}");
+        assert_eq!(running.asked(), asked);
+    }
 }
 
 #[test]
@@ -177,6 +195,8 @@ fn groups_are_listed_made_and_chosen() {
             Reply::Value(json!([group("home")])),
             Reply::Value(group("club")),
             Reply::Value(group("club")),
+            Reply::Value(json!([group("home")])),
+            Reply::Value(json!([group("home")])),
             Reply::Value(group("new")),
         ],
     );
@@ -188,7 +208,8 @@ fn groups_are_listed_made_and_chosen() {
     home.kin().args(["group", "create", "club"]).assert().success();
     home.kin().args(["group", "use", "club"]).assert().success();
     let rescue = ["group", "rescue", "home", "--device", "nas", "--device", "tv"];
-    home.kin().args(rescue).stdin("").assert().code(1);
+    let run = home.kin().args(rescue).stdin("").assert().code(1);
+    assert!(stderr(&run).contains("with the folders of home, "), "{}", stderr(&run));
     let run = home.kin().args(rescue).stdin("y\n").assert().success();
     assert!(stderr(&run).contains("this device as admin, and nas, tv. "), "{}", stderr(&run));
     let devices = vec!["nas".to_owned(), "tv".to_owned()];
@@ -199,7 +220,9 @@ fn groups_are_listed_made_and_chosen() {
             Request::Groups,
             Request::CreateGroup { name: "club".into() },
             Request::UseGroup { group: "club".into() },
-            Request::RescueGroup { group: Some("home".into()), devices },
+            Request::Groups,
+            Request::Groups,
+            Request::RescueGroup { group: Some("0123456789abcdef".into()), devices },
         ]
     );
     home.kin().args(["group", "create", "a\u{1b}b"]).assert().code(2);
@@ -243,32 +266,69 @@ fn t6_going_along_into_a_new_group_is_a_persons_word() {
 #[test]
 fn the_last_admin_is_warned_before_it_leaves() {
     let home = Home::new();
-    let leave = |last_admin| Request::LeaveGroup { group: None, last_admin };
+    let id = group("home")["group"].as_str().expect("an id").to_owned();
+    let leave = |last_admin| Request::LeaveGroup { group: Some(id.clone()), last_admin };
+    let looks = || {
+        let devices = Request::Devices { group: Some(id.clone()) };
+        vec![Request::Groups, devices]
+    };
+    let device = |me: bool, online: bool| {
+        json!({
+            "device": "kd1q", "name": "nas", "role": "admin", "group": "home", "online": online,
+            "last_seen": null, "me": me,
+        })
+    };
     let refused =
         || Reply::Failure(Failure::usage("last_admin", "nobody else is an admin of home"));
-    let run_with = |args: &[&str], stdin: &str, replies| {
-        let running = Device::run(&home, replies);
+    let left = || Reply::Value(group("home"));
+    let run_of = |args: &[&str], stdin: &str, online: bool, replies: Vec<Reply>| {
+        let devices = json!([device(true, true), device(false, online)]);
+        let mut all = vec![Reply::Value(json!([group("home")])), Reply::Value(devices)];
+        all.extend(replies);
+        let running = Device::run(&home, all);
         let run = home.kin().args(args).stdin(stdin).assert();
         (run.get_output().clone(), running.asked())
     };
-    let (run, asked) = run_with(&["leave"], "y\n", vec![Reply::Value(group("home"))]);
-    assert_eq!((run.status.code(), asked), (Some(0), vec![leave(false)]));
+    let run_with = |args: &[&str], stdin: &str, replies| run_of(args, stdin, true, replies);
+    let after = |more: Vec<Request>| [looks(), more].concat();
+    let (run, asked) = run_with(&["leave"], "y\n", vec![left()]);
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!((run.status.code(), asked), (Some(0), after(vec![leave(false)])));
+    assert!(said.contains("Leaving home: ") && !said.contains("WARNING"), "{said}");
+    // Nobody would hear of it.
+    let (run, _) = run_of(&["leave", "--yes"], "", false, vec![left()]);
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(said.contains("WARNING: no other device of the group is linked"), "{said}");
     let (run, asked) = run_with(&["leave"], "n\n", vec![]);
-    assert_eq!((run.status.code(), asked), (Some(1), vec![]));
-    let (run, asked) =
-        run_with(&["group", "leave"], "y\ny\n", vec![refused(), Reply::Value(group("home"))]);
+    assert_eq!((run.status.code(), asked), (Some(1), looks()));
+    let (run, asked) = run_with(&["group", "leave"], "y\ny\n", vec![refused(), left()]);
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
     assert!(said.contains("WARNING: nobody else is an admin of home"), "{said}");
-    assert_eq!((run.status.code(), asked), (Some(0), vec![leave(false), leave(true)]));
+    assert_eq!((run.status.code(), asked), (Some(0), after(vec![leave(false), leave(true)])));
     let (run, asked) = run_with(&["leave"], "y\nn\n", vec![refused()]);
-    assert_eq!((run.status.code(), asked), (Some(1), vec![leave(false)]));
+    assert_eq!((run.status.code(), asked), (Some(1), after(vec![leave(false)])));
     let (run, asked) = run_with(&["leave", "--yes"], "", vec![refused()]);
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
     assert!(said.contains("hint: --last-admin leaves it all the same"), "{said}");
-    assert_eq!((run.status.code(), asked), (Some(2), vec![leave(false)]));
-    let (run, asked) =
-        run_with(&["leave", "--yes", "--last-admin"], "", vec![Reply::Value(group("home"))]);
-    assert_eq!((run.status.code(), asked), (Some(0), vec![leave(true)]));
+    assert_eq!((run.status.code(), asked), (Some(2), after(vec![leave(false)])));
+    let (run, asked) = run_with(&["leave", "--yes", "--last-admin"], "", vec![left()]);
+    assert_eq!((run.status.code(), asked), (Some(0), after(vec![leave(true)])));
+}
+
+/// Whoever asks before looking asks about nothing.
+#[test]
+fn a_group_that_is_not_there_is_asked_nothing_about() {
+    let home = Home::new();
+    for (args, groups) in [
+        (&["leave"][..], json!([])),
+        (&["group", "rescue", "nope"], json!([group("home")])),
+        (&["leave", "nope"], json!([group("home")])),
+    ] {
+        let running = Device::run(&home, vec![Reply::Value(groups)]);
+        let run = home.kin().args(args).stdin("y\n").assert().code(2);
+        assert!(!stderr(&run).contains("Go on?"), "{}", stderr(&run));
+        assert_eq!(running.asked(), [Request::Groups]);
+    }
 }
 
 #[test]

@@ -263,3 +263,33 @@ fn history_and_restore_take_a_folders_name() {
     home.kin().args(["history", "./docs"]).assert().code(2);
     assert_eq!(running.asked(), []);
 }
+
+/// Each names what was typed, and what to type instead.
+#[test]
+fn paths_and_names_that_are_none_are_told_apart() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    let home = Home::new();
+    home.kin().arg("id").assert().success();
+    for (args, said) in [
+        (&["why", "Docs", "."][..], "that is the folder itself"),
+        (&["why", "Docs", ".kinignore"], "each device has its own"),
+        (&["history", "nofolder"], "kin folders lists them"),
+        (&["group", "create", ""], "a group needs a name"),
+    ] {
+        let run = home.kin().args(args).assert().code(2);
+        assert!(stderr(&run).contains(said), "{args:?}: {}", stderr(&run));
+    }
+    let name = OsStr::from_bytes(b"a\xffb");
+    std::fs::create_dir(home.path().join(name)).expect("there is room");
+    let run = home.kin().arg("share").arg(name).assert().code(2);
+    assert!(stderr(&run).contains("is not UTF-8"), "{}", stderr(&run));
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_told_with_what_to_do() {
+    let home = Home::new();
+    home.kin().arg("status").assert().success();
+    lab::files::write(home.path().join("state.db"), "no database".repeat(1000));
+    let run = home.kin().arg("status").assert().code(1);
+    assert!(stderr(&run).contains("from a backup"), "{}", stderr(&run));
+}

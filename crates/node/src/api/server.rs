@@ -267,8 +267,10 @@ fn unknown(what: &str) -> Failure {
 }
 
 fn wrong_method() -> Response {
-    let failure =
-        Failure::usage("method", "use POST, or GET for status, devices, folders and groups");
+    let failure = Failure::usage(
+        "method",
+        "use POST, or GET for status, devices, folders, groups, codes and relays",
+    );
     failed(StatusCode::METHOD_NOT_ALLOWED, &failure)
 }
 

@@ -14,7 +14,7 @@ use identity::DeviceId;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
-use tree::TempDir;
+use tree::{Disk as _, Place, Root, TempDir};
 use wire::{
     RelPath,
     membership::{FolderId, GroupId},
@@ -83,8 +83,14 @@ impl Device {
         match request {
             Request::Why { folder, path: text } => {
                 let at = path(&text)?;
-                let why = ask(hub, folder, move |engine| engine.why(&at)).await?;
-                let why = why.map_err(broken)?;
+                let place = Place::Tree(at.clone());
+                let (root, why) = ask_with(hub, folder, move |engine| engine.why(&at)).await?;
+                let mut why = why.map_err(broken)?;
+                // What is ignored or held back the index does not know as it is now.
+                let seen = tokio::task::spawn_blocking(move || root.stat(&place)).await;
+                if let Ok(Ok(seen)) = seen {
+                    why.is_here = seen.is_some();
+                }
                 let told = hub.with(move |hub| hub.explained(&why)).await.ok_or_else(gone)?;
                 answer(told)
             }
@@ -236,11 +242,22 @@ async fn ask<T: Send + 'static>(
     folder: String,
     question: impl FnOnce(&mut FolderEngine) -> T + Send + 'static,
 ) -> Result<T, Failure> {
+    Ok(ask_with(hub, folder, question).await?.1)
+}
+
+/// The answer, with the folder's door to the disk.
+async fn ask_with<T: Send + 'static>(
+    hub: &HubHandle,
+    folder: String,
+    question: impl FnOnce(&mut FolderEngine) -> T + Send + 'static,
+) -> Result<(Arc<Root>, T), Failure> {
     let host = hub.with(move |hub| {
         let (_, folder) = hub.find_folder(&folder)?;
         hub.running_host(&folder)
     });
-    within(host.await.ok_or_else(gone)??.ask(question)).await
+    let host = host.await.ok_or_else(gone)??;
+    let answer = within(host.ask(question)).await?;
+    Ok((Arc::clone(host.root()), answer))
 }
 
 async fn tell(hub: &HubHandle, folder: String, input: Input) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::api::{
     CodeLine, FolderLine, FolderMode, GroupLine, IssuedCode, JoinCode, JoinLine, ShareCode,
+    StatusReply,
 };
 
 type Events = mpsc::Receiver<ApiEvent>;
@@ -261,7 +262,7 @@ async fn a_refused_code_leaves_nothing_in_the_directory() {
 
 /// Who was told no does not wait, and a later yes reaches nobody.
 #[tokio::test(flavor = "multi_thread")]
-async fn t17_only_a_device_that_waits_is_answered() {
+async fn only_a_device_that_waits_is_answered_and_the_status_names_it() {
     let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);
     let code = issue(&desk, "Photos", ShareCode { ask: true, ..ShareCode::default() }).await;
     let mut events = begin(&phone, &desk, &code).await;
@@ -269,6 +270,9 @@ async fn t17_only_a_device_that_waits_is_answered() {
     let ApiEvent::Offer { id, .. } = offer else { panic!() };
     answer(&phone, id, true).await;
     desk.until("it asks", || async { codes(&desk).await[0].waiting.len() == 1 }).await;
+    let status: StatusReply = desk.ask(Request::Status).await;
+    assert_eq!(status.errors[0].kind, "code_waits");
+    assert!(status.errors[0].message.contains("phone asks to be let in to Photos"));
     let say = |yes| Request::AnswerCode { code: code.id.clone(), device: "phone".into(), yes };
     let _: serde_json::Value = desk.ask(say(false)).await;
     assert_eq!(ending(&phone, &mut events).await.0, refused("declined"));

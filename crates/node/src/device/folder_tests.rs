@@ -13,6 +13,7 @@ use super::{
 };
 use crate::api::{
     FolderLine, FolderMode, FolderState, GroupLine, LocalLine, ShareCode, StatusReply, Which,
+    WhyReply,
 };
 
 async fn reader() -> (Lab, Lab) {
@@ -184,4 +185,49 @@ async fn t14_a_group_that_comes_with_a_code_is_not_the_one_in_use() {
     lab.share("Music").await;
     let folders: Vec<FolderLine> = lab.ask(Request::Folders).await;
     assert!(folders.iter().any(|folder| folder.name == "Music" && folder.group == "laptop"));
+}
+
+/// What is ignored the index does not know: the disk says whether it is here.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_says_what_is_on_the_disk() {
+    let lab = Lab::new("laptop").await;
+    let dir = lab.share("Photos").await;
+    fs::write(dir.join(".kinignore"), "*.tmp\n").unwrap();
+    fs::write(dir.join("a.tmp"), "ignored").unwrap();
+    let why = |path: &str| Request::Why { folder: "Photos".into(), path: path.into() };
+    let is_ignored = |path: &'static str| {
+        let lab = &lab;
+        async move {
+            let told: Result<serde_json::Value, _> = lab.device.request(why(path)).await;
+            told.is_ok_and(|told| told["rule"] == "E11")
+        }
+    };
+    lab.until("it is ignored", || is_ignored("a.tmp")).await;
+    let told: WhyReply = lab.ask(why("a.tmp")).await;
+    assert!(told.here, "{told:?}");
+    let told: WhyReply = lab.ask(why("b.tmp")).await;
+    assert!(!told.here, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_shared_or_gives_no_name_is_told_so() {
+    let lab = Lab::new("laptop").await;
+    let dir = lab.share("Photos").await;
+    let share = |dir| Request::Share { dir, name: None, group: None, mode: FolderMode::Both };
+    let failed = lab.fails(share(dir)).await;
+    assert_eq!((failed.kind.as_str(), failed.exit), ("shared", 2), "{failed}");
+    assert!(failed.message.contains("as Photos of the group laptop"), "{failed}");
+    for dir in ["/".into(), lab.dir("a\nb")] {
+        let failed = lab.fails(share(dir)).await;
+        assert!(failed.hint.contains("--name"), "{failed} {}", failed.hint);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_be_read_are_part_of_the_status() {
+    let lab = Lab::new("laptop").await;
+    lab.device.note_settings(Some(&Failure::failed("config", "kin.toml: no table")));
+    lab.until("it is told", || async { kinds(&lab).await == ["settings"] }).await;
+    lab.device.note_settings(None);
+    lab.until("it is well", || async { kinds(&lab).await.is_empty() }).await;
 }

@@ -31,7 +31,7 @@ use super::{
     token::Tokens,
 };
 use crate::{
-    api::{ApiEvent, Failure},
+    api::{ApiEvent, Failure, Trouble},
     home::OldInbox,
     line::{ConnId, Internal, targets::Targets},
 };
@@ -55,6 +55,8 @@ pub(super) struct Hub {
     pub(super) me: DeviceId,
     pub(super) name: Name,
     pub(super) settings: Settings,
+    /// What is wrong with the file that has newer ones.
+    pub(super) unread_settings: Option<Trouble>,
     pub(super) store: Store,
     pub(super) groups: Groups,
     pub(super) places: HashMap<DeviceId, Place>,
@@ -171,6 +173,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         old_inboxes,
         name,
         settings,
+        unread_settings: None,
         store,
         groups,
         places,

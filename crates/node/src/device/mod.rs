@@ -59,7 +59,7 @@ use wire::session::Name;
 
 use crate::{
     DeleteLimit, Home,
-    api::{Answer, ApiEvent, Failure, PairLan, Request, Service},
+    api::{Answer, ApiEvent, Failure, PairLan, Request, Service, Trouble},
     home::DATABASE,
     line::targets::Targets,
     start::Wishes,
@@ -162,7 +162,12 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
     // The database holds secrets of joins: it is made before SQLite would make it for others to read.
     state.create(DATABASE, &[]).map_err(|error| broken(error.into()))?;
     let lost = |error: store::StoreError| Failure::failed("state", error);
-    let mut store = Store::open(&dir.join(DATABASE)).map_err(lost)?;
+    let mut store = Store::open(&dir.join(DATABASE)).map_err(|error| {
+        let shown = dir.display();
+        lost(error).hint(&format!(
+            "restore {shown} from a backup; without one, move it away: the device is a new one then, and paired anew"
+        ))
+    })?;
     rotation::finish(&state, &store)?;
     let home = Home::open(dir).map_err(broken)?;
     let old_inboxes = crate::home::old_inboxes(&state, hub::wall()).map_err(broken)?;
@@ -258,6 +263,17 @@ impl Device {
     pub fn complain(&self, failure: &Failure) {
         let Failure { kind, message, hint, .. } = failure.clone();
         self.hub.send(move |hub| hub.complain(&kind, &message, &hint));
+    }
+
+    /// Whoever reads settings from a file cannot read it now, or can again: part of the status.
+    pub fn note_settings(&self, wrong: Option<&Failure>) {
+        let trouble = wrong.cloned().map(|Failure { message, hint, .. }| Trouble {
+            kind: "settings".to_owned(),
+            folder: None,
+            message,
+            hint,
+        });
+        self.hub.send(move |hub| hub.unread_settings = trouble);
     }
 
     async fn listen(&self, online: Online, topic: &str) -> Result<u16, Failure> {

@@ -332,7 +332,7 @@ impl Hub {
         let (manifest, label) = (held.manifest(), &held.label);
         if !manifest.is_member(&self.me) {
             let message = format!("this device was removed from the group {label}");
-            let hint = format!("kin leave --group {label} forgets it; to come back, pair anew");
+            let hint = format!("kin leave {label} forgets it; to come back, pair anew");
             return Err(Failure::usage("removed", message).hint(&hint));
         }
         if !manifest.may_store(&self.me, folder) {
@@ -360,7 +360,23 @@ impl Hub {
             Some(wish) => wish.to_owned(),
             None => dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let called = name(&called)?;
+        let called = match (name(&called), wish) {
+            (Err(failure), None) => {
+                let message =
+                    format!("{} gives no folder's name: {}", dir.display(), failure.message);
+                return Err(Failure::usage("bad_name", message).hint("give it one: --name NAME"));
+            }
+            (called, _) => called?,
+        };
+        if let Some(stored) = self.folders.stored().iter().find(|stored| stored.dir == dir) {
+            let (shown, label) = (self.name_of_folder(stored), self.label(&stored.group));
+            let message = format!(
+                "{} is kept in step already, as {shown} of the group {label}",
+                dir.display()
+            );
+            return Err(Failure::usage("shared", message)
+                .hint(&format!("on another device of the group: kin join {shown}")));
+        }
         // A folder in no group gets one of its own (rule T14).
         let has_none = self.groups.iter().next().is_none();
         let group = match (group, has_none) {
@@ -408,6 +424,9 @@ impl Hub {
     fn status(&self) -> StatusReply {
         let mut errors = self.folder_troubles();
         errors.extend(self.invitation_troubles());
+        errors.extend(self.code_troubles());
+        errors.extend(self.relay_troubles());
+        errors.extend(self.unread_settings.clone());
         for line in self.group_lines() {
             for warning in line.warnings {
                 errors.push(Trouble {

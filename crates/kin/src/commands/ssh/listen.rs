@@ -10,7 +10,7 @@ use super::common::{CommonArgs, Given, LetInArgs};
 use crate::{error::CommandError, meeting, output::screen::Screen};
 
 const AFTER_HELP: &str = "\
-Both devices show the same words and numbers, or somebody sits in between: then answer n.
+Both devices show the same words and numbers, or somebody sits in between: then answer n. \
 Nothing is installed before both people have said yes. kin ssh unpair NAME takes it back.";
 
 /// Let another device log in here, which runs kin ssh pair

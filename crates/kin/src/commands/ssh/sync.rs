@@ -10,7 +10,7 @@ use super::common::{CommonArgs, Given, LetInArgs, LogInArgs};
 use crate::{error::CommandError, meeting, output::screen::Screen};
 
 const AFTER_HELP: &str = "\
-Run it on both devices. Both show the same words and numbers, or somebody sits in between: then
+Run it on both devices. Both show the same words and numbers, or somebody sits in between: then \
 answer n. Nothing is installed before both people have said yes. kin ssh unpair NAME takes it back.";
 
 /// Make two devices able to log in to each other: run it on both

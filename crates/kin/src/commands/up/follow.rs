@@ -47,12 +47,15 @@ pub(super) async fn follow(device: Device, mut wished: Wished) {
                     .hint("mend it; until then what it said before counts");
                 if wrong.as_ref() != Some(&said) {
                     device.complain(&said);
+                    device.note_settings(Some(&said));
                     wrong = Some(said);
                 }
                 continue;
             }
         };
-        wrong = None;
+        if wrong.take().is_some() {
+            device.note_settings(None);
+        }
         if next == wished {
             continue;
         }

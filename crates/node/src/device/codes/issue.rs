@@ -15,10 +15,10 @@ use wire::{
 
 use super::Via;
 use crate::{
-    api::{CodeAsk, CodeLine, CodeRefusal, Failure, FolderMode, IssuedCode, ShareCode},
+    api::{CodeAsk, CodeLine, CodeRefusal, Failure, FolderMode, IssuedCode, ShareCode, Trouble},
     device::{
         groups::{hex, role, role_name},
-        hub::{Hub, random},
+        hub::{Hub, random, wall},
         store::{StoreError, StoredCode, StoredFolder},
     },
 };
@@ -151,6 +151,29 @@ impl Hub {
             }
         }
         answer(lines)
+    }
+
+    /// Who waits for a person's word.
+    pub(in crate::device) fn code_troubles(&self) -> Vec<Trouble> {
+        let now = self.codes.latest.max(wall());
+        let mut troubles = Vec::new();
+        for code in self.store.codes().unwrap_or_default() {
+            // What cannot be read is told where codes are asked for.
+            let Ok(line) = self.code_line(&code, now) else { continue };
+            let id: String = line.id.chars().take(8).collect();
+            troubles.extend(line.waiting.into_iter().map(|one| {
+                let device: String = one.device.chars().take(12).collect();
+                Trouble {
+                    kind: "code_waits".to_owned(),
+                    folder: None,
+                    message: format!("{} asks to be let in to {} by a code", one.name, line.folder),
+                    hint: format!(
+                        "kin codes tells what a yes gives: kin codes allow {id} {device}"
+                    ),
+                }
+            }));
+        }
+        troubles
     }
 
     fn code_line(&self, code: &StoredCode, now: i64) -> Result<CodeLine, Failure> {

@@ -143,7 +143,7 @@ impl Hub {
         let held = self.groups.get(group).filter(|held| !held.manifest().is_member(&self.me))?;
         let label = &held.label;
         let message = format!("this device was removed from the code's group, {label}");
-        let hint = format!("forget what it was: kin leave --group {label}; then join again");
+        let hint = format!("forget what it was: kin leave {label}; then join again");
         Some(News::Failed(Failure::usage("removed", message).hint(&hint)))
     }
 

@@ -20,7 +20,7 @@ use wire::{
 
 use super::outbox::client;
 use crate::{
-    api::{Failure, RelayLine},
+    api::{Failure, RelayLine, Trouble},
     device::{
         hub::{Hub, HubHandle, random},
         store::{Post, StoredCode, StoredRelay},
@@ -164,6 +164,18 @@ impl Hub {
         });
         self.new_card();
         Ok(line)
+    }
+
+    /// Relays that are not reached, as far as that is known by now.
+    pub(in crate::device) fn relay_troubles(&self) -> Vec<Trouble> {
+        let down = self.mail.relays.iter().filter(|relay| !relay.up && self.net.is_some());
+        let told = down.filter_map(|relay| {
+            let why = relay.trouble.as_ref()?;
+            let message = format!("the relay {} is not reached: {why}", relay.stored.address);
+            let hint = "it is tried again; kin relay list shows it".to_owned();
+            Some(Trouble { kind: "relay".to_owned(), folder: None, message, hint })
+        });
+        told.collect()
     }
 
     pub(in crate::device) fn relay_lines(&self) -> Result<Value, Failure> {
