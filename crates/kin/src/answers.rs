@@ -84,6 +84,13 @@ pub(crate) fn not_said_yes(what: &str) -> CommandError {
     CommandError::failed("not_agreed", what).hint("only y means yes")
 }
 
+/// Tells whoever did something to folders or devices with a device that does not run that nothing moves so.
+pub(crate) fn say_start(screen: &Screen) {
+    screen.line(
+        "note: this device does not run in the background, and nothing is kept in step until it does: kin up",
+    );
+}
+
 /// A name from outside with the beginning of the id, to tell two of the same name apart.
 pub(crate) fn named(name: &str, id: &str) -> String {
     format!("{} ({})", escape(name), crate::output::words::short(&escape(id)))

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use node::{
     QuestionId,
-    api::{ApiEvent, Request},
+    api::{ApiEvent, DeviceLine, JoinLine, Request},
 };
 use serde_json::Value;
 use tokio::{
@@ -137,6 +137,8 @@ pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), 
         qr_file,
         candidates: 0,
         choosing: false,
+        chosen_for: false,
+        said_yes: None,
         shown: false,
         listening: false,
         pending: false,
@@ -150,8 +152,8 @@ pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), 
                 None => Some(run.broken_off()),
             },
             typed = run.input.next(), if run.listening => run.typed(typed).await,
-            Some(()) = stop_asked.recv() => Some(run.interrupted()),
-            () = until(deadline) => Some(Err(run.expired())),
+            Some(()) = stop_asked.recv() => Some(run.interrupted().await),
+            () = until(deadline) => Some(Err(run.expired().await)),
         };
         if let Some(ended) = step {
             break ended;
@@ -182,6 +184,10 @@ struct Run<'a> {
     candidates: u32,
     /// True while one of them is to be chosen.
     choosing: bool,
+    /// True if a question took the place of that choice: a number may be meant for it.
+    chosen_for: bool,
+    /// The device that was let in by a yes here, which may count whatever happens to this command (rule T8).
+    said_yes: Option<String>,
     /// True while a question or choice is on the screen.
     shown: bool,
     /// True while a line is wanted.
@@ -201,6 +207,7 @@ impl Run<'_> {
                 return self.answer_expected(&question).await;
             }
             // Whoever compares the string has chosen.
+            self.chosen_for = self.choosing;
             self.stop_choosing();
             let steps = self.questions.ask(question);
             return self.take(steps, false).await;
@@ -212,7 +219,9 @@ impl Run<'_> {
             }
             return self.take(steps, false).await;
         }
-        if let Err(error) = self.check(|run| run.show.event(&event)) {
+        // What goes wrong with a join ends it, and is said then.
+        let at_the_end = self.joins && matches!(event, ApiEvent::Error { .. });
+        if !at_the_end && let Err(error) = self.check(|run| run.show.event(&event)) {
             return Some(Err(error));
         }
         match event {
@@ -232,7 +241,11 @@ impl Run<'_> {
                 None
             }
             ApiEvent::Error { kind, message, hint } => {
-                self.trouble = Some(CommandError::new(Exit::Failed, kind, &message).hint(&hint));
+                let exit = match kind.as_str() {
+                    "joined" | "removed" if self.joins => Exit::Usage,
+                    _ => Exit::Failed,
+                };
+                self.trouble = Some(CommandError::new(exit, kind, &message).hint(&hint));
                 None
             }
             ApiEvent::Paired { .. } | ApiEvent::Joined { .. } => Some(Ok(())),
@@ -259,6 +272,8 @@ impl Run<'_> {
         if question.device().is_some() && !yes {
             let note = format!("{} is not the expected device", question.about());
             self.show.note(&note);
+        } else if yes {
+            self.said_yes = question.device().map(str::to_owned);
         }
         self.answer(question.id(), yes).await.err().map(Err)
     }
@@ -274,11 +289,19 @@ impl Run<'_> {
             }
         };
         if self.questions.open().is_some() {
+            // Meant for the choice that was on the screen before: that is no answer about trust.
+            if self.chosen_for && self.is_choice(&line) {
+                self.chosen_for = false;
+                self.show.note("that is no answer to this question: only y means yes");
+                self.listen_on();
+                return None;
+            }
+            self.chosen_for = false;
             let steps = self.questions.line(&line);
             return self.take(steps, true).await;
         }
         match line.trim().parse::<u32>() {
-            Ok(number) if (1..=self.candidates).contains(&number) => {
+            Ok(number) if self.is_choice(&line) => {
                 self.stop_choosing();
                 let chosen: Result<Value, _> = self.device.ask(Request::Choose { number }).await;
                 chosen.err().map(Err)
@@ -292,6 +315,11 @@ impl Run<'_> {
         }
     }
 
+    /// True if a line is the number of a candidate.
+    fn is_choice(&self, line: &str) -> bool {
+        line.trim().parse().is_ok_and(|number| (1..=self.candidates).contains(&number))
+    }
+
     /// Does what the questions say.
     async fn take(&mut self, steps: Vec<Step<Trust>>, typed: bool) -> Ended {
         if self.shown && self.questions.open().is_none() {
@@ -303,6 +331,15 @@ impl Run<'_> {
         for step in steps {
             match step {
                 Step::Answer { asked, yes } => {
+                    match asked.device() {
+                        Some(device) if yes => self.said_yes = Some(device.to_owned()),
+                        Some(_) if asked.is_request() => {
+                            let about = asked.about();
+                            self.show
+                                .note(&format!("{about} is not let in; the window stays open"));
+                        }
+                        _ => {}
+                    }
                     if let Err(error) = self.answer(asked.id(), yes).await {
                         return Some(Err(error));
                     }
@@ -382,24 +419,63 @@ impl Run<'_> {
         }
     }
 
-    fn interrupted(&self) -> Result<(), CommandError> {
+    /// A signal asks for the end, which is not the end of what a yes has brought about already.
+    async fn interrupted(&mut self) -> Result<(), CommandError> {
         if self.pending {
+            return Ok(());
+        }
+        if let Some(kept) = self.what_counts().await {
+            self.show.note(&kept);
             return Ok(());
         }
         let what = if self.joins { "joined" } else { "paired" };
         Err(CommandError::failed("interrupted", &format!("stopped; nothing is {what}")))
     }
 
-    fn expired(&self) -> CommandError {
+    async fn expired(&mut self) -> CommandError {
         if self.pending {
-            timeout("not admitted yet").hint(
-                "it goes on by itself: kin pair --status tells of it, kin pair --abandon gives it up",
-            )
-        } else {
-            let what = if self.joins { "joined" } else { "paired" };
-            timeout(&format!("nobody came in time; nothing is {what}"))
+            return not_yet();
+        }
+        match self.what_counts().await {
+            Some(_) if self.pending => not_yet(),
+            Some(kept) => timeout(&kept),
+            None => {
+                let what = if self.joins { "joined" } else { "paired" };
+                timeout(&format!("nobody came in time; nothing is {what}"))
+            }
         }
     }
+
+    /// What the yes that was said here has brought about, by what the device has: a member, or a join that
+    /// waits (rule T8).
+    async fn what_counts(&mut self) -> Option<String> {
+        let device = self.said_yes.clone()?;
+        let joins: Vec<JoinLine> = self.device.ask(Request::PairStatus).await.ok()?;
+        if let Some(join) = joins.iter().find(|join| join.device == device) {
+            self.pending = true;
+            return Some(format!(
+                "stopped; the yes counts, and {} may let this device in yet: kin pair --status shows it, kin pair \
+                 --abandon gives it up",
+                join.name
+            ));
+        }
+        // Folders of a code are said to be joined when they are.
+        if self.joins {
+            return None;
+        }
+        let devices: Vec<DeviceLine> =
+            self.device.ask(Request::Devices { group: None }).await.ok()?;
+        let found = devices.iter().find(|line| line.device == device && !line.me)?;
+        Some(format!(
+            "stopped; {} is in the group {} already, without SSH: kin devices remove puts it out again",
+            found.name, found.group
+        ))
+    }
+}
+
+fn not_yet() -> CommandError {
+    timeout("not admitted yet")
+        .hint("it goes on by itself: kin pair --status tells of it, kin pair --abandon gives it up")
 }
 
 /// Why a code did not let this device in.

@@ -87,7 +87,10 @@ fn doing(folder: &FolderLine) -> String {
 
 /// What is here and what is to come.
 fn amount(folder: &FolderLine) -> String {
-    if folder.state == FolderState::NotJoined {
+    // What does not run, or begins anew, has not been counted.
+    let counted =
+        folder.files > 0 || matches!(folder.state, FolderState::Idle | FolderState::Syncing);
+    if folder.state == FolderState::NotJoined || !counted {
         return String::new();
     }
     let files = if folder.files == 1 { "file" } else { "files" };

@@ -92,17 +92,32 @@ impl Qr {
     pub(crate) fn write_png(&self, path: &Path) -> Result<(), CommandError> {
         let image = self.png().map_err(io::Error::other);
         let written = image.and_then(|image| tree::create_secret_file(path, &image));
-        written.map_err(|error| {
-            let file = crate::escape::escape(&path.to_string_lossy());
-            match error.kind() {
-                io::ErrorKind::AlreadyExists => CommandError::usage(
-                    "file_exists",
-                    &format!("{file} exists already, and is not written over"),
-                ),
-                _ => CommandError::failed("io", &format!("cannot write {file}: {error}")),
-            }
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(path),
+            _ => CommandError::failed("io", &not_written(path, &error)),
         })
     }
+}
+
+/// Whether an image can be written there: said before there is a secret that it would show.
+///
+/// # Errors
+/// If something is there already, or nothing can be made there.
+pub(crate) fn check_file(path: &Path) -> Result<(), CommandError> {
+    tree::check_new_file(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => CommandError::usage("io", &not_written(path, &error))
+            .hint("give --qr-file a file in a directory that is there, and yours to write"),
+    })
+}
+
+fn exists(path: &Path) -> CommandError {
+    let message = format!("{} exists already, and is not written over", path.display());
+    CommandError::usage("file_exists", &message).hint("give --qr-file another name")
+}
+
+fn not_written(path: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", path.display())
 }
 
 #[cfg(test)]

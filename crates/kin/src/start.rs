@@ -28,7 +28,9 @@ pub(crate) async fn start(
 fn exit(kind: &str) -> Exit {
     match kind {
         "not_a_directory" | "dir_missing" | "permission" | "port_in_use" | "bad_name"
-        | "bad_topic" | "bad_exclude" | "changes_names" | "bad_address" => Exit::Usage,
+        | "bad_topic" | "bad_exclude" | "changes_names" | "bad_address" | "holds_keys" => {
+            Exit::Usage
+        }
         _ => Exit::Failed,
     }
 }

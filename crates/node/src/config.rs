@@ -23,6 +23,8 @@ pub enum Admission {
 pub struct SyncConfig {
     /// The folder. Must exist and be a directory.
     pub dir: PathBuf,
+    /// Where this user's device has its keys, if it has a place: no folder may hold it.
+    pub keys: Option<PathBuf>,
     /// TCP port; 0 picks a free one.
     pub port: u16,
     /// True if a person asked for this very port: then a taken port is an error, otherwise a free one

@@ -11,6 +11,8 @@ use tree::{StateDir, StateError};
 const DEVICE_KEY: &str = "device.key";
 /// The file of the inbox key.
 const INBOX_KEY: &str = "inbox.key";
+/// What a device that has been in use has: its groups and folders.
+pub(crate) const DATABASE: &str = "state.db";
 /// The keys that a rotation will put in their places.
 const NEXT: [&str; 2] = ["device.key.next", "inbox.key.next"];
 /// Inbox keys of before, each with the time when it is destroyed.
@@ -31,6 +33,9 @@ pub enum HomeError {
         /// What is wrong with it.
         why: String,
     },
+    /// A key is not there, of a device that has been in use.
+    #[error("{} is not there, though this device has been in use", .0.display())]
+    Missing(PathBuf),
     /// The system gave no random bytes.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
@@ -43,7 +48,7 @@ impl HomeError {
         match self {
             Self::State(StateError::NotADirectory(_)) => "not_a_directory",
             Self::State(StateError::Foreign(_) | StateError::OpenToOthers { .. }) => "permission",
-            Self::State(StateError::NotAFile(_)) | Self::Key { .. } => "bad_key",
+            Self::State(StateError::NotAFile(_)) | Self::Key { .. } | Self::Missing(_) => "bad_key",
             Self::State(StateError::Locked { .. }) => "in_use",
             _ => "io",
         }
@@ -67,6 +72,10 @@ impl HomeError {
                 "restore it from a backup; without one, move {} away: a new key is a new device",
                 path.display()
             )),
+            Self::Missing(path) => Some(format!(
+                "restore it from a backup; without one, move {} away: a new key is a new device",
+                path.parent().unwrap_or(path).display()
+            )),
             _ => None,
         }
     }
@@ -84,9 +93,19 @@ impl Home {
     /// the same time end with the same keys.
     ///
     /// # Errors
-    /// If the directory or a key cannot be used. A key that is damaged is never replaced.
+    /// If the directory or a key cannot be used. A key that is damaged, or missing of a device that has been in use, is
+    /// never replaced: who belongs to its groups is known by that key alone.
     pub fn open(dir: &Path) -> Result<Self, HomeError> {
-        Self::read(&StateDir::open(dir)?, [DEVICE_KEY, INBOX_KEY])
+        let state = StateDir::open(dir)?;
+        // Made once both keys were there.
+        if state.holds(DATABASE)? {
+            for name in [DEVICE_KEY, INBOX_KEY] {
+                if !state.holds(name)? {
+                    return Err(HomeError::Missing(state.path().join(name)));
+                }
+            }
+        }
+        Self::read(&state, [DEVICE_KEY, INBOX_KEY])
     }
 
     fn read(state: &StateDir, [device, inbox]: [&str; 2]) -> Result<Self, HomeError> {
@@ -295,6 +314,22 @@ mod tests {
         let again = Home::open(top.path()).unwrap();
         assert_eq!(first.device(), again.device());
         assert_ne!(first.inbox(), again.inbox());
+    }
+
+    #[test]
+    fn a_key_that_is_gone_of_a_device_in_use_is_an_error_and_not_made_anew() {
+        for gone in [DEVICE_KEY, INBOX_KEY] {
+            let top = tempdir().unwrap();
+            Home::open(top.path()).unwrap();
+            fs::write(top.path().join(DATABASE), "").unwrap();
+            Home::open(top.path()).unwrap();
+            fs::remove_file(top.path().join(gone)).unwrap();
+            let error = Home::open(top.path()).unwrap_err();
+            assert_eq!(error.kind(), "bad_key");
+            assert!(error.to_string().contains(gone), "{error}");
+            assert!(error.hint().unwrap().contains("backup"));
+            assert!(!top.path().join(gone).exists());
+        }
     }
 
     #[test]

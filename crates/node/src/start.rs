@@ -14,7 +14,7 @@ use folder::{
     index::{IndexError, SqliteIndex, set_aside},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
-use tree::{Disk as _, OpenError, Root};
+use tree::{Disk as _, OpenError, Root, refuse_keys};
 use wire::{Hash, record::BatchScope};
 
 use crate::{
@@ -79,6 +79,7 @@ impl StartError {
                 OpenError::NotADirectory(_) => "not_a_directory",
                 OpenError::Denied(_) | OpenError::ReadOnly(_) => "permission",
                 OpenError::Nested { .. } => "nested",
+                OpenError::HoldsKeys { .. } => "holds_keys",
                 OpenError::Locked { .. } => "in_use",
                 OpenError::ChangesNames(_) => "changes_names",
                 _ => "io",
@@ -128,6 +129,9 @@ impl StartError {
             "permission" => "kin must be able to write there: change the owner or the mode",
             "nested" => {
                 "a folder inside a folder cannot be kept in step on its own: give one of them"
+            }
+            "holds_keys" => {
+                "give a directory without them, or keep them elsewhere: KIN_HOME says where"
             }
             "in_use" => "another kin runs on this folder: stop it first",
             "port_in_use" => "give another port with --port, or none to have one chosen",
@@ -192,6 +196,7 @@ impl Handle {
 pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let SyncConfig {
         dir,
+        keys,
         port,
         port_is_required,
         name,
@@ -223,7 +228,14 @@ pub async fn start(config: SyncConfig) -> Result<(Handle, mpsc::Receiver<Event>)
         lasts: false,
         index: "index.db".to_owned(),
     };
-    let opened = open(dir, excludes, authority, session.questions().clone(), &wishes, &events);
+    let opened = open(
+        (dir, keys.as_deref()),
+        excludes,
+        authority,
+        session.questions().clone(),
+        &wishes,
+        &events,
+    );
     let host = match opened {
         Ok(host) => host,
         Err(error) => {
@@ -247,13 +259,16 @@ fn scope(topic: &str) -> BatchScope {
 
 /// Opens a folder and starts its threads. Takes as long as the disk does.
 pub(crate) fn open(
-    dir: PathBuf,
+    (dir, keys): (PathBuf, Option<&Path>),
     excludes: Vec<String>,
     authority: FolderAuthority,
     questions: QuestionIds,
     wishes: &Wishes,
     events: &mpsc::Sender<Event>,
 ) -> Result<Host, StartError> {
+    if let Some(keys) = keys {
+        refuse_keys(&dir, keys)?;
+    }
     let root = Root::open(&dir)?;
     // What is there already is looked at before anything is made.
     if let (Some(_), _) = ignores::load(&root, &excludes)

@@ -9,7 +9,8 @@ use std::{
 
 use rustix::{
     fd::AsFd,
-    fs::{CWD, FileType, Mode, OFlags},
+    fs::{Access, AtFlags, CWD, FileType, Mode, OFlags},
+    io::Errno,
 };
 
 use crate::sys;
@@ -149,6 +150,21 @@ pub fn create_secret_file(path: &Path, contents: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Whether [`create_secret_file`] could make a file there, as far as that can be told beforehand.
+///
+/// # Errors
+/// `AlreadyExists` if something is there; else what is wrong with its directory.
+pub fn check_new_file(path: &Path) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, dir, access, AtFlags::EACCESS)?;
+    match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(Errno::NOENT) if path.file_name().is_some() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Puts a small file that is no secret where another program looks for it (0644), whole, in place of what is
 /// there; directories that are missing are made.
 ///
@@ -180,7 +196,7 @@ pub fn install_file(path: &Path, contents: &[u8]) -> io::Result<()> {
 pub fn remove_installed(path: &Path) -> io::Result<bool> {
     match rustix::fs::unlink(path) {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -28,14 +28,14 @@ pub use copy::{Copied, TempDir, copy_tree};
 pub use disk::{DirEntry, Disk, FileKind, Listing, Place, ReadFile, Stat, WriteFile};
 pub use exact::{Exact, Twin};
 pub use files::{
-    FileError, create_secret_file, install_file, read_bytes, read_config, read_inherited,
-    read_secret_file, read_stream, remove_installed,
+    FileError, check_new_file, create_secret_file, install_file, read_bytes, read_config,
+    read_inherited, read_secret_file, read_stream, remove_installed,
 };
 #[doc(hidden)]
 pub use lines::Step;
 pub use lines::{Edited, MAX_LINE_FILE};
 pub use log_file::{LogFile, LogReader};
-pub use open::{OpenError, RootGone, file_identity, machine_id};
+pub use open::{OpenError, RootGone, file_identity, machine_id, real_path, refuse_keys};
 pub use root::Root;
 pub use state::{StateDir, StateError, make_folder_dir};
 pub use state_lock::{Socket, StateLock, fits_socket, is_private_dir, own_user};

@@ -56,6 +56,14 @@ pub enum OpenError {
         /// The outer folder.
         outer: PathBuf,
     },
+    /// It holds this device's own keys: they never leave it, and nobody else may write them.
+    #[error("{} holds this device's own keys and groups, {}, which never travel", .dir.display(), .keys.display())]
+    HoldsKeys {
+        /// The directory.
+        dir: PathBuf,
+        /// The state directory.
+        keys: PathBuf,
+    },
     /// It has no `.kin`, and a directory above does.
     #[error("it lies inside the folder {}", .outer.display())]
     Inside {
@@ -450,6 +458,32 @@ pub(crate) fn read_pid(lock: BorrowedFd<'_>) -> Option<u32> {
 }
 
 /// Refuses a directory with a folder above it (rule E18). One below is met by the scan.
+/// Where a path leads, through all links.
+///
+/// # Errors
+/// If nothing is there, or it cannot be looked at.
+pub fn real_path(path: &Path) -> io::Result<PathBuf> {
+    path.canonicalize()
+}
+
+/// Refuses a folder that is, or holds, the directory of a device's keys: who has them is that device, and so is whose keys
+/// come to lie there. Of a directory of keys that is still to be made it counts where it would be.
+///
+/// # Errors
+/// [`OpenError::HoldsKeys`]. What cannot be looked at is no matter of this.
+pub fn refuse_keys(dir: &Path, keys: &Path) -> Result<(), OpenError> {
+    let Ok(dir) = dir.canonicalize() else { return Ok(()) };
+    let there = keys.ancestors().find_map(|above| {
+        let below = keys.strip_prefix(above).ok()?;
+        let above = above.canonicalize().ok()?;
+        Some(if below.as_os_str().is_empty() { above } else { above.join(below) })
+    });
+    match there {
+        Some(keys) if keys.starts_with(&dir) => Err(OpenError::HoldsKeys { dir, keys }),
+        _ => Ok(()),
+    }
+}
+
 fn refuse_nested(path: &Path) -> Result<(), OpenError> {
     for outer in path.ancestors().skip(1) {
         let Ok(dir) = rustix::fs::openat(CWD, outer, sys::dir_handle(), Mode::empty()) else {

@@ -148,6 +148,21 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
+    /// True if something of that name is there, whatever it is.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn holds(&self, name: &str) -> Result<bool, StateError> {
+        match sys::lstat(self.dir.as_fd(), name) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => {
+                let path = self.path.join(name);
+                Err(StateError::Io { doing: "look at", path, source: error.into() })
+            }
+        }
+    }
+
     /// Creates a file (0600), whole and durable; false if one is there already, which stays as it is.
     ///
     /// # Errors

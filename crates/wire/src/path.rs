@@ -6,7 +6,8 @@ use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 pub const MAX_PATH: usize = 4096;
 /// Longest single name in bytes (what ext4, xfs, btrfs and APFS hold).
 pub const MAX_NAME: usize = 255;
-/// The directory at a folder's root that holds its own state and never travels.
+/// The directory at a folder's root that holds its own state. It never travels, nor does anything of that name further
+/// down: it holds the state, and the history, of a folder that was kept in step there.
 pub const STATE_DIR: &str = ".kin";
 /// Names at a folder's root that belong to one device and never travel (rule E11).
 pub const RESERVED_ROOT_NAMES: [&str; 3] = [STATE_DIR, ".kinignore", ".dsyncignore"];
@@ -76,17 +77,15 @@ impl RelPath {
         self.0.is_empty()
     }
 
-    /// True for the folder's own state and ignore files, and all that is below them, however a disk that
-    /// folds names could come to take a name for one of them: case is ignored, also of the two letters
-    /// outside ASCII that fold into it, and so are characters that such disks leave out.
+    /// True for the state directory of this folder, or of one inside it, for the folder's own ignore files, and all that
+    /// is below them, however a disk that folds names could come to take a name for one of them: case is ignored, also of
+    /// the two letters outside ASCII that fold into it, and so are characters that such disks leave out.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        let first = self.0.split('/').next().unwrap_or_default();
-        if first.is_ascii() {
-            return RESERVED_ROOT_NAMES.iter().any(|name| first.eq_ignore_ascii_case(name));
-        }
-        let folded: String = first.chars().filter_map(folded).collect();
-        RESERVED_ROOT_NAMES.contains(&&*folded)
+        let mut names = self.0.split('/');
+        let first = names.next().unwrap_or_default();
+        RESERVED_ROOT_NAMES.iter().any(|reserved| is_taken_for(first, reserved))
+            || names.any(|name| is_taken_for(name, STATE_DIR))
     }
 
     /// The directory that holds this path; `None` for the root.
@@ -142,6 +141,14 @@ impl RelPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// True if a disk that folds names could take `name` for `reserved`, which is lower-case ASCII.
+fn is_taken_for(name: &str, reserved: &str) -> bool {
+    if name.is_ascii() {
+        return name.eq_ignore_ascii_case(reserved);
+    }
+    name.chars().filter_map(folded).eq(reserved.chars())
 }
 
 /// What case folding makes of a character, as far as ASCII can come of it; nothing of one that is left out
@@ -233,10 +240,20 @@ mod tests {
 
     #[test]
     fn reserved_names_do_not_travel() {
-        for bad in [".kin", ".kin/index.db", ".KIN/x", ".kinignore", ".dsyncignore"] {
+        for bad in [
+            ".kin",
+            ".kin/index.db",
+            ".KIN/x",
+            ".kinignore",
+            ".dsyncignore",
+            // A folder inside this one was kept in step by itself once: its history is nobody's here.
+            "a/.kin/history/secret",
+            "a/b/.Kin",
+        ] {
             assert_eq!(RelPath::parse_travelling(bad.as_bytes()), Err(PathError::Reserved));
         }
-        for other in [".kinder", ".kin.", "kin", ".kın", "日.kin", ".kín"] {
+        for other in [".kinder", ".kin.", "kin", ".kın", "日.kin", ".kín", "a/.kinder/.kinignore"]
+        {
             assert!(RelPath::parse_travelling(other.as_bytes()).is_ok(), "{other}");
         }
     }
@@ -249,6 +266,7 @@ mod tests {
             ".k\u{200c}in",
             ".KIN\u{feff}/x",
             ".d\u{17f}yncignore",
+            "a/.\u{212a}in/index.db",
             "\u{ad}.kin",
         ] {
             assert_eq!(

@@ -41,6 +41,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
         Ok(changes)
     }
 
+    /// The paths of these.
+    pub fn local_paths(&self) -> impl Iterator<Item = &RelPath> {
+        self.roles.locals.iter()
+    }
+
+    /// A number that is another one as soon as these are others.
+    #[must_use]
+    pub fn local_turn(&self) -> u64 {
+        self.roles.local_turn
+    }
+
     /// What was changed elsewhere and is not applied here ([`Mode::SendOnly`]), sorted by path; whole as soon
     /// as the folder was looked through.
     pub fn held_back(&self) -> impl Iterator<Item = &RelPath> {

@@ -345,8 +345,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.copies.len() as u64
     }
 
-    /// A conflict copy may have come or gone.
-    pub(super) fn note_copy(&mut self, path: &RelPath, row: &Row) {
+    /// A conflict copy, or a change that is not shared, may have come or gone.
+    pub(super) fn note_row(&mut self, path: &RelPath, row: &Row) {
+        self.roles.note_local(path, row.local.is_some(), self.options.mode);
         if !path.as_str().contains(".conflict-") {
             return;
         }

@@ -181,6 +181,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let open_intents = index.intents()?;
         let hearing = hearing::Hearing::read(&mut index)?;
         let copies = ask::copies(&mut index)?;
+        let roles = roles::Roles::of(&mut index, options.mode)?;
         let brake = brake::Brake::new(index.meta(brake::META)?.as_deref(), options.accept_deletes);
         let mut engine = Self {
             index,
@@ -203,7 +204,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             group: group::Groups::new(entropy.draw()),
             swaps: swapped::Swaps::default(),
             keeping: keeping::Keeping::default(),
-            roles: roles::Roles::default(),
+            roles,
             hearing,
             lives,
             copies,
@@ -506,7 +507,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), EngineError> {
         self.uncommitted = true;
         self.index.put(path, row)?;
-        self.note_copy(path, row);
+        self.note_row(path, row);
         if let Some(content) = row.here.as_ref().and_then(|here| here.content) {
             self.content_is_here(&content);
         }

@@ -47,9 +47,28 @@ pub(super) struct Roles {
     refused: HashSet<(RelPath, DeviceId)>,
     /// Changes elsewhere that are not applied ([`Mode::SendOnly`]).
     pub(super) held_back: Paths,
+    /// Paths with a change that is not shared; none while a folder is only looked at, where all are.
+    pub(super) locals: Paths,
+    /// How often `locals` changed.
+    pub(super) local_turn: u64,
 }
 
 impl Roles {
+    /// What an index knows of it.
+    pub(super) fn of(index: &mut impl Index, mode: Mode) -> Result<Self, EngineError> {
+        let locals = if mode == Mode::Look { Vec::new() } else { index.locals()? };
+        Ok(Self { locals: locals.into_iter().collect(), ..Self::default() })
+    }
+
+    /// A path has a change that is not shared, or has none.
+    pub(super) fn note_local(&mut self, path: &RelPath, is_local: bool, mode: Mode) {
+        let changed = match is_local && mode != Mode::Look {
+            true => self.locals.insert(path.clone()),
+            false => !self.locals.is_empty() && self.locals.remove(path),
+        };
+        self.local_turn += u64::from(changed);
+    }
+
     /// Who signed for a change of a path that was refused.
     pub(super) fn refused_author(&self, path: &RelPath) -> Option<DeviceId> {
         self.refused.iter().filter(|(refused, _)| refused == path).map(|(_, author)| *author).min()

@@ -136,6 +136,18 @@ fn state(line: &CodeLine) -> &str {
     }
 }
 
+/// Why a code let somebody not in.
+fn reason(word: &str) -> String {
+    match word {
+        "expired" => "its time was over".to_owned(),
+        "used_up" => "it was used up".to_owned(),
+        "revoked" => "it was taken back, or the device was put out".to_owned(),
+        "folder_gone" => "its folder is not shared any more".to_owned(),
+        "declined" => "somebody here said no".to_owned(),
+        other => escape(other),
+    }
+}
+
 fn rows(codes: &[CodeLine], zone: &TimeZone) -> Vec<String> {
     let row = |line: &CodeLine| {
         let until = u64::try_from(line.expires).unwrap_or(0).saturating_mul(1000);
@@ -172,7 +184,7 @@ fn rows(codes: &[CodeLine], zone: &TimeZone) -> Vec<String> {
             lines.push(format!(
                 "    refused {}: {}, {}",
                 named(&one.name, &one.device),
-                escape(&one.reason),
+                reason(&one.reason),
                 when::show(at, zone)
             ));
         }
@@ -220,6 +232,6 @@ mod tests {
         assert!(lines[2].contains(asks), "{lines:?}");
         assert_eq!(lines[3], "    A yes gives: It will be a reader.");
         assert_eq!(lines[4], "    kin codes allow 3f2a0000 kd1qqqqqqqqq");
-        assert!(lines[5].contains("c\\nd") && lines[5].contains("used_up"));
+        assert!(lines[5].contains("c\\nd") && lines[5].contains("it was used up"));
     }
 }

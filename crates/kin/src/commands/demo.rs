@@ -167,6 +167,7 @@ impl Device {
         let name = NAMES[index];
         let config = SyncConfig {
             dir: folders.dir(index).to_owned(),
+            keys: None,
             port: 0,
             port_is_required: false,
             name: name.to_owned(),

@@ -123,9 +123,18 @@ pub(crate) async fn run(screen: &Screen, args: FoldersArgs) -> Result<(), Comman
             format!("{} is paused. kin folders resume goes on.", escape(&folder.name))
         }),
         Action::Resume { of, accept_deletes } => {
-            (Request::Resume { folder: meant(&of.folder)?, accept_deletes }, |folder| {
-                format!("{} goes on.", escape(&folder.name))
-            })
+            let said: fn(&FolderLine) -> String = if accept_deletes {
+                |folder| {
+                    format!(
+                        "{} goes on, with the deletions. A device that has many of these files asks its own person, \
+                         too: kin status there.",
+                        escape(&folder.name)
+                    )
+                }
+            } else {
+                |folder| format!("{} goes on.", escape(&folder.name))
+            };
+            (Request::Resume { folder: meant(&of.folder)?, accept_deletes }, said)
         }
         Action::Forget { of } => (Request::Forget { folder: meant(&of.folder)? }, |folder| {
             format!(
@@ -251,8 +260,9 @@ async fn list(screen: &Screen, json: bool) -> Result<(), CommandError> {
             screen.line(&format!("note: {name}: {}", escape(reason)));
         }
         if folder.conflicts > 0 {
-            let copies = HumanCount(folder.conflicts);
-            screen.line(&format!("note: {name} has {copies} conflict copies"));
+            let copies = if folder.conflicts == 1 { "copy" } else { "copies" };
+            let count = HumanCount(folder.conflicts);
+            screen.line(&format!("note: {name} has {count} conflict {copies}"));
         }
     }
     Ok(())

@@ -129,6 +129,7 @@ pub(crate) async fn run(screen: &Screen, args: JoinArgs) -> Result<(), CommandEr
         Some(dir) => absolute(dir)?,
         None => absolute(&by_name(&device, &folder).await?)?,
     };
+    let runs = !device.is_within();
     let request = Request::JoinPlan { folder: folder.clone(), dir: dir.clone() };
     let plan: Plan = device.ask(request).await?;
     let shown = escape(&dir.to_string_lossy());
@@ -136,7 +137,7 @@ pub(crate) async fn run(screen: &Screen, args: JoinArgs) -> Result<(), CommandEr
         let dir = dir.to_string_lossy().into_owned();
         answers::json(&[Line { event: "plan", folder: &folder, dir, plan }])?;
     }
-    let before = format!("Joining {} in {shown}: {}.", escape(&folder), words(plan));
+    let before = format!("Joining {} in {shown}: {}.", escape(&folder), words(plan, runs));
     if args.yes && !args.json {
         screen.line(&before);
     }
@@ -145,13 +146,22 @@ pub(crate) async fn run(screen: &Screen, args: JoinArgs) -> Result<(), CommandEr
     }
     let joined: FolderLine = device.ask(Request::Join { folder, dir, mode }).await?;
     let said = format!("{} is kept in step in {}.", escape(&joined.name), place(&joined));
-    answers::done(screen, args.json, &joined, &said)
+    answers::done(screen, args.json, &joined, &said)?;
+    if !runs && !args.json {
+        answers::say_start(screen);
+    }
+    Ok(())
 }
 
 /// What the plan is, in words.
-fn words(plan: Plan) -> String {
+fn words(plan: Plan, runs: bool) -> String {
     if !plan.known {
-        return "no device that has it is linked, so what it would do here is not known".to_owned();
+        let text = if runs {
+            "no device that has it is linked, so what it would do here is not known"
+        } else {
+            "this device does not run, so what it would do here is not known (kin up starts it)"
+        };
+        return text.to_owned();
     }
     let Plan { adds, conflicts, deletes, sends, .. } = plan;
     let (adds, conflicts) = (HumanCount(adds), HumanCount(conflicts));
@@ -189,7 +199,8 @@ mod tests {
     #[test]
     fn a_plan_in_words() {
         let plan = Plan { adds: 1200, conflicts: 3, deletes: 0, sends: 7, known: true };
-        assert_eq!(words(plan), "adds 1,200, conflicts 3, deletes 0; sends 7 to the others");
-        assert!(words(Plan::default()).contains("not known"));
+        assert_eq!(words(plan, true), "adds 1,200, conflicts 3, deletes 0; sends 7 to the others");
+        assert!(words(Plan::default(), true).contains("no device that has it is linked"));
+        assert!(words(Plan::default(), false).contains("kin up"));
     }
 }

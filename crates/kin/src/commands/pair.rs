@@ -7,6 +7,7 @@ use identity::DeviceId;
 use jiff::tz::TimeZone;
 use node::api::{JoinLine, PairLan, PairToken, Request, Which};
 use serde_json::Value;
+use wire::pair::Token;
 
 use crate::{
     answers::{self, named},
@@ -17,8 +18,8 @@ use crate::{
     given::{self, Given},
     handover,
     input::{Input, Typed},
-    output::{json::Json, screen::Screen, table::table, terminal::show_warning},
-    signals, when,
+    output::{json::Json, screen::Screen, table::table, terminal::show_warning, words::short},
+    qr, signals, when,
 };
 
 const AFTER_HELP: &str = "\
@@ -153,6 +154,9 @@ pub(crate) async fn run(screen: &Screen, args: &PairArgs) -> Result<(), CommandE
         args.refuse_more()?;
         return other(screen, args).await;
     }
+    if let Some(file) = &args.qr_file {
+        qr::check_file(file)?;
+    }
     let expected = args.expect_device.as_deref().map(expected).transpose()?;
     let given = given::given(&args.peer)?;
     let mut stop_asked = signals::listen()
@@ -169,6 +173,9 @@ pub(crate) async fn run(screen: &Screen, args: &PairArgs) -> Result<(), CommandE
                 "--into, --group and --port do not go with a token: it names the group",
             ));
         }
+        if !args.json {
+            say_whom(screen, &token);
+        }
         let request = Request::PairJoin { token, expect_device: expected.clone() };
         (request, args.timeout.map(Duration::from_secs))
     } else {
@@ -182,7 +189,11 @@ pub(crate) async fn run(screen: &Screen, args: &PairArgs) -> Result<(), CommandE
     let ceremony =
         Ceremony { device: &device, show, input, stop_asked, expected, patience, qr_file };
     let ended = ceremony::run(request, ceremony).await;
+    let runs = !device.is_within();
     device.close().await;
+    if ended.is_ok() && !runs && !args.json {
+        answers::say_start(screen);
+    }
     ended
 }
 
@@ -240,6 +251,17 @@ fn token_window(args: &PairArgs, expect_device: Option<String>) -> Result<Reques
         port: args.port,
         expect_device,
     }))
+}
+
+/// Whom a token asks. A window that is closed hears nothing, so nobody would say that it is.
+fn say_whom(screen: &Screen, token: &str) {
+    if let Ok(token) = Token::parse(token) {
+        screen.line(&format!(
+            "Asking {} to let this device in. If the token's window is closed there, nobody answers: Ctrl-C gives it \
+             up, and kin pair --token there shows a new one.",
+            short(&token.terms.device.to_string())
+        ));
+    }
 }
 
 /// The token that was given, in whatever way.

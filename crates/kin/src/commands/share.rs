@@ -19,7 +19,7 @@ use crate::{
     folders::{Mode, absolute, meant, place},
     output::screen::Screen,
     past,
-    qr::Qr,
+    qr::{self, Qr},
     start, when,
 };
 
@@ -100,6 +100,7 @@ pub(crate) async fn run(screen: &Screen, args: ShareArgs) -> Result<(), CommandE
     let device = Device::reach().await?;
     let (name, group, mode) = (args.name, args.group, args.mode.mode());
     let folder: FolderLine = device.ask(Request::Share { dir, name, group, mode }).await?;
+    let runs = !device.is_within();
     let said = format!(
         "{} is shared with {} as {}. On another device: kin join {}",
         place(&folder),
@@ -107,11 +108,18 @@ pub(crate) async fn run(screen: &Screen, args: ShareArgs) -> Result<(), CommandE
         escape(&folder.name),
         escape(&folder.name)
     );
-    answers::done(screen, args.json, &folder, &said)
+    answers::done(screen, args.json, &folder, &said)?;
+    if !runs && !args.json {
+        answers::say_start(screen);
+    }
+    Ok(())
 }
 
 /// Issues a code, and shows it once.
 async fn issue(screen: &Screen, args: ShareArgs) -> Result<(), CommandError> {
+    if let Some(file) = &args.qr_file {
+        qr::check_file(file)?;
+    }
     let expires = args.expires.as_deref().map(|text| when::span("--expires", text)).transpose()?;
     let is_dir = start::check_dir(&args.dir).is_ok();
     let text = args.dir.to_string_lossy();

@@ -130,6 +130,8 @@ fn lines(status: &StatusReply, zone: &TimeZone) -> Vec<String> {
     lines.push(String::new());
     if wrong.is_empty() && status.devices.len() <= 1 && status.joins.is_empty() {
         lines.push("Nobody else is here yet: kin pair, on this device and on another.".to_owned());
+    } else if wrong.is_empty() && !status.running && !status.folders.is_empty() {
+        lines.push("Nothing is kept in step while this device does not run.".to_owned());
     } else if wrong.is_empty() {
         lines.push(format!("{GOOD}Nothing is wrong.{GOOD:#}"));
     }

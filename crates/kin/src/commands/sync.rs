@@ -170,6 +170,7 @@ pub(crate) async fn run(screen: &Screen, args: &SyncArgs) -> Result<(), CommandE
 fn sync_config(settings: Settings, admission: Admission) -> SyncConfig {
     SyncConfig {
         dir: settings.dir,
+        keys: crate::device::state_dir().ok(),
         port: settings.port,
         port_is_required: settings.port_is_required,
         name: settings.name,

@@ -303,6 +303,22 @@ fn with_json_the_error_is_an_event() {
 }
 
 #[test]
+fn a_folder_that_holds_the_devices_own_keys() {
+    let home = Home::new();
+    let before = home.inventory();
+    refused(
+        &home,
+        &["sync", "."],
+        str![[r#"
+error: [HOME] holds this device's own keys and groups, [HOME], which never travel
+hint: give a directory without them, or keep them elsewhere: KIN_HOME says where
+
+"#]],
+    );
+    assert_eq!(home.inventory(), before, "something was created");
+}
+
+#[test]
 fn no_permission() {
     let home = Home::new();
     chmod(&home, "folder", 0o000);

@@ -175,12 +175,42 @@ fn each_action_asks_for_what_it_says() {
     assert_eq!(running.asked(), []);
 }
 
+/// A code whose picture could not be written would be out, and nobody would know it.
+#[test]
+fn where_a_codes_picture_cannot_be_no_code_is_issued() {
+    let home = Home::new();
+    let running = Device::run(&home, vec![]);
+    let run = home.kin().args(["share", "folder", "--code", "--qr-file", "none/x.png"]).assert();
+    let run = run.code(2).stdout_eq("");
+    assert!(stderr(&run).contains("cannot write none/x.png"), "{}", stderr(&run));
+    assert_eq!(running.asked(), []);
+}
+
+/// Nothing moves without a device in the background, and whoever begins is told so.
+#[test]
+fn without_a_running_device_a_newcomer_is_told_to_start_it() {
+    let home = Home::new();
+    let run = home.kin().args(["share", "folder"]).assert().success();
+    assert!(stderr(&run).contains("nothing is kept in step until it does: kin up"));
+    let run = home.kin().arg("status").assert().success();
+    let told = String::from_utf8_lossy(&run.get_output().stdout).into_owned();
+    assert!(!told.contains("Nothing is wrong") && !told.contains("0 files"), "{told}");
+    assert!(
+        told.ends_with("Nobody else is here yet: kin pair, on this device and on another.\n"),
+        "{told}"
+    );
+    let run = home.kin().args(["share", "tmp", "--json"]).assert().success().stderr_eq("");
+    drop(run);
+    let run = home.kin().args(["why", "folder", "a"]).assert().code(1);
+    assert!(stderr(&run).contains("the device does not run"), "{}", stderr(&run));
+}
+
 #[test]
 fn a_list_shows_what_holds_a_folder() {
     let home = Home::new();
     let mut stopped = folder("do\u{1b}cs", Some("/x"), "stopped");
     stopped["reason"] = "the disk\nis gone".into();
-    stopped["conflicts"] = 2.into();
+    stopped["conflicts"] = 1.into();
     let found = json!([stopped, folder("photos", None, "not_joined")]);
     let _running = Device::run(
         &home,
@@ -191,7 +221,7 @@ fn a_list_shows_what_holds_a_folder() {
     assert!(listed.starts_with("do\\u{1b}cs  STOPPED     3 files, 5 B  /x\nphotos"), "{listed}");
     assert_eq!(
         stderr(&run),
-        "note: do\\u{1b}cs: the disk\\nis gone\nnote: do\\u{1b}cs has 2 conflict copies\n"
+        "note: do\\u{1b}cs: the disk\\nis gone\nnote: do\\u{1b}cs has 1 conflict copy\n"
     );
     let run = home.kin().args(["folders", "list", "--json"]).assert().success().stderr_eq("");
     assert_eq!(json!(lines(&run)), found);

@@ -121,6 +121,21 @@ fn each_refusal_exits_3_in_words() {
 }
 
 #[test]
+fn what_is_wrong_is_said_once() {
+    let error = ApiEvent::Error {
+        kind: "joined".into(),
+        message: "the folder is kept in /x already".into(),
+        hint: "kin folders lists what is kept here".into(),
+    };
+    let (run, _) = join(&[CODE], "", vec![error.clone()], 9);
+    let told = text(&run.stderr);
+    assert_eq!(told.matches("kept in /x").count(), 1, "{told}");
+    assert_eq!((told.matches("hint:").count(), run.status.code()), (1, Some(2)), "{told}");
+    let (run, _) = join(&[CODE, "--json"], "", vec![error], 9);
+    assert_eq!(text(&run.stdout).lines().count(), 1, "{}", text(&run.stdout));
+}
+
+#[test]
 fn attack_09_what_is_no_code_is_refused_by_name() {
     for (args, said) in [
         (&["maple", "otter", "42", "17"][..], "never typed"),

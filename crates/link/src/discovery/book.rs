@@ -29,6 +29,15 @@ pub struct Found {
 }
 
 impl Found {
+    /// What an advert of a device says: for tests of what is made of it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn told(device: DeviceId, name: &str, addr: SocketAddr, run: [u8; 16]) -> Self {
+        let mac = run_mac(device, &run);
+        let (name, instance) = (name.to_owned(), super::text::to_hex(&mac));
+        Self { name, addrs: vec![addr], instance, gone: false, run, mac }
+    }
+
     /// True if the advert claims to be of this device (rule T2). Anybody who knows the device id can
     /// claim so.
     #[must_use]

@@ -26,7 +26,10 @@ use super::{
     hub::{Hub, HubHandle, random},
 };
 use crate::{
-    api::{ConflictLine, Failure, LocalLine, Plan, Request, UndoReply, VersionLine, WhyReply},
+    api::{
+        ConflictLine, Failure, FolderMode, LocalLine, Plan, Request, UndoReply, VersionLine,
+        WhyReply,
+    },
     host::{FolderEngine, Host},
 };
 
@@ -102,6 +105,8 @@ impl Device {
             }
             Request::Override { folder, paths: texts } => {
                 let paths = paths(&texts)?;
+                let named = folder.clone();
+                hub.with(move |hub| hub.only_sends(&named)).await.ok_or_else(gone)??;
                 tell(hub, folder, Input::Override { paths }).await?;
                 answer(serde_json::json!({}))
             }
@@ -263,10 +268,43 @@ async fn local_changes(hub: &HubHandle, folder: String) -> Result<Vec<LocalLine>
 
 impl Hub {
     fn running_host(&self, folder: &FolderId) -> Result<Host, Failure> {
-        self.folders.host(folder).cloned().ok_or_else(|| {
-            Failure::failed("not_running", "the folder does not run now")
-                .hint("kin status says why; kin up starts the device")
-        })
+        if let Some(host) = self.folders.host(folder) {
+            return Ok(host.clone());
+        }
+        let why =
+            |message: String, hint: &str| Err(Failure::failed("not_running", message).hint(hint));
+        let Some(stored) = self.folders.get(folder) else {
+            return why("this device does not keep that folder".to_owned(), "kin join NAME DIR");
+        };
+        if self.net.is_none() {
+            let message = "the device does not run, and this is asked of a folder that runs";
+            return why(message.to_owned(), "start it: kin up");
+        }
+        let name = self.name_of_folder(stored);
+        if stored.paused {
+            let hint = format!("go on with it: kin folders resume {name}");
+            return why(format!("{name} is paused"), &hint);
+        }
+        match self.folders.run(folder).and_then(|run| run.failed.clone()) {
+            Some((message, hint)) => why(format!("{name} is stopped: {message}"), &hint),
+            None => why(
+                format!("{name} is not open yet"),
+                "try again in a moment; kin folders shows it",
+            ),
+        }
+    }
+
+    /// Where a folder takes what the others change, there is nothing that could count in its place.
+    fn only_sends(&self, text: &str) -> Result<(), Failure> {
+        let (_, folder) = self.find_folder(text)?;
+        match self.folders.get(&folder).map(|stored| stored.mode) {
+            Some(FolderMode::Both | FolderMode::Receive) => {
+                let message = format!("{text} does not only send here: nothing is held back");
+                Err(Failure::usage("mode", message)
+                    .hint("kin history and kin restore bring back what others replaced"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn explained(&self, why: &Explanation) -> WhyReply {

@@ -214,6 +214,70 @@ async fn attack_04_each_refusal_is_said_in_its_own_word() {
     assert_eq!(end, refused("folder_gone"));
 }
 
+/// The member's own group goes on being the one that commands mean, and a folder that is gone is said to be, since its
+/// log knows; nothing of kin's is left in the directory that was meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn t14_a_member_is_told_that_a_codes_folder_is_gone() {
+    let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);
+    phone.share("Own").await;
+    let five = || ShareCode { uses: Some(5), ..ShareCode::default() };
+    let code = issue(&desk, "Photos", five()).await;
+    let (end, _) = ending(&phone, &mut begin(&phone, &desk, &code).await).await;
+    assert!(matches!(end, ApiEvent::Joined { .. }), "{end:?}");
+    let groups: Vec<GroupLine> = phone.ask(Request::Groups).await;
+    let used: Vec<&str> =
+        groups.iter().filter(|group| group.used).map(|group| &*group.name).collect();
+    assert_eq!(used, ["phone"]);
+    let again = begin(&phone, &desk, &code).await;
+    let (end, _) = ending(&phone, &mut { again }).await;
+    assert!(matches!(&end, ApiEvent::Error { kind, .. } if kind == "joined"), "{end:?}");
+    // Forgotten here, and then taken from the group.
+    let _: serde_json::Value = phone.ask(Request::Forget { folder: "Photos".into() }).await;
+    let _: serde_json::Value = desk.ask(Request::Unshare { folder: "Photos".into() }).await;
+    phone
+        .until("it knows", || async {
+            let folders: Vec<FolderLine> = phone.ask(Request::Folders).await;
+            folders.iter().all(|folder| folder.name == "Own")
+        })
+        .await;
+    let (end, _) = ending(&phone, &mut begin(&phone, &desk, &code).await).await;
+    assert_eq!(end, refused("folder_gone"));
+    assert!(phone.ask::<Vec<JoinLine>>(Request::PairStatus).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_code_leaves_nothing_in_the_directory() {
+    let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);
+    let code = issue(&desk, "Photos", ShareCode::default()).await;
+    let dir = phone.dir("joined");
+    let mut events = begin(&phone, &desk, &code).await;
+    let offer = next(&mut events, |event| matches!(event, ApiEvent::Offer { .. })).await;
+    let ApiEvent::Offer { id, .. } = offer else { panic!() };
+    let _: serde_json::Value = desk.ask(Request::RevokeCode { code: code.id.clone() }).await;
+    answer(&phone, id, true).await;
+    assert_eq!(ending(&phone, &mut events).await.0, refused("revoked"));
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+/// Who was told no does not wait, and a later yes reaches nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn t17_only_a_device_that_waits_is_answered() {
+    let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);
+    let code = issue(&desk, "Photos", ShareCode { ask: true, ..ShareCode::default() }).await;
+    let mut events = begin(&phone, &desk, &code).await;
+    let offer = next(&mut events, |event| matches!(event, ApiEvent::Offer { .. })).await;
+    let ApiEvent::Offer { id, .. } = offer else { panic!() };
+    answer(&phone, id, true).await;
+    desk.until("it asks", || async { codes(&desk).await[0].waiting.len() == 1 }).await;
+    let say = |yes| Request::AnswerCode { code: code.id.clone(), device: "phone".into(), yes };
+    let _: serde_json::Value = desk.ask(say(false)).await;
+    assert_eq!(ending(&phone, &mut events).await.0, refused("declined"));
+    let failed = desk.fails(say(true)).await;
+    assert_eq!((failed.kind.as_str(), failed.exit), ("no_device", 2), "{failed}");
+    assert_eq!(codes(&desk).await[0].uses_left, 1, "no use is spent");
+    assert_eq!(desk.devices().await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_03_a_code_that_has_ended_stays_ended_when_the_clock_is_set_back() {
     let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);

@@ -61,8 +61,6 @@ pub(super) struct Run {
     pub(super) need: (u64, u64),
     pub(super) skipped: VecDeque<(String, String)>,
     pub(super) brake: Option<(u64, u64, String)>,
-    /// Changed here and not shared, since this device does not write to the folder.
-    pub(super) local_only: BTreeSet<String>,
     /// The empty directory that is looked at in place of one that is still to be made; it goes when the folder
     /// has stopped.
     instead: Option<TempDir>,
@@ -85,7 +83,6 @@ impl Run {
             need: (0, 0),
             skipped: VecDeque::new(),
             brake: None,
-            local_only: BTreeSet::new(),
             instead: None,
             leavings: None,
         }
@@ -294,13 +291,14 @@ impl Hub {
         };
         let (questions, wishes) = (self.questions.ids().clone(), self.settings.wishes(mode));
         let (events, told) = mpsc::channel(EVENTS);
+        let keys = self.state.path().to_owned();
         let handle = self.handle.clone();
         // Those that are done need no more of it.
         while self.folders.opening.try_join_next().is_some() {}
         self.folders.opening.spawn(async move {
             let pump = tokio::spawn(pump(told, handle.clone(), folder, opening));
             let opened = tokio::task::spawn_blocking(move || {
-                start::open(dir, Vec::new(), authority, questions, &wishes, &events)
+                start::open((dir, Some(&keys)), Vec::new(), authority, questions, &wishes, &events)
             });
             let opened = opened.await.ok();
             let host = opened.as_ref().and_then(|opened| opened.as_ref().ok()).cloned();
@@ -454,7 +452,9 @@ impl Hub {
                 run.brake = None;
                 Some(ApiEvent::InSync { folder: id })
             }
-            Event::Conflict { .. } => Some(ApiEvent::FolderChanged { folder: id }),
+            Event::Conflict { .. } | Event::LocalOnly { .. } => {
+                Some(ApiEvent::FolderChanged { folder: id })
+            }
             Event::Skipped { path, reason } => {
                 run.skipped.retain(|(known, _)| *known != path);
                 run.skipped.push_back((path, reason));
@@ -465,12 +465,6 @@ impl Hub {
             }
             Event::Mended { path } => {
                 run.skipped.retain(|(known, _)| *known != path);
-                Some(ApiEvent::FolderChanged { folder: id })
-            }
-            Event::LocalOnly { path } => {
-                if run.local_only.len() < MAX_SKIPPED {
-                    run.local_only.insert(path.to_string());
-                }
                 Some(ApiEvent::FolderChanged { folder: id })
             }
             Event::Brake { deletes, of, from, .. } => {

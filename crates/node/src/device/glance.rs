@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use wire::membership::{FolderId, GroupId};
+use wire::membership::{Action, FolderId, GroupId};
 
 use super::{
     folders::Run,
     groups::{Group, hex, role_name},
     hub::Hub,
+    store::StoredFolder,
 };
 use crate::{
     api::{Failure, FolderLine, FolderState, Trouble},
@@ -35,7 +36,7 @@ impl Hub {
                 stored.group == *group && !manifest.folders.contains_key(&stored.folder)
             });
             for stored in gone {
-                let name = stored.dir.file_name().unwrap_or_default().to_string_lossy();
+                let name = self.name_of_folder(stored);
                 lines.push(self.folder_line(group, &stored.folder, &name, &held.label, role));
             }
         }
@@ -45,6 +46,26 @@ impl Hub {
     /// True if another group, made out of this one, has taken the folder along (rule T11).
     fn is_elsewhere(&self, group: &GroupId, folder: &FolderId) -> bool {
         self.folders.get(folder).is_some_and(|stored| stored.group != *group)
+    }
+
+    /// What a folder is called that is kept here; one that its group has no more, as it was called last.
+    pub(super) fn name_of_folder(&self, stored: &StoredFolder) -> String {
+        if let Some((_, name)) = self.groups.folder(&stored.folder) {
+            return name.as_str().to_owned();
+        }
+        let held = self.groups.get(&stored.group);
+        let names =
+            held.into_iter().flat_map(|held| held.log().operations()).filter_map(|one| match &one
+                .operation()
+                .action
+            {
+                Action::FolderAdded { folder, name } if *folder == stored.folder => Some(name),
+                _ => None,
+            });
+        match names.last() {
+            Some(name) => name.as_str().to_owned(),
+            None => stored.dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
     }
 
     fn folder_line(
@@ -67,16 +88,21 @@ impl Hub {
             {
                 (
                     FolderState::Stopped,
-                    Some("the group has taken it back: kin folders forget".to_owned()),
+                    Some(format!("the group has taken it back: kin folders forget {name}")),
                 )
             }
             (Some(_), _) if manifest.is_some_and(|all| !all.may_read(&self.me, folder)) => {
-                let reason = "this device may not have it any more: kin folders forget".to_owned();
-                (FolderState::Stopped, Some(reason))
+                let hint = format!("kin folders forget {name}");
+                (
+                    FolderState::Stopped,
+                    Some(format!("this device may not have it any more: {hint}")),
+                )
             }
-            (Some(_), None) => {
+            (Some(_), None) if self.net.is_none() => {
                 (FolderState::Stopped, Some("the device does not run: kin up".to_owned()))
             }
+            // It begins anew in a moment.
+            (Some(_), None) => (FolderState::Scanning, None),
             (Some(_), Some(Run { failed: Some((reason, _)), .. })) => {
                 (FolderState::Stopped, Some(reason.clone()))
             }
@@ -115,8 +141,9 @@ impl Hub {
         let mut troubles = Vec::new();
         for stored in self.folders.stored() {
             let Some(run) = self.folders.run(&stored.folder) else { continue };
-            let named = self.groups.folder(&stored.folder);
-            let folder = named.map(|(_, name)| name.as_str().to_owned());
+            let name = self.name_of_folder(stored);
+            let folder = Some(name.clone());
+            let glance = run.host.as_ref().map(Host::glance).unwrap_or_default();
             let mut add = |kind: &str, message: String, hint: String| {
                 troubles.push(Trouble {
                     kind: kind.to_owned(),
@@ -133,16 +160,16 @@ impl Hub {
                 add(
                     "brake",
                     format!("{deletes} of {of} files were deleted{by}; these deletions are held"),
-                    "if they are meant: kin folders resume --accept-deletes".to_owned(),
+                    format!("if they are meant: kin folders resume {name} --accept-deletes"),
                 );
             }
-            for path in &run.local_only {
+            for path in glance.local.iter() {
                 add(
                     "local_only",
                     format!(
                         "{path}: changed on this device only, which does not write to the folder"
                     ),
-                    "kin folders revert puts back what the others have".to_owned(),
+                    format!("kin folders revert {name} puts back what the others have"),
                 );
             }
             for (path, reason) in &run.skipped {
@@ -168,11 +195,11 @@ impl Hub {
             }
         }
         if found.is_empty() {
-            // What its group has no more goes by the name of its directory, as it is listed.
+            // What its group has no more goes by the name that it had, as it is listed.
             let gone = self.folders.stored().iter().filter(|stored| {
                 let begins = text.len() >= 4 && hex(&stored.folder.0).starts_with(text);
                 self.groups.folder(&stored.folder).is_none()
-                    && (begins || stored.dir.file_name().is_some_and(|name| name == text))
+                    && (begins || self.name_of_folder(stored) == text)
             });
             found.extend(gone.map(|stored| (stored.group, stored.folder)));
         }

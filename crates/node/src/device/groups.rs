@@ -314,20 +314,17 @@ impl Groups {
         Ok(())
     }
 
-    /// True if these operations make a device a member that is none yet.
-    pub(super) fn would_admit(
-        &self,
-        group: &GroupId,
-        operations: &[SignedOperation],
-        device: &DeviceId,
-    ) -> bool {
+    /// True if these operations, of a device that is no member, are to be kept: because they make it one, or because
+    /// they change what others are. It may have been put out by one whom it put out at the same time: then both are out,
+    /// whoever came here first (rule T11).
+    pub(super) fn would_matter(&self, group: &GroupId, operations: &[SignedOperation]) -> bool {
         let Some(held) = self.groups.get(group) else { return false };
         let mut trial = held.log.clone();
         for signed in operations {
             // What is refused counts for nothing.
             let _ = trial.insert(signed.clone());
         }
-        trial.manifest().is_member(device)
+        trial.manifest().members != held.manifest().members
     }
 
     /// Takes in operations that a device brought; those that are new are durable when this returns, and given back.

@@ -152,9 +152,9 @@ impl Hub {
             return self.finish_join(id, tag, member);
         };
         conn.exchanges.entry(group).or_default().heard_sent = Some(member);
-        let (peer, claims) = (conn.line.peer, conn.claims.remove(&group));
+        let claims = conn.claims.remove(&group);
         if let Some(claims) = claims
-            && self.groups.would_admit(&group, &claims, &peer)
+            && self.groups.would_matter(&group, &claims)
         {
             self.take_operations(id, group, claims);
         }

@@ -5,10 +5,13 @@
 //! what runs in the background. A command that finds no device running opens it within itself, and closes it.
 
 mod asks;
+mod candidates;
 mod ceremony;
 #[cfg(test)]
 mod code_tests;
 mod codes;
+#[cfg(test)]
+mod folder_tests;
 mod folders;
 mod glance;
 mod groups;
@@ -39,6 +42,7 @@ mod tests;
 mod token;
 #[cfg(test)]
 mod token_tests;
+mod used;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -56,6 +60,7 @@ use wire::session::Name;
 use crate::{
     DeleteLimit, Home,
     api::{Answer, ApiEvent, Failure, PairLan, Request, Service},
+    home::DATABASE,
     line::targets::Targets,
     start::Wishes,
 };
@@ -63,8 +68,6 @@ use hub::{Ears, HubHandle, Net, Parts, random};
 pub use ssh::SshHome;
 use store::Store;
 
-/// The file of groups, folders and places.
-const DATABASE: &str = "state.db";
 /// What adverts of running devices have in common. No session of `kin sync` can have it for a topic.
 const MEMBERS_TOPIC: &str = "\0kin up";
 /// In adverts of running devices, in place of a name (rule T2).
@@ -154,6 +157,8 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
             .hint("it does not listen: wait until it has ended, or stop it"),
         error => broken(error.into()),
     })?;
+    // The keys come first: a database without them is that of a device which lost them.
+    Home::open(dir).map_err(broken)?;
     // The database holds secrets of joins: it is made before SQLite would make it for others to read.
     state.create(DATABASE, &[]).map_err(|error| broken(error.into()))?;
     let lost = |error: store::StoreError| Failure::failed("state", error);

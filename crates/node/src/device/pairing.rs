@@ -23,6 +23,7 @@ use wire::{
 };
 
 use super::{
+    candidates::{Candidates, News},
     hub::{Hub, HubHandle, random},
     questions::Questions,
     store::{JoinKind, StoredJoin},
@@ -42,8 +43,6 @@ const SETTLE: Duration = Duration::from_millis(600);
 const PREFERENCE: Duration = Duration::from_millis(700);
 /// Pause before an address given by hand is dialled again.
 const REDIAL: Duration = Duration::from_millis(500);
-/// Candidates that are told of (attacks.md 12).
-const MAX_CANDIDATES: usize = 32;
 /// Links that may wait for their turn.
 const MAX_WAITING: usize = 8;
 
@@ -158,7 +157,7 @@ pub(super) fn open(setup: Setup) -> (Window, mpsc::Receiver<ApiEvent>) {
     let task = Task {
         setup,
         events,
-        candidates: Vec::new(),
+        candidates: Candidates::default(),
         waiting: HashMap::new(),
         attempts: Attempts::new(LAN_ATTEMPTS),
     };
@@ -169,17 +168,10 @@ pub(super) fn open(setup: Setup) -> (Window, mpsc::Receiver<ApiEvent>) {
     (Window { lines, choices, cancel }, told)
 }
 
-struct Candidate {
-    found: Option<Found>,
-    /// Known once a link showed it.
-    device: Option<DeviceId>,
-    dialled: bool,
-}
-
 pub(super) struct Task {
     pub(super) setup: Setup,
     pub(super) events: mpsc::Sender<ApiEvent>,
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     /// Links on which both sides are ready, and when they may begin.
     waiting: HashMap<DeviceId, (CeremonyLine, Instant)>,
     pub(super) attempts: Attempts,
@@ -246,7 +238,7 @@ impl Task {
                         let hint = "it is tried again".to_owned();
                         self.tell(ApiEvent::Error { kind: "pairing".to_owned(), message, hint })
                             .await;
-                        self.candidates.iter_mut().for_each(|one| one.dialled = false);
+                        self.candidates.dial_anew();
                         settled = Some(Instant::now() + SETTLE);
                         continue;
                     }
@@ -277,8 +269,8 @@ impl Task {
                     }
                     if settled.is_some_and(|at| at <= Instant::now()) {
                         settled = None;
-                        if self.candidates.len() == 1 {
-                            self.dial(0, &dialled);
+                        if let Some(only) = self.candidates.only() {
+                            self.dial(only, &dialled);
                         }
                     }
                 }
@@ -308,27 +300,18 @@ impl Task {
 
     // Candidates
 
-    /// An advert came. True if it is a new candidate.
+    /// An advert came. True if somebody may be there to be dialled.
     async fn found(&mut self, found: Found) -> bool {
-        let same = |one: &Candidate| {
-            one.found.as_ref().is_some_and(|known| known.instance == found.instance)
-        };
-        if found.gone {
-            self.candidates.retain(|one| !same(one) || one.device.is_some());
-            return false;
-        }
-        if let Some(known) = self.candidates.iter_mut().find(|one| same(one)) {
-            known.found = Some(found);
-            return false;
-        }
-        if self.candidates.len() >= MAX_CANDIDATES || found.claims_to_be(self.setup.me) {
+        if found.claims_to_be(self.setup.me) {
             return false;
         }
         let device = self.waiting.keys().copied().find(|device| found.claims_to_be(*device));
         let (name, addr) = (found.name.clone(), found.addrs.first().copied());
-        self.candidates.push(Candidate { found: Some(found), device, dialled: false });
-        self.tell_candidate(self.candidates.len(), name, addr).await;
-        true
+        let news = self.candidates.heard(found, device);
+        if let News::New(number) = news {
+            self.tell_candidate(number, name, addr).await;
+        }
+        news != News::Nothing
     }
 
     async fn tell_candidate(&self, number: usize, name: String, addr: Option<SocketAddr>) {
@@ -339,11 +322,7 @@ impl Task {
 
     fn choose(&mut self, number: u32, dialled: &mpsc::Sender<Option<Link>>) {
         let at = (number as usize).wrapping_sub(1);
-        let Some(chosen) = self.candidates.get(at) else { return };
-        let is_it = |device: &DeviceId| {
-            chosen.device == Some(*device)
-                || chosen.found.as_ref().is_some_and(|found| found.claims_to_be(*device))
-        };
+        let is_it = |device: &DeviceId| self.candidates.is_at(at, device);
         let ready = self.waiting.iter_mut().find(|(device, _)| is_it(device));
         if let Some((_, (_, at))) = ready {
             *at = Instant::now();
@@ -353,13 +332,9 @@ impl Task {
     }
 
     fn dial(&mut self, at: usize, dialled: &mpsc::Sender<Option<Link>>) {
-        let Some(candidate) = self.candidates.get_mut(at) else { return };
-        let Some(found) = &candidate.found else { return };
-        if std::mem::replace(&mut candidate.dialled, true) {
-            return;
-        }
-        let (endpoint, addrs) = (Arc::clone(&self.setup.endpoint), found.addrs.clone());
-        let (key, dialled) = (Key::Advert(found.instance.clone()), dialled.clone());
+        let Some((instance, addrs)) = self.candidates.dial(at) else { return };
+        let endpoint = Arc::clone(&self.setup.endpoint);
+        let (key, dialled) = (Key::Advert(instance), dialled.clone());
         tokio::spawn(async move {
             let link = dialling::dial(&endpoint, &key, addrs).await.ok();
             let _ = dialled.send(link).await;
@@ -399,24 +374,21 @@ impl Task {
             Some(link) => {
                 self.setup.hub.send(move |hub| hub.linked(link, Some(Purpose::Pair)));
             }
-            None => self.candidates.iter_mut().for_each(|one| one.dialled = false),
+            None => self.candidates.dial_anew(),
         }
     }
 
     /// A link on which both sides are ready.
     async fn came(&mut self, line: CeremonyLine) {
         let peer = line.peer;
-        let known = self.candidates.iter().any(|one| {
-            one.device == Some(peer)
-                || one.found.as_ref().is_some_and(|found| found.claims_to_be(peer))
-        });
-        if !known && self.candidates.len() < MAX_CANDIDATES && self.setup.options.host.is_none() {
-            self.candidates.push(Candidate { found: None, device: Some(peer), dialled: true });
-            self.tell_candidate(self.candidates.len(), peer.short(), Some(line.addr)).await;
+        if self.setup.options.host.is_none()
+            && let News::New(number) = self.candidates.linked(peer)
+        {
+            self.tell_candidate(number, peer.short(), Some(line.addr)).await;
         }
         let preferred = line.dialled == (self.setup.me < peer);
         // With several candidates, a person chooses.
-        let several = self.candidates.len() > 1 && !line.dialled;
+        let several = self.candidates.count() > 1 && !line.dialled;
         let at = match (several, preferred) {
             (true, _) => Instant::now() + Duration::from_secs(24 * 3600),
             (false, true) => Instant::now(),

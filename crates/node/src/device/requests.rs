@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use identity::DeviceId;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tree::{Root, make_folder_dir};
+use tree::{OpenError, Root, make_folder_dir};
 use wire::{
     membership::{Action, FolderId, GroupId, Role},
     session::Name,
@@ -24,9 +24,6 @@ use crate::{
     },
     start::StartError,
 };
-
-/// The setting that names the group commands mean.
-const USED: &str = "used group";
 
 pub(super) fn answer(value: impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(value).map_err(|error| Failure::failed("internal", error))
@@ -108,6 +105,7 @@ impl Hub {
                     let message = format!("the folder is kept in {} already", stored.dir.display());
                     return Err(Failure::usage("joined", message).hint("kin folders"));
                 }
+                self.may_keep(&group, &folder)?;
                 make_folder_dir(&dir).map_err(|error| {
                     Failure::failed("io", format!("{}: {error}", dir.display()))
                         .hint("give a directory that can be made, or make it first")
@@ -166,49 +164,6 @@ impl Hub {
 
     // Groups
 
-    /// The group that commands mean: the one that was chosen, or the only one.
-    pub(super) fn used_group(&self) -> Result<GroupId, Failure> {
-        let chosen = self.store.setting(USED).map_err(lost)?;
-        let chosen = chosen.and_then(|bytes| Some(GroupId(bytes.try_into().ok()?)));
-        if let Some(chosen) = chosen.filter(|group| self.groups.get(group).is_some()) {
-            return Ok(chosen);
-        }
-        let mut groups = self.groups.iter();
-        match (groups.next(), groups.next()) {
-            (Some((group, _)), None) => Ok(*group),
-            (None, _) => Err(Failure::failed("no_group", "this device belongs to no group yet")
-                .hint("pair it with another one: kin pair")),
-            _ => Err(Failure::usage("no_group", "this device belongs to several groups")
-                .hint("say which with --group, or once and for all with kin group use NAME")),
-        }
-    }
-
-    pub(super) fn group_or_used(&self, text: Option<&str>) -> Result<GroupId, Failure> {
-        match text {
-            Some(text) => self.groups.find(text),
-            None => self.used_group(),
-        }
-    }
-
-    pub(super) fn use_group(&self, group: &GroupId) -> Result<(), Failure> {
-        self.store.set(USED, &group.0).map_err(lost)
-    }
-
-    /// A group that was just joined is the one to use, unless the present one has others in it.
-    pub(super) fn use_if_better(&mut self, group: GroupId) {
-        let alone = |used: GroupId| {
-            self.groups.get(&used).is_none_or(|held| {
-                let manifest = held.manifest();
-                manifest.members.len() <= 1 && manifest.folders.is_empty()
-            })
-        };
-        if self.used_group().ok().is_none_or(alone)
-            && let Err(failure) = self.use_group(&group)
-        {
-            self.complain("state", &failure.message, "");
-        }
-    }
-
     fn label(&self, group: &GroupId) -> String {
         self.groups.get(group).map(|held| held.label.clone()).unwrap_or_default()
     }
@@ -219,7 +174,9 @@ impl Hub {
         name(&wish)?;
         let nonce = random()?;
         let me = (self.inbox.id(), self.name.clone());
+        let before = self.only_group();
         let group = self.groups.create(&mut self.store, &self.key, me, &wish, nonce)?;
+        self.keep_using(before)?;
         Ok(group)
     }
 
@@ -337,10 +294,20 @@ impl Hub {
 
     // Folders
 
-    /// The directory must be there, be ours to write, and hold or lie in no other folder.
+    /// The directory must be there, be ours to write, hold or lie in no other folder, and hold none of this
+    /// device's keys.
     pub(super) fn check_dir(&self, dir: &Path) -> Result<(), Failure> {
-        let overlaps =
-            |stored: &&StoredFolder| stored.dir.starts_with(dir) || dir.starts_with(&stored.dir);
+        let refused = |error: OpenError| {
+            let error = StartError::from(error);
+            let hint = error.hint().unwrap_or_default();
+            Failure::usage(error.kind(), error).hint(&hint)
+        };
+        // Two ways may lead to one directory.
+        let dir = &tree::real_path(dir).unwrap_or_else(|_| dir.to_owned());
+        let overlaps = |stored: &&StoredFolder| {
+            let stored = tree::real_path(&stored.dir).unwrap_or_else(|_| stored.dir.clone());
+            stored.starts_with(dir) || dir.starts_with(&stored)
+        };
         if let Some(other) = self.folders.stored().iter().find(overlaps) {
             let message = format!(
                 "{} and {} overlap: a folder inside a folder cannot be kept in step on its own",
@@ -349,19 +316,29 @@ impl Hub {
             );
             return Err(Failure::usage("nested", message).hint("give another directory"));
         }
-        match Root::open(dir) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let error = StartError::from(error);
-                let hint = error.hint().unwrap_or_default();
-                Err(Failure::usage(error.kind(), error).hint(&hint))
-            }
-        }
+        tree::refuse_keys(dir, self.state.path()).map_err(refused)?;
+        Root::open(dir).map(drop).map_err(refused)
     }
 
     pub(super) fn keep(&mut self, folder: StoredFolder) -> Result<(), Failure> {
         self.store.put_folder(&folder).map_err(lost)?;
         self.folders.put(folder);
+        Ok(())
+    }
+
+    /// What this device may not have it does not begin to keep.
+    pub(super) fn may_keep(&self, group: &GroupId, folder: &FolderId) -> Result<(), Failure> {
+        let Some(held) = self.groups.get(group) else { return Ok(()) };
+        let (manifest, label) = (held.manifest(), &held.label);
+        if !manifest.is_member(&self.me) {
+            let message = format!("this device was removed from the group {label}");
+            let hint = format!("kin leave --group {label} forgets it; to come back, pair anew");
+            return Err(Failure::usage("removed", message).hint(&hint));
+        }
+        if !manifest.may_store(&self.me, folder) {
+            let message = format!("this device may not have that folder of the group {label}");
+            return Err(Failure::usage("not_allowed", message).hint("ask an admin: kin devices"));
+        }
         Ok(())
     }
 

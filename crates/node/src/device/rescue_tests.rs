@@ -63,6 +63,31 @@ async fn t11_devices_that_are_picked_go_along_with_their_folders_by_their_own_wo
     nas.file(&target.join("letter"), "after a restart").await;
 }
 
+/// Whoever comes to the third first must not win: one of the two may be a thief.
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_two_who_remove_each_other_are_out_wherever_one_of_them_was_first() {
+    let (mut laptop, nas, mut thief) =
+        (Lab::new("laptop").await, Lab::new("nas").await, Lab::new("thief").await);
+    pair(&laptop, &nas, Which::Auto).await;
+    pair(&nas, &thief, Which::Theirs).await;
+    laptop.until("the third is known", || async { laptop.names().await.len() == 3 }).await;
+    thief.until("the third is known", || async { thief.names().await.len() == 3 }).await;
+    let remove = |name: &str| Request::RemoveDevice { device: name.to_owned(), group: None };
+    laptop.alone(remove("thief")).await;
+    thief.alone(remove("laptop")).await;
+    let laptop = laptop.restart().await;
+    nas.until("one is out", || async { nas.names().await == ["laptop", "nas"] }).await;
+    let thief = thief.restart().await;
+    nas.until("both are out", || async { nas.names().await == ["nas"] }).await;
+    for lab in [&laptop, &thief] {
+        lab.until("it is out, and knows", || async {
+            let groups: Vec<GroupLine> = lab.ask(Request::Groups).await;
+            groups.iter().all(|group| group.role == "removed")
+        })
+        .await;
+    }
+}
+
 /// The only one who could write has left: a reader's files are no less its own for that (rule E7).
 #[tokio::test(flavor = "multi_thread")]
 async fn t11_where_nobody_is_left_who_may_write_the_files_stay_and_go_along() {

@@ -49,6 +49,14 @@ impl Lab {
         self
     }
 
+    /// Stops the device, and has it do something while it reaches nobody.
+    pub(super) async fn alone(&mut self, request: Request) {
+        self.device.stop().await;
+        (self.device, _) =
+            open(&self.top.path().join("state"), settings(&self.top, self.name)).unwrap();
+        let _: serde_json::Value = self.ask(request).await;
+    }
+
     pub(super) fn dir(&self, name: &str) -> PathBuf {
         let dir = self.top.path().join(name);
         fs::create_dir_all(&dir).unwrap();
@@ -277,6 +285,27 @@ async fn attack_21_a_removed_device_is_cut_off_everywhere() {
     assert!(!target.join("two").exists(), "{status:#}");
     let devices = phone.devices().await;
     assert!(devices.iter().all(|device| device.me || !device.online), "{devices:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_neither_holds_the_devices_keys_nor_overlaps_another_by_a_link() {
+    let lab = Lab::new("laptop").await;
+    let share = |dir: PathBuf| Request::Share {
+        dir,
+        name: Some("Home".to_owned()),
+        group: None,
+        mode: crate::api::FolderMode::Both,
+    };
+    for dir in [lab.top.path().to_owned(), lab.top.path().join("state")] {
+        assert_eq!(lab.fails(share(dir.clone())).await.kind, "holds_keys");
+        assert!(!dir.join(".kin").exists());
+    }
+    lab.share("outer").await;
+    fs::create_dir(lab.dir("outer").join("inner")).unwrap();
+    std::os::unix::fs::symlink("outer", lab.top.path().join("link")).unwrap();
+    for dir in ["link", "link/inner"] {
+        assert_eq!(lab.fails(share(lab.top.path().join(dir))).await.kind, "nested", "{dir}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,9 @@ const AT_ONCE: usize = 256;
 /// Where changes cannot be watched, the folder is looked through this often.
 const UNWATCHED_RESCAN: Duration = Duration::from_secs(10);
 
+/// Paths that were changed here and are not shared, of which is told.
+const MAX_LOCAL: usize = 1_000;
+
 /// The engine of a folder.
 pub(crate) type FolderEngine = Engine<SqliteIndex, FolderAuthority>;
 /// Something that is asked of it on its thread.
@@ -86,7 +89,7 @@ pub(crate) struct Host {
 }
 
 /// How a folder is doing, as of the last time that nothing waited to be dealt with.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Glance {
     /// Files, links and directories on this disk.
     pub(crate) files: u64,
@@ -96,6 +99,10 @@ pub(crate) struct Glance {
     pub(crate) conflicts: u64,
     /// True if everything known is applied, and the disk has been looked at.
     pub(crate) settled: bool,
+    /// The first of the paths that were changed here and are not shared.
+    pub(crate) local: Arc<[RelPath]>,
+    /// Which of the engine's sets of them that is.
+    local_turn: Option<u64>,
 }
 
 impl Host {
@@ -174,7 +181,7 @@ impl Host {
 
     /// How the folder is doing.
     pub(crate) fn glance(&self) -> Glance {
-        *self.glance.lock().unwrap_or_else(PoisonError::into_inner)
+        self.glance.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Members or roles have changed; the authority answers by the new ones already.
@@ -317,11 +324,20 @@ impl Running {
         self.try_again();
         let mut glance = self.glance.lock().unwrap_or_else(PoisonError::into_inner);
         glance.settled = false;
-        let Some(engine) = &mut self.engine else { return };
+        let Some(engine) = &mut self.engine else {
+            // The next engine counts anew.
+            glance.local_turn = None;
+            return;
+        };
         let totals = engine.index().totals();
         let (files, settled) = (totals.files + totals.dirs, engine.is_settled());
         let conflicts = engine.conflict_count();
-        *glance = Glance { files, bytes: totals.bytes, conflicts, settled };
+        (glance.files, glance.bytes) = (files, totals.bytes);
+        (glance.conflicts, glance.settled) = (conflicts, settled);
+        if glance.local_turn != Some(engine.local_turn()) {
+            glance.local = engine.local_paths().take(MAX_LOCAL).cloned().collect();
+            glance.local_turn = Some(engine.local_turn());
+        }
         drop(glance);
         if settled {
             self.is_written();
@@ -382,8 +398,10 @@ impl Running {
                 }
             }
             ToHost::AcceptDeletes => {
-                if let Some((_, id)) = self.brake.take() {
+                if let Some((question, id)) = self.brake.take() {
                     self.input(Input::AcceptDeletes { id });
+                    let reason = "a person agreed".to_owned();
+                    self.event(Event::ConfirmWithdrawn { id: question, reason });
                 }
             }
             ToHost::Input(input) => self.input(*input),

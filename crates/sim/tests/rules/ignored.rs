@@ -31,6 +31,24 @@ fn e11_ignored_paths_are_neither_sent_nor_deleted() {
 }
 
 #[test]
+fn e11_the_state_of_a_folder_inside_this_one_stays_where_it_is() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::new(seed, 2);
+        scenario.write(0, "d/.kin/history/a", b"deleted by somebody who had it to himself");
+        scenario.write(0, "d/a", b"a");
+        scenario.start(0);
+        scenario.start(1);
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_eq!(scenario.paths(1), ["d", "d/a"]);
+        scenario.remove(1, "d/a");
+        scenario.remove(1, "d");
+        scenario.settle();
+        assert!(scenario.paths(0).contains(&"d/.kin/history/a".to_owned()));
+    }
+}
+
+#[test]
 fn e11_newly_ignoring_writes_no_tombstone_and_unignoring_brings_it() {
     for seed in SEEDS {
         let mut scenario = Scenario::linked(seed, 2);

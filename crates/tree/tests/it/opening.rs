@@ -61,6 +61,30 @@ fn e18_the_lock_goes_with_the_folder() {
 }
 
 #[test]
+fn a_folder_that_holds_keys_is_refused_whatever_way_leads_there() {
+    let top = tempfile::tempdir().expect("temporary directory");
+    let keys = top.path().join("home/state/kin");
+    fs::create_dir_all(top.path().join("home/docs")).expect("mkdir");
+    std::os::unix::fs::symlink("home", top.path().join("link")).expect("link");
+    let refused = |dir: &str| {
+        let refused = tree::refuse_keys(&top.path().join(dir), &keys);
+        assert!(matches!(&refused, Err(OpenError::HoldsKeys { .. })), "{dir}: {refused:?}");
+    };
+    let there = |dir: &str| tree::refuse_keys(&top.path().join(dir), &keys).expect("no keys there");
+    // They need not be there yet.
+    refused("home");
+    refused("link");
+    there("home/docs");
+    fs::create_dir_all(keys.join("below")).expect("mkdir");
+    for dir in ["", "home", "link", "home/state", "link/state/kin", "home/docs/.."] {
+        refused(dir);
+    }
+    for dir in ["home/docs", "link/docs", "home/state/kin/below", "home/nothing"] {
+        there(dir);
+    }
+}
+
+#[test]
 fn e18_nested_folders_are_refused_or_found() {
     let user = User::new();
     user.mkdir("a/b");

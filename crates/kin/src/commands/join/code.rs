@@ -10,6 +10,7 @@ use node::api::{JoinCode, Request};
 
 use super::JoinArgs;
 use crate::{
+    answers,
     ceremony::{self, Ceremony, show::Person},
     device::Device,
     error::CommandError,
@@ -130,6 +131,10 @@ pub(super) async fn run(
         qr_file: None,
     };
     let ended = ceremony::run(request, ceremony).await;
+    let runs = !device.is_within();
     device.close().await;
+    if ended.is_ok() && !runs && !args.json {
+        answers::say_start(screen);
+    }
     ended
 }

@@ -245,14 +245,21 @@ impl Hub {
         let meant = |device: &str, ask: &crate::device::store::StoredAsk| {
             ask.name == device || (device.len() >= 7 && ask.device.to_string().starts_with(device))
         };
-        let found: Vec<DeviceId> =
-            asks.iter().filter(|ask| meant(device, ask)).map(|ask| ask.device).collect();
+        let mut found: Vec<_> = asks.iter().filter(|ask| meant(device, ask)).collect();
+        if let [one] = found[..]
+            && one.consent.is_some()
+        {
+            let message = format!("{} does not wait any more: it has had its answer", one.name);
+            return Err(Failure::usage("no_device", message)
+                .hint("if it is to come in after a no, give it another code: kin share --code"));
+        }
+        found.retain(|ask| ask.consent.is_none());
         let [one] = found[..] else {
             let message = "that names no single device which waits for an answer";
             return Err(Failure::usage("no_device", message)
                 .hint("kin codes lists them; give the beginning of the device's id"));
         };
-        self.store.consent_to_code(&code.terms.id, &one, yes).map_err(lost)?;
+        self.store.consent_to_code(&code.terms.id, &one.device, yes).map_err(lost)?;
         let now = self.code_time();
         self.answer_waiting(&code, now);
         answer(self.code_line(&code, now)?)

@@ -4,11 +4,11 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use identity::{DeviceId, InboxId};
 use pairing::code::hello;
-use tree::make_folder_dir;
+use tree::{Root, make_folder_dir};
 use wire::{
     code::{Invitation, LookupId, Message, Refusal, SavedCodeJoin, Wait, Way},
     envelope::Recipient,
-    membership::{Ceremony, GroupId, Scope},
+    membership::{Action, Ceremony, FolderId, GroupId, Scope},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{Failure, FolderMode},
     device::{
-        groups::hex,
+        groups::{Group, hex},
         hub::{Hub, random, wall},
         links::MAX_ADDRESSES,
         store::{JoinKind, StoredFolder, StoredJoin, WantedFolder},
@@ -59,25 +59,16 @@ impl Hub {
         let keys = asking.code.keys();
         let Invitation { issuer, group, folder, role, .. } = *invitation;
         asking.issuer = Some(issuer);
-        if let Some(stored) = self.folders.get(&folder) {
-            if self.has_what_is_offered(invitation) {
-                let message = format!("the folder is kept in {} already", stored.dir.display());
-                return Err(Failure::usage("joined", message).hint("kin folders"));
-            }
-        } else {
+        if let Some(news) = self.in_the_way_of(invitation) {
+            self.asking_of(&issuer, |asking| asking.tell(news));
+            return Ok(());
+        }
+        if self.folders.get(&folder).is_none() {
             make_folder_dir(&dir).map_err(|error| {
                 Failure::failed("io", format!("{}: {error}", dir.display()))
                     .hint("give a directory that can be made, or make it first")
             })?;
             self.check_dir(&dir)?;
-        }
-        if let Some(held) = self.groups.get(&group)
-            && !held.manifest().is_member(&self.me)
-        {
-            let label = &held.label;
-            let message = format!("this device was removed from the code's group, {label}");
-            let hint = format!("forget what it was: kin leave --group {label}; then join again");
-            return Err(Failure::usage("removed", message).hint(&hint));
         }
         let other = self.joins.iter().find(|join| join.device == issuer);
         if other.is_some_and(|join| join.kind != JoinKind::Code) {
@@ -134,6 +125,26 @@ impl Hub {
         self.look_for_members();
         self.say_code_hello(&issuer);
         Ok(())
+    }
+
+    /// Why nothing can come of an offer, as far as this device knows by itself.
+    pub(super) fn in_the_way_of(&self, invitation: &Invitation) -> Option<News> {
+        let Invitation { group, folder, .. } = invitation;
+        if let Some(stored) = self.folders.get(folder)
+            && self.has_what_is_offered(invitation)
+        {
+            let message = format!("the folder is kept in {} already", stored.dir.display());
+            let failure = Failure::usage("joined", message);
+            return Some(News::Failed(failure.hint("kin folders lists what is kept here")));
+        }
+        if self.is_folder_gone(group, folder) {
+            return Some(News::Refused(Refusal::FolderGone));
+        }
+        let held = self.groups.get(group).filter(|held| !held.manifest().is_member(&self.me))?;
+        let label = &held.label;
+        let message = format!("this device was removed from the code's group, {label}");
+        let hint = format!("forget what it was: kin leave --group {label}; then join again");
+        Some(News::Failed(Failure::usage("removed", message).hint(&hint)))
     }
 
     /// True if the group gives this device already what the code would.
@@ -212,12 +223,35 @@ impl Hub {
         let Some(join) = join.filter(|join| join.kind == JoinKind::Code) else { return };
         if let (Some(group), Scope::List(list)) = (join.group, &join.folders) {
             for folder in list {
+                self.leave_no_trace(group, *folder);
                 if let Err(error) = self.store.remove_wanted(group, *folder) {
                     return self.fail(&error.to_string());
                 }
             }
         }
         self.drop_join(issuer, "the code was refused");
+    }
+
+    /// The directory that a folder was to have was looked at, which leaves a lock in it.
+    fn leave_no_trace(&self, group: GroupId, folder: FolderId) {
+        let wanted = self.store.wanted_folders().unwrap_or_default();
+        let meant = wanted.iter().find(|one| one.group == group && one.folder == folder);
+        if let Some(WantedFolder { dir, .. }) = meant
+            && !self.folders.stored().iter().any(|stored| stored.dir == *dir)
+        {
+            // Only what is empty goes, and what stays harms nobody.
+            let _ = Root::leave_no_state(dir);
+        }
+    }
+
+    /// True if a group that this device knows had the folder, and has it no more.
+    fn is_folder_gone(&self, group: &GroupId, folder: &FolderId) -> bool {
+        self.groups.get(group).is_some_and(|held| {
+            !held.manifest().folders.contains_key(folder)
+                && held.log().operations().any(|one| {
+                    matches!(&one.operation().action, Action::FolderRemoved { folder: gone } if gone == folder)
+                })
+        })
     }
 
     pub(super) fn heard_waits(&mut self, author: &DeviceId, lookup: &LookupId, why: Wait) -> bool {
@@ -262,6 +296,25 @@ impl Hub {
         let done: Vec<DeviceId> = self.joins.iter().filter(done).map(|join| join.device).collect();
         for device in &done {
             self.forget_join(device);
+        }
+        // What a member waits for may be gone meanwhile: nobody would tell it.
+        let gone = |join: &&StoredJoin| {
+            let (JoinKind::Code, Some(group), Scope::List(list)) =
+                (join.kind, join.group, &join.folders)
+            else {
+                return false;
+            };
+            let member = |held: &Group| held.manifest().is_member(&self.me);
+            self.groups.get(&group).is_some_and(member)
+                && list.iter().all(|folder| self.is_folder_gone(&group, folder))
+        };
+        let gone = self
+            .joins
+            .iter()
+            .filter(gone)
+            .filter_map(|join| Some((join.device, join.code()?.lookup)));
+        for (issuer, lookup) in gone.collect::<Vec<_>>() {
+            self.heard_refused(&issuer, &lookup, Refusal::FolderGone);
         }
         self.take_wanted_folders();
     }
@@ -315,7 +368,7 @@ impl Hub {
     fn keep_wanted(
         &mut self,
         group: GroupId,
-        folder: wire::membership::FolderId,
+        folder: FolderId,
         dir: PathBuf,
         mode: FolderMode,
     ) -> Result<PathBuf, Failure> {

@@ -351,6 +351,14 @@ impl Task {
             Ok(invitation) => invitation,
             Err(last) => return Some(last),
         };
+        let offer = invitation.clone();
+        match self.hub.with(move |hub| hub.in_the_way_of(&offer)).await? {
+            Some(News::Failed(failure)) => return Some(failed(failure)),
+            Some(News::Refused(why)) => {
+                return Some(ApiEvent::Refused { reason: why.word().to_owned() });
+            }
+            _ => {}
+        }
         if self.ask && !self.consent(&invitation, news).await? {
             return Some(ApiEvent::Refused { reason: "you said no".to_owned() });
         }
