@@ -288,6 +288,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.mended(path);
         self.learn.twins_may_come(path);
         self.vanish_below(path)?;
+        // What was known of it may have stayed for the sake of what was below (rule E4).
+        row.known = self.row(path)?.known;
         let is_dir = row.here.as_ref().is_some_and(|here| here.stat.kind == FileKind::Dir);
         if self.options.ignore.is_ignored(path, is_dir) {
             // Rule E11: what is ignored here is nobody's deletion.

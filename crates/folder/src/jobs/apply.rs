@@ -174,7 +174,9 @@ fn swap_in(
         // The user's, and its name was taken meanwhile: it becomes a copy beside it.
         let inode = disk.stat(place).ok().flatten().map_or(0, |stat| stat.inode);
         let copy = apply::conflict_name(path, 0, inode << 32);
-        if let Err(error) = disk.rename_new(place, &Place::Tree(copy)) {
+        if let Err(error) = disk.rename_new(place, &Place::Tree(copy.clone()))
+            && !(is_homeless(&error) && to_the_top(disk, place, &copy))
+        {
             tracing::warn!(%error, "an edit that lost its name stays in .kin/swap until the next start");
         }
     }

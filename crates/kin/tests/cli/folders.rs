@@ -145,7 +145,7 @@ fn each_action_asks_for_what_it_says() {
         (
             &["resume", "docs", "--accept-deletes"],
             Request::Resume { folder: name(), accept_deletes: true },
-            "docs goes on.",
+            "docs goes on, with the deletions.",
         ),
         (
             &["forget", &here],

@@ -337,3 +337,34 @@ fn e2_a_copy_whose_directory_is_moved_away_meanwhile_is_in_the_tree() {
     }
     assert!(met > 0, "nobody came in between");
 }
+
+#[test]
+fn e13_an_edit_whose_directory_is_moved_away_while_it_makes_room_is_in_the_tree() {
+    // Found by `--faults all --from 30084996`: it was in `.kin/swap`, until the next start.
+    let mut met = 0;
+    for seed in SEEDS {
+        for nth in 0..8 {
+            let mut scenario = Scenario::new(seed, 2);
+            scenario.write(0, "a/a/b", b"one");
+            scenario.write(1, "a/a", b"another");
+            scenario.start(0);
+            scenario.start(1);
+            scenario.settle();
+            let disk = scenario.disk(1);
+            let user = Arc::clone(&disk);
+            disk.before_change(nth, move || drop(user.rename("a", "d")));
+            scenario.link(0, 1);
+            scenario.settle();
+            (0..2).for_each(|device| scenario.rescan(device));
+            scenario.settle();
+            assert_alike(&scenario, 2);
+            let paths = scenario.paths(0);
+            met += usize::from(paths.iter().any(|path| path == "d"));
+            let shown: Vec<_> = paths.iter().filter_map(|path| scenario.text(0, path)).collect();
+            for text in ["one", "another"] {
+                assert!(shown.iter().any(|it| it == text), "{seed}, {nth}: {paths:?}");
+            }
+        }
+    }
+    assert!(met > 0, "nobody came in between");
+}
