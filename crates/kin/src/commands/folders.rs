@@ -126,8 +126,8 @@ pub(crate) async fn run(screen: &Screen, args: FoldersArgs) -> Result<(), Comman
             let said: fn(&FolderLine) -> String = if accept_deletes {
                 |folder| {
                     format!(
-                        "{} goes on. Each other device that is to make these deletions, too, asks its own person: kin \
-                         status there.",
+                        "{} goes on, with the deletions. Each other device that is to make them asks its own \
+                         person: kin status there.",
                         escape(&folder.name)
                     )
                 }
