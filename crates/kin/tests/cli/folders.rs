@@ -145,7 +145,7 @@ fn each_action_asks_for_what_it_says() {
         (
             &["resume", "docs", "--accept-deletes"],
             Request::Resume { folder: name(), accept_deletes: true },
-            "docs goes on. Each other device that is to make these deletions, too, asks its own person",
+            "docs goes on, with the deletions. Each other device that is to make them asks its own person",
         ),
         (
             &["forget", &here],
