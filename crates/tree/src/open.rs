@@ -457,7 +457,6 @@ pub(crate) fn read_pid(lock: BorrowedFd<'_>) -> Option<u32> {
     std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()
 }
 
-/// Refuses a directory with a folder above it (rule E18). One below is met by the scan.
 /// Where a path leads, through all links.
 ///
 /// # Errors
@@ -473,17 +472,23 @@ pub fn real_path(path: &Path) -> io::Result<PathBuf> {
 /// [`OpenError::HoldsKeys`]. What cannot be looked at is no matter of this.
 pub fn refuse_keys(dir: &Path, keys: &Path) -> Result<(), OpenError> {
     let Ok(dir) = dir.canonicalize() else { return Ok(()) };
-    let there = keys.ancestors().find_map(|above| {
-        let below = keys.strip_prefix(above).ok()?;
-        let above = above.canonicalize().ok()?;
-        Some(if below.as_os_str().is_empty() { above } else { above.join(below) })
-    });
-    match there {
-        Some(keys) if keys.starts_with(&dir) => Err(OpenError::HoldsKeys { dir, keys }),
-        _ => Ok(()),
+    let keys = std::path::absolute(keys).unwrap_or_else(|_| keys.to_owned());
+    let there = keys.ancestors().find_map(|above| above.canonicalize().ok());
+    // Directories are compared, not names: a mount has two of them, and a disk that folds case any number.
+    let which = |path: &Path| {
+        let fd = rustix::fs::openat(CWD, path, sys::dir_handle(), Mode::empty()).ok()?;
+        let raw = sys::lstat_handle(fd.as_fd()).ok()?;
+        Some((raw.dev, raw.inode))
+    };
+    let Some(here) = which(&dir) else { return Ok(()) };
+    let there = there.as_deref().map(Path::ancestors).into_iter().flatten();
+    if there.into_iter().any(|above| above == dir || which(above) == Some(here)) {
+        return Err(OpenError::HoldsKeys { dir, keys });
     }
+    Ok(())
 }
 
+/// Refuses a directory with a folder above it (rule E18). One below is met by the scan.
 fn refuse_nested(path: &Path) -> Result<(), OpenError> {
     for outer in path.ancestors().skip(1) {
         let Ok(dir) = rustix::fs::openat(CWD, outer, sys::dir_handle(), Mode::empty()) else {

@@ -152,10 +152,9 @@ impl Hub {
             return self.finish_join(id, tag, member);
         };
         conn.exchanges.entry(group).or_default().heard_sent = Some(member);
-        let claims = conn.claims.remove(&group);
-        if let Some(claims) = claims
-            && self.groups.would_matter(&group, &claims)
-        {
+        let (peer, claims) = (conn.line.peer, conn.claims.remove(&group).unwrap_or_default());
+        let claims = self.groups.worth_keeping(&group, claims, &peer);
+        if !claims.is_empty() {
             self.take_operations(id, group, claims);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };

@@ -68,17 +68,21 @@ async fn t11_devices_that_are_picked_go_along_with_their_folders_by_their_own_wo
 async fn t11_two_who_remove_each_other_are_out_wherever_one_of_them_was_first() {
     let (mut laptop, nas, mut thief) =
         (Lab::new("laptop").await, Lab::new("nas").await, Lab::new("thief").await);
+    let phone = Lab::new("phone").await;
     pair(&laptop, &nas, Which::Auto).await;
+    pair(&nas, &phone, Which::Theirs).await;
     pair(&nas, &thief, Which::Theirs).await;
-    laptop.until("the third is known", || async { laptop.names().await.len() == 3 }).await;
-    thief.until("the third is known", || async { thief.names().await.len() == 3 }).await;
+    laptop.until("all are known", || async { laptop.names().await.len() == 4 }).await;
+    thief.until("all are known", || async { thief.names().await.len() == 4 }).await;
     let remove = |name: &str| Request::RemoveDevice { device: name.to_owned(), group: None };
     laptop.alone(remove("thief")).await;
     thief.alone(remove("laptop")).await;
+    // Nor does it take with it whom this does not concern.
+    thief.alone(remove("phone")).await;
     let laptop = laptop.restart().await;
-    nas.until("one is out", || async { nas.names().await == ["laptop", "nas"] }).await;
+    nas.until("one is out", || async { nas.names().await == ["laptop", "nas", "phone"] }).await;
     let thief = thief.restart().await;
-    nas.until("both are out", || async { nas.names().await == ["nas"] }).await;
+    nas.until("both are out", || async { nas.names().await == ["nas", "phone"] }).await;
     for lab in [&laptop, &thief] {
         lab.until("it is out, and knows", || async {
             let groups: Vec<GroupLine> = lab.ask(Request::Groups).await;
