@@ -22,7 +22,9 @@ use wire::{
 };
 
 use super::{
-    Device, gone,
+    Device,
+    glance::word_for,
+    gone,
     hub::{Hub, HubHandle, random},
 };
 use crate::{
@@ -299,7 +301,7 @@ impl Hub {
         }
         let name = self.name_of_folder(stored);
         if stored.paused {
-            let hint = format!("go on with it: kin folders resume {name}");
+            let hint = format!("go on with it: kin folders resume {}", word_for(stored));
             return why(format!("{name} is paused"), &hint);
         }
         match self.folders.run(folder).and_then(|run| run.failed.clone()) {

@@ -54,11 +54,13 @@ impl Hub {
             return name.as_str().to_owned();
         }
         let held = self.groups.get(&stored.group);
-        let names =
-            held.into_iter().flat_map(|held| held.log().operations()).filter_map(|one| match &one
-                .operation()
-                .action
-            {
+        // What does nothing gives no names either.
+        let void = held.map(|held| held.manifest().void.clone()).unwrap_or_default();
+        let names = held
+            .into_iter()
+            .flat_map(|held| held.log().operations())
+            .filter(|one| void.iter().all(|void| void.operation != one.id()))
+            .filter_map(|one| match &one.operation().action {
                 Action::FolderAdded { folder, name } if *folder == stored.folder => Some(name),
                 _ => None,
             });
@@ -83,16 +85,19 @@ impl Hub {
         let (state, reason) = match (stored, run) {
             (None, _) => (FolderState::NotJoined, None),
             (Some(stored), _) if stored.paused => (FolderState::Paused, None),
-            (Some(_), _)
+            (Some(stored), _)
                 if manifest.as_ref().is_some_and(|all| !all.folders.contains_key(folder)) =>
             {
                 (
                     FolderState::Stopped,
-                    Some(format!("the group has taken it back: kin folders forget {name}")),
+                    Some(format!(
+                        "the group has taken it back: kin folders forget {}",
+                        word_for(stored)
+                    )),
                 )
             }
-            (Some(_), _) if manifest.is_some_and(|all| !all.may_read(&self.me, folder)) => {
-                let hint = format!("kin folders forget {name}");
+            (Some(stored), _) if manifest.is_some_and(|all| !all.may_read(&self.me, folder)) => {
+                let hint = format!("kin folders forget {}", word_for(stored));
                 (
                     FolderState::Stopped,
                     Some(format!("this device may not have it any more: {hint}")),
@@ -142,7 +147,7 @@ impl Hub {
         for stored in self.folders.stored() {
             let Some(run) = self.folders.run(&stored.folder) else { continue };
             let name = self.name_of_folder(stored);
-            let folder = Some(name.clone());
+            let (folder, word) = (Some(name.clone()), word_for(stored));
             let glance = run.host.as_ref().map(Host::glance).unwrap_or_default();
             let mut add = |kind: &str, message: String, hint: String| {
                 troubles.push(Trouble {
@@ -160,7 +165,7 @@ impl Hub {
                 add(
                     "brake",
                     format!("{deletes} of {of} files were deleted{by}; these deletions are held"),
-                    format!("if they are meant: kin folders resume {name} --accept-deletes"),
+                    format!("if they are meant: kin folders resume {word} --accept-deletes"),
                 );
             }
             for path in glance.local.iter() {
@@ -169,7 +174,7 @@ impl Hub {
                     format!(
                         "{path}: changed on this device only, which does not write to the folder"
                     ),
-                    format!("kin folders revert {name} puts back what the others have"),
+                    format!("kin folders revert {word} puts back what the others have"),
                 );
             }
             for (path, reason) in &run.skipped {
@@ -223,5 +228,34 @@ impl Hub {
             _ => Err(Failure::usage("ambiguous", format!("several folders are called {text}"))
                 .hint("give the beginning of its id: kin folders --json")),
         }
+    }
+}
+
+/// A folder as a command takes it that is copied from a hint: its directory, which only this device's person names.
+pub(super) fn word_for(stored: &StoredFolder) -> String {
+    quoted(&stored.dir.to_string_lossy())
+}
+
+/// A word as a shell reads it: what others chose does not become a command.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@:".contains(c);
+    if word.chars().all(is_plain) && !word.is_empty() && !word.starts_with('-') {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn what_others_chose_is_one_word_to_a_shell() {
+        for plain in ["/srv/Photos", "Bücher", "a-b_c.d@e:f+g"] {
+            assert_eq!(quoted(plain), plain);
+        }
+        assert_eq!(quoted("x; curl y|sh"), "'x; curl y|sh'");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!((&*quoted(""), &*quoted("-rf")), ("''", "'-rf'"));
     }
 }

@@ -12,6 +12,7 @@ use wire::{
 };
 
 use super::{
+    glance::quoted,
     groups::{GroupError, hex, role, role_name},
     hub::{Hub, random},
     links::Conn,
@@ -332,7 +333,7 @@ impl Hub {
         let (manifest, label) = (held.manifest(), &held.label);
         if !manifest.is_member(&self.me) {
             let message = format!("this device was removed from the group {label}");
-            let hint = format!("kin leave {label} forgets it; to come back, pair anew");
+            let hint = format!("kin leave {} forgets it; to come back, pair anew", quoted(label));
             return Err(Failure::usage("removed", message).hint(&hint));
         }
         if !manifest.may_store(&self.me, folder) {
