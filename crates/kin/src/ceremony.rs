@@ -259,7 +259,7 @@ impl Run<'_> {
                 "the device that issued the code was not found; nothing is joined",
             )
             .hint("start it there (kin up); across networks both need a relay: kin relay use"))),
-            ApiEvent::Timeout => Some(Err(timeout("nobody came in time; nothing is paired"))),
+            ApiEvent::Timeout => Some(Err(self.expired().await)),
             ApiEvent::Stopped => Some(self.broken_off()),
             _ => None,
         }

@@ -358,14 +358,16 @@ fn talk(
 #[test]
 fn t8_who_stops_after_the_yes_is_told_what_it_brought_about() {
     let events = || vec![searching(), confirm(3), ssh(4, "in"), paired()];
-    let nas = json!([{
-        "device": DEVICE, "name": "nas", "role": "admin", "group": "home", "online": true,
-        "last_seen": null, "me": false,
-    }]);
-    let waits = json!([{ "device": DEVICE, "name": "nas", "ceremony": "token", "since": 0 }]);
+    let nas = || {
+        json!([{
+            "device": DEVICE, "name": "nas", "role": "admin", "group": "home", "online": true,
+            "last_seen": null, "me": false,
+        }])
+    };
+    let waits = || json!([{ "device": DEVICE, "name": "nas", "ceremony": "token", "since": 0 }]);
     for (then, code, said) in [
-        (vec![json!([]), nas], 0, "nas is in the group home already"),
-        (vec![waits], 0, "kin pair --status"),
+        (vec![json!([]), nas()], 0, "nas is in the group home already"),
+        (vec![waits()], 0, "kin pair --status"),
         (vec![json!([]), json!([])], 1, "error: stopped; nothing is paired"),
     ] {
         let (run, asked) = talk(events(), 2, then, &[(ANSWER, "y"), ("by SSH? ", "^C")]);
@@ -373,6 +375,18 @@ fn t8_who_stops_after_the_yes_is_told_what_it_brought_about() {
         assert_eq!(run.status.code(), Some(code), "{told}");
         assert!(told.contains(said), "{said}: {told}");
         assert_eq!(asked[1..3], [answer(3, true), Request::PairStatus]);
+    }
+    // Nor is it nothing when the device itself waits no more.
+    for (then, said) in [
+        (vec![json!([]), nas()], "nas is in the group home already"),
+        (vec![waits()], "not admitted yet"),
+        (vec![json!([]), json!([])], "nobody came in time; nothing is paired"),
+    ] {
+        let events = vec![searching(), confirm(3), ApiEvent::Timeout];
+        let (run, _) = talk(events, 2, then, &[(ANSWER, "y")]);
+        let told = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(4), "{told}");
+        assert!(told.contains(said), "{said}: {told}");
     }
     // Before a yes nothing has come of it, and nobody is asked.
     let (run, asked) = talk(events(), 2, vec![], &[(ANSWER, "^C")]);
