@@ -11,7 +11,7 @@ use tree::{
     Disk, FileKind, Place, Stat,
     apply::{HistoryName, Why},
 };
-use wire::{Hash, RelPath, record::Body};
+use wire::{Hash, RelPath, path::PathError, record::Body};
 
 use super::{Entry, list, versions};
 use crate::content::ContentReader;
@@ -228,18 +228,21 @@ fn restore_below(
     }
 }
 
-/// Where a path below the wanted directory goes.
+/// Where a path below the wanted directory goes: not to what never travels, which would be in force there at once.
 fn moved(path: &RelPath, wanted: &Wanted<'_>) -> Result<RelPath, RestoreError> {
-    let Some(to) = wanted.to else { return Ok(path.clone()) };
-    let below = path.strip_prefix(wanted.path.as_str()).unwrap_or(path).trim_start_matches('/');
-    let mut moved = to.clone();
-    for name in below.split('/') {
-        moved = moved.join(name).map_err(|error| RestoreError::Io {
-            operation: "name its place",
-            source: io::Error::new(io::ErrorKind::InvalidInput, error.to_string()),
-        })?;
+    let refused = |error: PathError| RestoreError::Io {
+        operation: "name its place",
+        source: io::Error::new(io::ErrorKind::InvalidInput, error.to_string()),
+    };
+    let mut moved = path.clone();
+    if let Some(to) = wanted.to {
+        let below = path.strip_prefix(wanted.path.as_str()).unwrap_or(path).trim_start_matches('/');
+        moved = to.clone();
+        for name in below.split('/') {
+            moved = moved.join(name).map_err(refused)?;
+        }
     }
-    Ok(moved)
+    if moved.is_reserved() { Err(refused(PathError::Reserved)) } else { Ok(moved) }
 }
 
 fn bring_back(
@@ -395,4 +398,26 @@ pub(crate) fn content_at(disk: &dyn Disk, at: &Place) -> Option<Hash> {
     let file = disk.open(at).ok()?;
     let hashed = ContentReader::new().read(&*file, &stat).ok()?;
     Some(hashed.content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_brought_back_to_where_it_would_be_in_force() {
+        let path = |path: &str| RelPath::parse(path).expect("is one");
+        let to_the_top = |of: &str, at: &str| {
+            let (dir, root) = (path(of), RelPath::root());
+            let wanted = Wanted { path: &dir, at: None, to: Some(&root), now: 0, random: 0 };
+            moved(&path(at), &wanted).ok()
+        };
+        assert_eq!(to_the_top("sub", "sub/a/b"), Some(path("a/b")));
+        assert_eq!(to_the_top("sub", "sub/.kinignore"), None);
+        assert_eq!(to_the_top("sub", "sub/.kin/index.db"), None);
+        let dir = path("sub");
+        let there = Wanted { path: &dir, at: None, to: None, now: 0, random: 0 };
+        assert_eq!(moved(&path("sub/.kinignore"), &there).ok(), Some(path("sub/.kinignore")));
+        assert_eq!(moved(&path("sub/.kin/lock"), &there).ok(), None);
+    }
 }
