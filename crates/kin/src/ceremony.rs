@@ -126,6 +126,8 @@ pub(crate) struct Ceremony<'a> {
 pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), CommandError> {
     let Ceremony { device, show, input, mut stop_asked, expected, patience, qr_file } = ceremony;
     let joins = matches!(request, Request::JoinCode(_));
+    // Who belongs to which group before anything is begun, so that what comes of it is told from what was.
+    let members = if joins { Vec::new() } else { members(device).await? };
     let mut events = device.stream(request).await?;
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut run = Run {
@@ -133,12 +135,15 @@ pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), 
         show,
         input,
         questions: Questions::default(),
+        // The device itself may let in whom it is told to expect, without a word.
+        said_yes: expected.clone(),
         expected,
         qr_file,
         candidates: 0,
         choosing: false,
         chosen_for: false,
-        said_yes: None,
+        members,
+        ssh_agreed: false,
         shown: false,
         listening: false,
         pending: false,
@@ -163,11 +168,25 @@ pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), 
     ended
 }
 
+/// Every member of every group.
+async fn members(device: &Device) -> Result<Vec<DeviceLine>, CommandError> {
+    device.ask(Request::Devices { group: None }).await
+}
+
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// What a yes has brought about.
+enum Counts {
+    Nothing,
+    /// In words.
+    This(String),
+    /// The device does not say.
+    Unknown,
 }
 
 /// How the command ends, if it does.
@@ -186,8 +205,13 @@ struct Run<'a> {
     choosing: bool,
     /// True if a question took the place of that choice: a number may be meant for it.
     chosen_for: bool,
-    /// The device that was let in by a yes here, which may count whatever happens to this command (rule T8).
+    /// The device that was let in by a yes here, or would be without a question: that may count whatever happens to
+    /// this command (rule T8).
     said_yes: Option<String>,
+    /// The members of all groups as they were before.
+    members: Vec<DeviceLine>,
+    /// True once a question about SSH was answered with yes.
+    ssh_agreed: bool,
     /// True while a question or choice is on the screen.
     shown: bool,
     /// True while a line is wanted.
@@ -225,13 +249,13 @@ impl Run<'_> {
             return Some(Err(error));
         }
         match event {
+            // A list that is told again ends with why it is.
+            ApiEvent::Candidate { number, .. } if number <= self.candidates => None,
             ApiEvent::Candidate { number, .. } => {
-                self.candidates = self.candidates.max(number);
-                if self.candidates > 1 && self.questions.open().is_none() {
-                    return self.choose().err().map(Err);
-                }
-                None
+                self.candidates = number;
+                self.offer_choice()
             }
+            ApiEvent::Error { kind, .. } if kind == "candidate" => self.offer_choice(),
             ApiEvent::Token { link, .. } => {
                 let file = self.qr_file.as_deref()?;
                 Qr::new(&link).and_then(|qr| qr.write_png(file)).err().map(Err)
@@ -333,6 +357,7 @@ impl Run<'_> {
                 Step::Answer { asked, yes } => {
                     match asked.device() {
                         Some(device) if yes => self.said_yes = Some(device.to_owned()),
+                        None if yes => self.ssh_agreed = true,
                         Some(_) if asked.is_request() => {
                             let about = asked.about();
                             self.show
@@ -366,6 +391,11 @@ impl Run<'_> {
         // Whether it was still open, the stream will tell.
         let _: Value = self.device.ask(Request::Answer { id: id.0, yes }).await?;
         Ok(())
+    }
+
+    fn offer_choice(&mut self) -> Ended {
+        let may = self.candidates > 1 && self.questions.open().is_none();
+        if may { self.choose().err().map(Err) } else { None }
     }
 
     fn choose(&mut self) -> Result<(), CommandError> {
@@ -424,36 +454,49 @@ impl Run<'_> {
         if self.pending {
             return Ok(());
         }
-        if let Some(kept) = self.what_counts().await {
-            self.show.note(&kept);
-            return Ok(());
-        }
         let what = if self.joins { "joined" } else { "paired" };
-        Err(CommandError::failed("interrupted", &format!("stopped; nothing is {what}")))
+        match self.what_counts().await {
+            Counts::This(kept) => {
+                self.show.note(&kept);
+                Ok(())
+            }
+            Counts::Nothing => {
+                Err(CommandError::failed("interrupted", &format!("stopped; nothing is {what}")))
+            }
+            Counts::Unknown => {
+                let message =
+                    format!("stopped; the device does not say whether anything is {what}");
+                Err(CommandError::failed("interrupted", &message).hint(ASK_LATER))
+            }
+        }
     }
 
     async fn expired(&mut self) -> CommandError {
         if self.pending {
             return not_yet();
         }
+        let what = if self.joins { "joined" } else { "paired" };
         match self.what_counts().await {
-            Some(_) if self.pending => not_yet(),
-            Some(kept) => timeout(&kept),
-            None => {
-                let what = if self.joins { "joined" } else { "paired" };
-                timeout(&format!("nobody came in time; nothing is {what}"))
+            Counts::This(_) if self.pending => not_yet(),
+            Counts::This(kept) => timeout(&kept),
+            Counts::Nothing => timeout(&format!("nobody came in time; nothing is {what}")),
+            Counts::Unknown => {
+                timeout(&format!("the device does not say whether anything is {what}"))
+                    .hint(ASK_LATER)
             }
         }
     }
 
-    /// What the yes that was said here has brought about, by what the device has: a member, or a join that
-    /// waits (rule T8).
-    async fn what_counts(&mut self) -> Option<String> {
-        let device = self.said_yes.clone()?;
-        let joins: Vec<JoinLine> = self.device.ask(Request::PairStatus).await.ok()?;
+    /// What the yes that was said here has brought about, by what the device has: a member that was none, or a
+    /// join that waits (rule T8).
+    async fn what_counts(&mut self) -> Counts {
+        let Some(device) = self.said_yes.clone() else { return Counts::Nothing };
+        let Ok(joins) = self.device.ask::<Vec<JoinLine>>(Request::PairStatus).await else {
+            return Counts::Unknown;
+        };
         if let Some(join) = joins.iter().find(|join| join.device == device) {
             self.pending = true;
-            return Some(format!(
+            return Counts::This(format!(
                 "stopped; the yes counts, and {} may let this device in yet: kin pair --status shows it, kin pair \
                  --abandon gives it up",
                 join.name
@@ -461,17 +504,25 @@ impl Run<'_> {
         }
         // Folders of a code are said to be joined when they are.
         if self.joins {
-            return None;
+            return Counts::Nothing;
         }
-        let devices: Vec<DeviceLine> =
-            self.device.ask(Request::Devices { group: None }).await.ok()?;
-        let found = devices.iter().find(|line| line.device == device && !line.me)?;
-        Some(format!(
-            "stopped; {} is in the group {} already, without SSH: kin devices remove puts it out again",
+        let Ok(devices) = members(self.device).await else { return Counts::Unknown };
+        // In another group it may have been before.
+        let was = |line: &DeviceLine| {
+            self.members.iter().any(|old| old.device == line.device && old.group == line.group)
+        };
+        let mut of_it = devices.iter().filter(|line| line.device == device && !line.me);
+        let Some(found) = of_it.find(|line| !was(line)) else { return Counts::Nothing };
+        let ssh = if self.ssh_agreed { "" } else { ", without SSH" };
+        Counts::This(format!(
+            "stopped; {} is in the group {} already{ssh}: kin devices remove puts it out again",
             found.name, found.group
         ))
     }
 }
+
+/// What to do where a device does not say what came of a yes.
+const ASK_LATER: &str = "kin devices and kin pair --status tell once it runs again";
 
 fn not_yet() -> CommandError {
     timeout("not admitted yet")

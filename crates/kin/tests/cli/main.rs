@@ -17,6 +17,7 @@ mod history;
 mod identity;
 mod join_code;
 mod pair;
+mod pair_talks;
 mod relay;
 mod runs;
 mod ssh;

@@ -10,16 +10,16 @@ use crate::{
     device::{Device, Reply},
 };
 
-const DEVICE: &str = "kd1qqqqqqqqqqqqqqqq";
+pub(crate) const DEVICE: &str = "kd1qqqqqqqqqqqqqqqq";
 /// In the question about the string.
-const ANSWER: &str = "Compare, then answer ";
+pub(crate) const ANSWER: &str = "Compare, then answer ";
 const TOKEN: &str = "kt1qqqsecretqqq";
 
-fn searching() -> ApiEvent {
+pub(crate) fn searching() -> ApiEvent {
     ApiEvent::Searching { device: DEVICE.into(), name: "laptop".into(), port: 9000 }
 }
 
-fn confirm(id: u32) -> ApiEvent {
+pub(crate) fn confirm(id: u32) -> ApiEvent {
     ApiEvent::Confirm {
         id,
         device: DEVICE.into(),
@@ -29,12 +29,12 @@ fn confirm(id: u32) -> ApiEvent {
     }
 }
 
-fn ssh(id: u32, direction: &str) -> ApiEvent {
+pub(crate) fn ssh(id: u32, direction: &str) -> ApiEvent {
     let (about, name) = ("ssh".into(), "nas".into());
     ApiEvent::Ask { id, about, direction: direction.into(), device: DEVICE.into(), name }
 }
 
-fn paired() -> ApiEvent {
+pub(crate) fn paired() -> ApiEvent {
     ApiEvent::Paired {
         device: DEVICE.into(),
         name: "nas".into(),
@@ -52,11 +52,11 @@ fn pair(args: &[&str], stdin: &str, events: Vec<ApiEvent>, waits: usize) -> (Out
     (run.get_output().clone(), running.asked())
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("is text")
 }
 
-fn answer(id: u32, yes: bool) -> Request {
+pub(crate) fn answer(id: u32, yes: bool) -> Request {
     Request::Answer { id, yes }
 }
 
@@ -306,105 +306,6 @@ fn attack_15_a_token_is_taken_from_input_or_a_private_file() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("is ours");
     from_file().assert().success();
     assert_eq!(running.asked(), [join(None)]);
-}
-
-/// Runs `kin pair` and types each line once the text before it is shown; `^C` is Ctrl-C.
-fn talk(
-    events: Vec<ApiEvent>,
-    waits: usize,
-    then: Vec<Value>,
-    talk: &[(&str, &str)],
-) -> (Output, Vec<Request>) {
-    use std::{
-        io::{BufRead as _, BufReader, Read as _, Write as _},
-        process::{Command, Stdio},
-    };
-    let home = Home::new();
-    let mut replies = vec![Reply::Waits(events, waits)];
-    replies.extend(then.into_iter().map(Reply::Value));
-    let running = Device::run(&home, replies);
-    let mut kin = Command::new(env!("CARGO_BIN_EXE_kin"))
-        .arg("pair")
-        .env("KIN_HOME", home.path())
-        .env("KIN_SSH_HOME", home.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("can be started");
-    let mut typed = kin.stdin.take().expect("is piped");
-    let mut stderr = BufReader::new(kin.stderr.take().expect("is piped"));
-    let (mut told, mut seen) = (Vec::new(), 0);
-    for (shown, line) in talk {
-        while !String::from_utf8_lossy(&told[seen..]).contains(shown) {
-            // A question ends with no line end.
-            assert_ne!(stderr.read_until(b' ', &mut told).expect("is read"), 0, "{}", text(&told));
-        }
-        seen = told.len();
-        if *line == "^C" {
-            let pid = rustix::process::Pid::from_child(&kin);
-            rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
-        } else {
-            writeln!(typed, "{line}").expect("is read");
-        }
-    }
-    stderr.read_to_end(&mut told).expect("is read");
-    let status = kin.wait().expect("ends");
-    drop(typed);
-    (Output { status, stdout: Vec::new(), stderr: told }, running.asked())
-}
-
-/// Rule T8: a yes may count whatever becomes of the command, which says what has come of it.
-#[test]
-fn t8_who_stops_after_the_yes_is_told_what_it_brought_about() {
-    let events = || vec![searching(), confirm(3), ssh(4, "in"), paired()];
-    let nas = || {
-        json!([{
-            "device": DEVICE, "name": "nas", "role": "admin", "group": "home", "online": true,
-            "last_seen": null, "me": false,
-        }])
-    };
-    let waits = || json!([{ "device": DEVICE, "name": "nas", "ceremony": "token", "since": 0 }]);
-    for (then, code, said) in [
-        (vec![json!([]), nas()], 0, "nas is in the group home already"),
-        (vec![waits()], 0, "kin pair --status"),
-        (vec![json!([]), json!([])], 1, "error: stopped; nothing is paired"),
-    ] {
-        let (run, asked) = talk(events(), 2, then, &[(ANSWER, "y"), ("by SSH? ", "^C")]);
-        let told = text(&run.stderr);
-        assert_eq!(run.status.code(), Some(code), "{told}");
-        assert!(told.contains(said), "{said}: {told}");
-        assert_eq!(asked[1..3], [answer(3, true), Request::PairStatus]);
-    }
-    // Nor is it nothing when the device itself waits no more.
-    for (then, said) in [
-        (vec![json!([]), nas()], "nas is in the group home already"),
-        (vec![waits()], "not admitted yet"),
-        (vec![json!([]), json!([])], "nobody came in time; nothing is paired"),
-    ] {
-        let events = vec![searching(), confirm(3), ApiEvent::Timeout];
-        let (run, _) = talk(events, 2, then, &[(ANSWER, "y")]);
-        let told = text(&run.stderr);
-        assert_eq!(run.status.code(), Some(4), "{told}");
-        assert!(told.contains(said), "{said}: {told}");
-    }
-    // Before a yes nothing has come of it, and nobody is asked.
-    let (run, asked) = talk(events(), 2, vec![], &[(ANSWER, "^C")]);
-    assert!(text(&run.stderr).contains("error: stopped; nothing is paired"));
-    assert_eq!((run.status.code(), asked.len()), (Some(1), 1));
-}
-
-/// A number that was meant for the list of candidates is no answer about trust.
-#[test]
-fn a_number_typed_as_the_question_came_is_no_no() {
-    let candidate =
-        |number| ApiEvent::Candidate { number, name: "nas".into(), addr: "10.0.0.7:9000".into() };
-    let events = vec![searching(), candidate(1), candidate(2), confirm(3), paired()];
-    let (run, asked) =
-        talk(events, 4, vec![], &[(ANSWER, "1"), ("that is no answer to this ", "y")]);
-    let told = text(&run.stderr);
-    assert_eq!(asked[1..], [answer(3, true)], "{told}");
-    assert_eq!(run.status.code(), Some(0), "{told}");
 }
 
 #[test]
