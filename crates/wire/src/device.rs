@@ -152,6 +152,9 @@ pub enum Message {
         /// The group.
         group: GroupId,
     },
+    /// The receiver, which waits for it, was not admitted by the sender, and no ceremony on the local network is under way
+    /// in which it could be.
+    NotAdmitted,
     /// A sealed envelope, with a letter of the sender's for the receiver.
     Envelope(Bytes),
     /// Asks an issuer for the invitation of a sharing code.

@@ -69,6 +69,7 @@ fn the_vectors_in_the_document_are_what_the_code_makes() {
     add("session_alive", &session::Message::Alive.encode());
     let ssh = |message| session::Message::Device(message).encode();
     let key = || "ssh-ed25519 AAAA".to_owned();
+    add("device_not_admitted", &ssh(device::Message::NotAdmitted));
     add("device_ssh_key", &ssh(device::Message::SshKey { turn: 1, key: Some(key()) }));
     add("device_ssh_closed", &ssh(device::Message::SshOpen { turn: 1, server: None }));
     let server =

@@ -1,6 +1,6 @@
 //! One ceremony of a pairing on the local network (rule T3), from both offers to both yeses and what follows.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, pin::pin, time::Instant};
 
 use identity::DeviceId;
 
@@ -19,9 +19,6 @@ use super::{
     store::{JoinKind, StoredJoin},
 };
 use crate::api::{ApiEvent, Failure, Which};
-
-/// Messages that the other side may send while this side's person is still being asked.
-const MAX_EARLY: usize = 16;
 
 impl Task {
     pub(super) async fn ceremony(
@@ -119,10 +116,11 @@ impl Task {
                 since: wall(),
                 state: Vec::new(),
             };
-            let at = SocketAddr::new(
-                line.addr.ip(),
-                if line.dialled { line.addr.port() } else { line.port },
-            );
+            let at = match (line.dialled, line.port) {
+                // It listens nowhere.
+                (false, 0) => SocketAddr::new(line.addr.ip(), 0),
+                _ => line.place(),
+            };
             let kept = self.setup.hub.with(move |hub| hub.put_join(join, at)).await;
             if let Some(Err(failure)) = kept {
                 line.refuse("it could not store its part");
@@ -130,7 +128,8 @@ impl Task {
             }
         }
         line.say(&Message::Accepted);
-        let ssh = match self.both_agree(&mut line, &name, end).await {
+        let (done, shared) = oneshot::channel();
+        let ssh = match self.ask_and_finish(line, &theirs, i_admit, done, end).await {
             Ok(ssh) => ssh,
             Err(broken) => {
                 // A link that was lost may have carried the other side's yes (rule T8); a no is a no.
@@ -140,21 +139,18 @@ impl Task {
                 return Err(broken);
             }
         };
-        let (done, shared) = oneshot::channel();
-        let outcome = match i_admit {
-            true => self.admit(line, &theirs, done).await,
-            false => self.be_admitted(line, done, end).await,
-        };
-        outcome?;
-        self.keep_ssh(peer, ssh);
+        if let Some(ssh) = ssh {
+            self.keep_ssh(peer, ssh);
+        }
         *exposed = false;
         // The other side's person may still be asked; if the link is lost, the hub says so.
         let shared = tokio::select! {
+            biased;
             group = shared => group.ok(),
             () = sleep_until(end.into()) => None,
             () = self.events.closed() => None,
         };
-        if shared.is_some() && ssh.contains(&true) {
+        if shared.is_some() && ssh.is_some_and(|ssh| ssh.contains(&true)) {
             for event in super::ssh::settle(&self.setup.hub, peer).await {
                 self.tell(event).await;
             }
@@ -271,10 +267,6 @@ impl Task {
                         self.withdraw(id, "the other side said no").await;
                         return Err(Broken::Refused(words));
                     }
-                    // It goes on already, having both yeses: this side's person still thinks about SSH.
-                    Some(message) if line.accepted && line.early.len() < MAX_EARLY => {
-                        line.early.push_back(message);
-                    }
                     _ => {
                         self.withdraw(id, "the link was lost").await;
                         return Err(Broken::Lost("the link was lost".to_owned()));
@@ -293,32 +285,6 @@ impl Task {
         self.tell(ApiEvent::Withdrawn { id, reason: reason.to_owned() }).await;
     }
 
-    /// Rule T9: asked for each direction, and no is the default. Kept for `kin ssh`.
-    async fn ask_about_ssh(
-        &self,
-        line: &mut CeremonyLine,
-        name: &str,
-        end: Instant,
-    ) -> Result<[bool; 2], Broken> {
-        if self.setup.expect.is_some() {
-            return Ok([false; 2]);
-        }
-        let mut answers = [false; 2];
-        for (answer, direction) in answers.iter_mut().zip(["in", "out"]) {
-            let asked = self.setup.questions.ask();
-            self.tell(ApiEvent::Ask {
-                id: asked.id,
-                about: "ssh".to_owned(),
-                direction: direction.to_owned(),
-                device: line.peer.to_string(),
-                name: name.to_owned(),
-            })
-            .await;
-            *answer = self.answer(line, asked, end).await?;
-        }
-        Ok(answers)
-    }
-
     /// What was said about SSH counts for a pairing that came about, and for no other.
     fn keep_ssh(&self, peer: DeviceId, [into_here, from_here]: [bool; 2]) {
         self.setup.hub.send(move |hub| {
@@ -329,27 +295,90 @@ impl Task {
         });
     }
 
-    /// After this side's yes: the question that remains, and the other side's yes.
-    async fn both_agree(
+    /// After this side's yes: what is still to be asked, and beside it the other side's yes, upon which the two hold
+    /// each other at once. Whoever leaves while SSH is asked about leaves nothing half done (rule T8).
+    async fn ask_and_finish(
         &self,
-        line: &mut CeremonyLine,
-        name: &str,
+        line: CeremonyLine,
+        theirs: &Offer,
+        i_admit: bool,
+        done: oneshot::Sender<String>,
         end: Instant,
-    ) -> Result<[bool; 2], Broken> {
-        let ssh = self.ask_about_ssh(line, name, end).await?;
-        if line.accepted {
-            return Ok(ssh);
+    ) -> Result<Option<[bool; 2]>, Broken> {
+        let peer = line.peer;
+        let mut finish = pin!(self.finish(line, theirs, i_admit, done, end));
+        let mut ssh = pin!(self.ask_about_ssh(peer, theirs.name.as_str(), end));
+        let (mut finished, mut said) = (false, None);
+        loop {
+            tokio::select! {
+                result = &mut finish, if !finished => match result {
+                    Ok(()) => finished = true,
+                    Err(broken) => {
+                        for id in self.setup.questions.withdraw_all() {
+                            self.withdraw(id, broken.words()).await;
+                        }
+                        return Err(broken);
+                    }
+                },
+                answers = &mut ssh, if said.is_none() => {
+                    said = Some(answers);
+                    if !finished {
+                        let name = theirs.name.as_str().to_owned();
+                        self.tell(ApiEvent::Waiting { name }).await;
+                    }
+                }
+            }
+            if let (true, Some(answers)) = (finished, said) {
+                return Ok(answers);
+            }
         }
-        self.tell(ApiEvent::Waiting { name: name.to_owned() }).await;
-        let answered = tokio::select! {
+    }
+
+    /// Rule T9: `None` if nobody has answered.
+    async fn ask_about_ssh(&self, peer: DeviceId, name: &str, end: Instant) -> Option<[bool; 2]> {
+        if self.setup.expect.is_some() {
+            return Some([false; 2]);
+        }
+        let (questions, events) = (&self.setup.questions, &self.events);
+        tokio::select! {
+            answers = super::token::ask_about_ssh(questions, events, peer, name) => answers,
+            () = sleep_until(end.into()) => {
+                for id in questions.withdraw_all() {
+                    self.withdraw(id, "nobody answered in time").await;
+                }
+                None
+            }
+        }
+    }
+
+    /// The other side's yes, and the admission.
+    async fn finish(
+        &self,
+        mut line: CeremonyLine,
+        theirs: &Offer,
+        i_admit: bool,
+        done: oneshot::Sender<String>,
+        end: Instant,
+    ) -> Result<(), Broken> {
+        if !line.accepted {
+            match self.hear(&mut line, end).await {
+                Some(Message::Accepted) => {}
+                Some(Message::Refused { words, .. }) => return Err(Broken::Refused(words)),
+                _ => return Err(Broken::Lost("it did not answer".to_owned())),
+            }
+        }
+        match i_admit {
+            true => self.admit(line, theirs, done).await,
+            false => self.be_admitted(line, done, end).await,
+        }
+    }
+
+    /// What the other side says next, if it says anything while somebody waits here.
+    async fn hear(&self, line: &mut CeremonyLine, end: Instant) -> Option<Message> {
+        tokio::select! {
             message = line.heard.recv() => message,
             () = sleep_until(end.into()) => None,
             () = self.events.closed() => None,
-        };
-        match answered {
-            Some(Message::Accepted) => Ok(ssh),
-            Some(Message::Refused { words, .. }) => Err(Broken::Refused(words)),
-            _ => Err(Broken::Lost("it did not answer".to_owned())),
         }
     }
 
@@ -370,14 +399,24 @@ impl Task {
         };
         let group = self.setup.group.as_ref().map(|(group, ..)| *group);
         let admitted = self.setup.hub.with(move |hub| {
-            let group = hub.admit(group, action)?;
+            // A link that is gone the joiner may have begun anew, and been told that it was not admitted.
+            if !hub.conns.contains_key(&line.id) {
+                return Ok(false);
+            }
+            let group = hub.admit(group, action).inspect_err(|failure| {
+                // What could not be stored may be on the disk all the same.
+                if failure.kind != "state" {
+                    line.refuse("it could not write the admission");
+                }
+            })?;
             hub.await_shared(line.peer, done);
             line.say(&Message::Device(Say::Admitted { group }));
             hub.take_back(line, Purpose::Member);
-            Ok::<_, Failure>(())
+            Ok::<_, Failure>(true)
         });
         match admitted.await {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(Broken::Lost("the link was lost".to_owned())),
             Some(Err(failure)) => Err(Broken::Never(failure.message)),
             None => Err(Broken::Lost("this device stops".to_owned())),
         }
@@ -390,17 +429,9 @@ impl Task {
         done: oneshot::Sender<String>,
         end: Instant,
     ) -> Result<(), Broken> {
-        let early = line.early.pop_front();
-        let message = match early {
-            Some(message) => Some(message),
-            None => tokio::select! {
-                message = line.heard.recv() => message,
-                () = sleep_until(end.into()) => None,
-                () = self.events.closed() => None,
-            },
-        };
-        let group = match message {
+        let group = match self.hear(&mut line, end).await {
             Some(Message::Device(Say::Admitted { group })) => group,
+            Some(Message::Refused { words, .. }) => return Err(Broken::Refused(words)),
             Some(_) => return Err(Broken::Lost("it broke the ceremony".to_owned())),
             // Perhaps it has, and the word was lost: the join stays (rule T8).
             None => return Ok(()),

@@ -14,12 +14,13 @@ use link::{Found, Link, LinkError};
 use tokio::sync::mpsc;
 use wire::{
     device::{DEVICE_VERSION, Message as Say, Purpose, Tag},
-    membership::{GroupId, OperationId, SignedOperation},
+    membership::{GroupId, OperationId},
     session::{Farewell, Message, Refusal},
 };
 
 use super::{
     hub::{Hub, wall},
+    membership::Claims,
     pairing::CeremonyLine,
     slots::Slots,
     ssh::Talk,
@@ -62,8 +63,8 @@ pub(super) struct Conn {
     pub(super) shared: BTreeSet<GroupId>,
     /// Operations that came before that.
     pub(super) brought: usize,
-    /// The same, of which the end is still to come.
-    pub(super) claims: BTreeMap<GroupId, Vec<SignedOperation>>,
+    /// Those for groups to which the other end does not belong.
+    pub(super) claims: Claims,
     /// The log of a group that this device is about to join: its operations so far.
     pub(super) joining: Vec<Bytes>,
     /// The group whose log was asked for to join it.
@@ -217,7 +218,7 @@ impl Hub {
             exchanges: BTreeMap::new(),
             shared: BTreeSet::new(),
             brought: 0,
-            claims: BTreeMap::new(),
+            claims: Claims::default(),
             joining: Vec::new(),
             fetching: None,
             letters: 0,
@@ -303,6 +304,7 @@ impl Hub {
             }
             Message::Device(Say::Shut { slot }) => self.heard_shut(id, slot),
             Message::Device(Say::Admitted { group }) => self.heard_admitted(id, group),
+            Message::Device(Say::NotAdmitted) => self.heard_not_admitted(id),
             Message::Device(Say::Envelope(bytes)) => self.heard_envelope(id, &bytes),
             Message::Device(Say::Lookup { lookup }) => self.heard_lookup(id, &lookup),
             Message::Device(Say::Invitation(sealed)) => self.heard_invitation(id, &sealed),
@@ -475,7 +477,6 @@ impl Hub {
             out: conn.line.out.clone(),
             heard,
             accepted: false,
-            early: std::collections::VecDeque::new(),
             hub: self.handle.clone(),
         };
         if !window.offer(line) {

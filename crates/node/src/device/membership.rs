@@ -1,7 +1,7 @@
 //! How membership logs come to be equal on both ends of a link before anything else happens, and how what is new
 //! reaches everybody (rules T1 and T10). docs/protocol.md, section 19.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use group::log::JoinError;
@@ -25,6 +25,27 @@ use crate::{
 
 /// Operations that somebody who is no member yet may bring: it knows the way to its own admission.
 const MAX_BROUGHT: usize = 4_096;
+
+/// Operations that came over a link for groups to which its other end does not belong, until it has sent all: judged
+/// together then, so that whoever is no member can fill nobody's log.
+#[derive(Default)]
+pub(super) struct Claims(BTreeMap<GroupId, Vec<SignedOperation>>);
+
+impl Claims {
+    /// False if they are too many. To be a member of another group changes nothing.
+    fn add(&mut self, group: GroupId, operations: Vec<SignedOperation>) -> bool {
+        let held: usize = self.0.values().map(Vec::len).sum();
+        if held + operations.len() > MAX_BROUGHT {
+            return false;
+        }
+        self.0.entry(group).or_default().extend(operations);
+        true
+    }
+
+    fn take(&mut self, group: &GroupId) -> Vec<SignedOperation> {
+        self.0.remove(group).unwrap_or_default()
+    }
+}
 /// Room for operations in one message.
 const OPERATIONS_BYTES: usize = MAX_STRANGER_FRAME - 512;
 
@@ -122,9 +143,10 @@ impl Hub {
         let member = self.groups.get(&group).is_some_and(|held| held.manifest().is_member(&peer));
         if member {
             self.take_operations(id, group, parsed);
-        } else if let Some(conn) = self.conns.get_mut(&id) {
-            // Judged together, once all have come: whoever is none can fill nobody's log.
-            conn.claims.entry(group).or_default().extend(parsed);
+        } else if let Some(conn) = self.conns.get_mut(&id)
+            && !conn.claims.add(group, parsed)
+        {
+            self.cut(id, "it brought too many operations");
         }
     }
 
@@ -152,7 +174,7 @@ impl Hub {
             return self.finish_join(id, tag, member);
         };
         conn.exchanges.entry(group).or_default().heard_sent = Some(member);
-        let (peer, claims) = (conn.line.peer, conn.claims.remove(&group).unwrap_or_default());
+        let (peer, claims) = (conn.line.peer, conn.claims.take(&group));
         let claims = self.groups.worth_keeping(&group, claims, &peer);
         if !claims.is_empty() {
             self.take_operations(id, group, claims);
@@ -299,7 +321,8 @@ impl Hub {
 
     // Joins (rule T8)
 
-    /// Somebody waits to be admitted: it was, or it hears nothing.
+    /// Somebody waits to be admitted: it was, or it was not. Everybody is told that alike, whatever it waits by: in a
+    /// pairing on the LAN it ends the wait (rule T8), and tells nothing of windows and codes (rule T4).
     pub(super) fn answer_join(&mut self, id: ConnId, peer: DeviceId) {
         let by_me = |group: &GroupId| {
             let held = self.groups.get(group)?;
@@ -310,9 +333,40 @@ impl Hub {
         let admitted: Vec<GroupId> =
             self.groups.shared_with(&peer).iter().filter_map(by_me).collect();
         let Some(conn) = self.conns.get(&id) else { return };
+        if admitted.is_empty()
+            && conn.purpose == Some(Purpose::Join)
+            && !conn.line.dialled
+            && !self.pairs_with(&peer)
+        {
+            conn.say(Say::NotAdmitted);
+        }
         for group in admitted {
             conn.say(Say::Admitted { group });
         }
+    }
+
+    /// True while a ceremony on the LAN with a device may come to something.
+    fn pairs_with(&self, device: &DeviceId) -> bool {
+        let pairs = |conn: &Conn| conn.line.peer == *device && conn.purpose == Some(Purpose::Pair);
+        self.conns.values().any(pairs)
+    }
+
+    /// The device that this one waits for has not admitted it. What it would have done in a ceremony on the LAN it has
+    /// done, or will never do (rule T8); to a token or code it may still say yes.
+    pub(super) fn heard_not_admitted(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let peer = conn.line.peer;
+        let asked = conn.purpose == Some(Purpose::Join) && conn.line.dialled;
+        let join = self.joins.iter().find(|join| join.device == peer);
+        let Some(join) = join.filter(|join| asked && join.kind == JoinKind::Lan) else { return };
+        if self.pairs_with(&peer) {
+            return;
+        }
+        let message = format!("{} has not let this device in: the pairing broke off", join.name);
+        self.complain("join", &message, "pair again: kin pair on both");
+        self.forget_join(&peer);
+        self.cut(id, "it has not admitted this device");
+        self.look_for_members();
     }
 
     /// The device that this one waits for says that it has admitted it: its log decides (rule T10).
@@ -423,5 +477,30 @@ fn say_operations(conn: &Conn, tag: Tag, operations: Vec<Bytes>) {
     }
     if !part.is_empty() {
         conn.say(Say::Operations { tag, operations: part });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::{DeviceKey, InboxKey, Secret};
+    use wire::session::Name;
+
+    use super::*;
+
+    #[test]
+    fn attack_38_what_a_stranger_to_a_group_claims_is_bounded_on_any_link() {
+        let key = DeviceKey::from_seed(&Secret::new([1; 32])).unwrap();
+        let inbox = InboxKey::from_seed(Secret::new([2; 32])).unwrap();
+        let name = Name::new("a").unwrap();
+        let log = group::log::create(&key, inbox.id(), name, [3; 32]).unwrap();
+        let one: Vec<SignedOperation> = log.operations().cloned().collect();
+        let mut claims = Claims::default();
+        for number in 0..MAX_BROUGHT {
+            let group = GroupId([u8::try_from(number % 2).unwrap(); 32]);
+            assert!(claims.add(group, one.clone()), "{number}");
+        }
+        assert!(!claims.add(GroupId([7; 32]), one.clone()));
+        assert_eq!(claims.take(&GroupId([0; 32])).len(), MAX_BROUGHT / 2);
+        assert!(claims.add(GroupId([7; 32]), one));
     }
 }

@@ -7,6 +7,7 @@
 mod asks;
 mod candidates;
 mod ceremony;
+mod choosing;
 #[cfg(test)]
 mod code_tests;
 mod codes;
@@ -23,6 +24,8 @@ mod mail;
 #[cfg(test)]
 mod mail_tests;
 mod membership;
+#[cfg(test)]
+mod pair_tests;
 mod pairing;
 mod questions;
 mod requests;

@@ -3,14 +3,14 @@
 //! to the end; the hub owns the links and writes the log.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use identity::{DeviceId, InboxId};
-use link::{Advert, Discovery, Endpoint, Found, Link};
+use link::{Advert, Discovery, Endpoint, Found};
 use pairing::{Attempts, LAN_ATTEMPTS};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,14 +23,15 @@ use wire::{
 };
 
 use super::{
-    candidates::{Candidates, News},
+    candidates::Candidates,
+    choosing::{Dialled, MAX_WAITING},
     hub::{Hub, HubHandle, random},
     questions::Questions,
     store::{JoinKind, StoredJoin},
 };
 use crate::{
     api::{ApiEvent, Failure, PairLan},
-    line::{ConnId, FrameSender, dialling, targets::Key},
+    line::{ConnId, FrameSender},
 };
 
 /// What adverts of an open pairing window have in common. No session of `kin sync` can have it for a topic.
@@ -39,12 +40,6 @@ pub(super) const PAIR_TOPIC: &str = "\0kin pair";
 pub(super) const STEP: Duration = Duration::from_secs(10);
 /// How long more candidates are waited for once there is one.
 const SETTLE: Duration = Duration::from_millis(600);
-/// How long the link that the lower device id dials is waited for (rule T1).
-const PREFERENCE: Duration = Duration::from_millis(700);
-/// Pause before an address given by hand is dialled again.
-const REDIAL: Duration = Duration::from_millis(500);
-/// Links that may wait for their turn.
-const MAX_WAITING: usize = 8;
 
 /// An open window, as the hub knows it.
 pub(super) struct Window {
@@ -83,8 +78,6 @@ pub(super) struct CeremonyLine {
     pub(super) heard: mpsc::Receiver<Message>,
     /// The other side has said yes.
     pub(super) accepted: bool,
-    /// What it said after that while this side's person was still being asked, in order.
-    pub(super) early: VecDeque<Message>,
     pub(super) hub: HubHandle,
 }
 
@@ -97,6 +90,14 @@ impl Drop for CeremonyLine {
 }
 
 impl CeremonyLine {
+    /// Where the other end listens, as far as it can be told.
+    pub(super) fn place(&self) -> SocketAddr {
+        match self.dialled || self.port == 0 {
+            true => self.addr,
+            false => SocketAddr::new(self.addr.ip(), self.port),
+        }
+    }
+
     pub(super) fn say(&self, message: &Message) {
         let _ = self.out.say(message);
     }
@@ -108,9 +109,6 @@ impl CeremonyLine {
 
     /// The next message that needs no person.
     pub(super) async fn next(&mut self) -> Result<Message, Broken> {
-        if let Some(early) = self.early.pop_front() {
-            return Ok(early);
-        }
         match timeout(STEP, self.heard.recv()).await {
             Ok(Some(Message::Refused { words, .. })) => Err(Broken::Refused(words)),
             Ok(Some(message)) => Ok(message),
@@ -130,6 +128,16 @@ pub(super) enum Broken {
     Lost(String),
     /// It cannot work between these two; trying again does not help.
     Never(String),
+}
+
+impl Broken {
+    /// What whoever was asked something meanwhile is told.
+    pub(super) fn words(&self) -> &str {
+        match self {
+            Self::Refused(_) | Self::Declined => "the other side said no",
+            Self::Lost(_) | Self::Never(_) => "the link was lost",
+        }
+    }
 }
 
 /// What the task is given.
@@ -158,12 +166,18 @@ pub(super) fn open(setup: Setup) -> (Window, mpsc::Receiver<ApiEvent>) {
         setup,
         events,
         candidates: Candidates::default(),
+        chosen: None,
+        reached: HashSet::new(),
         waiting: HashMap::new(),
         attempts: Attempts::new(LAN_ATTEMPTS),
     };
     tokio::spawn(async move {
         task.run(lines_in, choices_in, cancelled).await;
-        hub.send(|hub| hub.pairing = None);
+        hub.send(|hub| {
+            hub.pairing = None;
+            // What broke off may be finished where the two meet again (rule T8).
+            hub.look_for_members();
+        });
     });
     (Window { lines, choices, cancel }, told)
 }
@@ -171,9 +185,13 @@ pub(super) fn open(setup: Setup) -> (Window, mpsc::Receiver<ApiEvent>) {
 pub(super) struct Task {
     pub(super) setup: Setup,
     pub(super) events: mpsc::Sender<ApiEvent>,
-    candidates: Candidates,
+    pub(super) candidates: Candidates,
+    /// The number that a person chose, and until when its device must have come.
+    pub(super) chosen: Option<(usize, Instant)>,
+    /// Devices that were found at the place that was dialled for them.
+    pub(super) reached: HashSet<DeviceId>,
     /// Links on which both sides are ready, and when they may begin.
-    waiting: HashMap<DeviceId, (CeremonyLine, Instant)>,
+    pub(super) waiting: HashMap<DeviceId, (CeremonyLine, Instant)>,
     pub(super) attempts: Attempts,
 }
 
@@ -197,7 +215,7 @@ impl Task {
             port: self.setup.port,
         })
         .await;
-        let (dialled, mut links) = mpsc::channel::<Option<Link>>(4);
+        let (dialled, mut links) = mpsc::channel::<Dialled>(4);
         let mut search = None;
         let mut news = None;
         if let Some(host) = &self.setup.options.host {
@@ -215,6 +233,7 @@ impl Task {
         let mut settled: Option<Instant> = None;
         let last = loop {
             if let Some(line) = self.due() {
+                self.chosen = None;
                 match self.ceremony(line, end).await {
                     Ok(event) => break event,
                     Err(Broken::Declined) => {
@@ -235,16 +254,21 @@ impl Task {
                         break ApiEvent::Refused { reason };
                     }
                     Err(Broken::Lost(message)) => {
-                        let hint = "it is tried again".to_owned();
-                        self.tell(ApiEvent::Error { kind: "pairing".to_owned(), message, hint })
-                            .await;
+                        if self.candidates.count() > 1 {
+                            self.offer(message, "choose again").await;
+                        } else {
+                            let (kind, hint) =
+                                ("pairing".to_owned(), "it is tried again".to_owned());
+                            self.tell(ApiEvent::Error { kind, message, hint }).await;
+                        }
                         self.candidates.dial_anew();
                         settled = Some(Instant::now() + SETTLE);
                         continue;
                     }
                 }
             }
-            let next = self.waiting.values().map(|(_, at)| *at).chain(settled).min();
+            let chosen = self.chosen.map(|(_, until)| until);
+            let next = self.waiting.values().map(|(_, at)| *at).chain(settled).chain(chosen).min();
             let wake = next.unwrap_or(end).min(end);
             let found = async {
                 match &mut news {
@@ -256,8 +280,8 @@ impl Task {
                 () = self.events.closed() => break ApiEvent::Timeout,
                 Some(reason) = cancelled.recv() => break ApiEvent::Refused { reason },
                 Some(line) = lines.recv() => self.came(line).await,
-                Some(number) = choices.recv() => self.choose(number, &dialled),
-                Some(link) = links.recv() => self.linked(link),
+                Some(number) = choices.recv() => self.choose(number, &dialled).await,
+                Some(link) = links.recv() => self.linked(link).await,
                 Some(found) = found => {
                     if self.found(found).await && settled.is_none() {
                         settled = Some(Instant::now() + SETTLE);
@@ -266,6 +290,9 @@ impl Task {
                 () = sleep_until(wake.into()) => {
                     if Instant::now() >= end {
                         break ApiEvent::Timeout;
+                    }
+                    if self.chosen.is_some_and(|(_, until)| until <= Instant::now()) {
+                        self.offer_again("does not answer").await;
                     }
                     if settled.is_some_and(|at| at <= Instant::now()) {
                         settled = None;
@@ -297,117 +324,6 @@ impl Task {
         })
         .map_err(|error| error.to_string())
     }
-
-    // Candidates
-
-    /// An advert came. True if somebody may be there to be dialled.
-    async fn found(&mut self, found: Found) -> bool {
-        if found.claims_to_be(self.setup.me) {
-            return false;
-        }
-        let device = self.waiting.keys().copied().find(|device| found.claims_to_be(*device));
-        let (name, addr) = (found.name.clone(), found.addrs.first().copied());
-        let news = self.candidates.heard(found, device);
-        if let News::New(number) = news {
-            self.tell_candidate(number, name, addr).await;
-        }
-        news != News::Nothing
-    }
-
-    async fn tell_candidate(&self, number: usize, name: String, addr: Option<SocketAddr>) {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let addr = addr.map(|addr| addr.to_string()).unwrap_or_default();
-        self.tell(ApiEvent::Candidate { number, name, addr }).await;
-    }
-
-    fn choose(&mut self, number: u32, dialled: &mpsc::Sender<Option<Link>>) {
-        let at = (number as usize).wrapping_sub(1);
-        let is_it = |device: &DeviceId| self.candidates.is_at(at, device);
-        let ready = self.waiting.iter_mut().find(|(device, _)| is_it(device));
-        if let Some((_, (_, at))) = ready {
-            *at = Instant::now();
-        } else {
-            self.dial(at, dialled);
-        }
-    }
-
-    fn dial(&mut self, at: usize, dialled: &mpsc::Sender<Option<Link>>) {
-        let Some((instance, addrs)) = self.candidates.dial(at) else { return };
-        let endpoint = Arc::clone(&self.setup.endpoint);
-        let (key, dialled) = (Key::Advert(instance), dialled.clone());
-        tokio::spawn(async move {
-            let link = dialling::dial(&endpoint, &key, addrs).await.ok();
-            let _ = dialled.send(link).await;
-        });
-    }
-
-    /// Dials a place given by hand until somebody answers there and nobody wants it any more.
-    fn redial(&self, host: String, dialled: mpsc::Sender<Option<Link>>) {
-        let endpoint = Arc::clone(&self.setup.endpoint);
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let key = Key::Manual(host.clone());
-            let mut told = false;
-            while !dialled.is_closed() {
-                match dialling::dial(&endpoint, &key, Vec::new()).await {
-                    Ok(link) => {
-                        let _ = dialled.send(Some(link)).await;
-                        // What comes of it is heard soon; if nothing does, it is tried again.
-                        tokio::time::sleep(STEP).await;
-                    }
-                    Err(error) if !std::mem::replace(&mut told, true) => {
-                        let message = format!("{host} is not reached: {error}");
-                        let hint = "it is tried again: run kin pair there, which says its port";
-                        let (kind, hint) = ("unreachable".to_owned(), hint.to_owned());
-                        let _ = events.send(ApiEvent::Error { kind, message, hint }).await;
-                    }
-                    Err(_) => {}
-                }
-                tokio::time::sleep(REDIAL).await;
-            }
-        });
-    }
-
-    fn linked(&mut self, link: Option<Link>) {
-        match link {
-            // The hub says hello; if the other end pairs too, the link comes back as one for a ceremony.
-            Some(link) => {
-                self.setup.hub.send(move |hub| hub.linked(link, Some(Purpose::Pair)));
-            }
-            None => self.candidates.dial_anew(),
-        }
-    }
-
-    /// A link on which both sides are ready.
-    async fn came(&mut self, line: CeremonyLine) {
-        let peer = line.peer;
-        if self.setup.options.host.is_none()
-            && let News::New(number) = self.candidates.linked(peer)
-        {
-            self.tell_candidate(number, peer.short(), Some(line.addr)).await;
-        }
-        let preferred = line.dialled == (self.setup.me < peer);
-        // With several candidates, a person chooses.
-        let several = self.candidates.count() > 1 && !line.dialled;
-        let at = match (several, preferred) {
-            (true, _) => Instant::now() + Duration::from_secs(24 * 3600),
-            (false, true) => Instant::now(),
-            (false, false) => Instant::now() + PREFERENCE,
-        };
-        let better =
-            self.waiting.get(&peer).is_none_or(|(other, _)| preferred || other.out.is_closed());
-        if better && self.waiting.len() < MAX_WAITING {
-            self.waiting.insert(peer, (line, at));
-        }
-    }
-
-    /// A link whose ceremony may begin.
-    fn due(&mut self) -> Option<CeremonyLine> {
-        self.waiting.retain(|_, (line, _)| !line.out.is_closed());
-        let now = Instant::now();
-        let due = self.waiting.iter().find(|(_, (_, at))| *at <= now).map(|(peer, _)| *peer)?;
-        self.waiting.remove(&due).map(|(line, _)| line)
-    }
 }
 
 impl Hub {
@@ -427,13 +343,22 @@ impl Hub {
         Ok(())
     }
 
-    /// Gives up a join on the LAN with a device that was begun before. False if one by a token is under way.
+    /// Gives up a join on the LAN with a device that was begun before, and what is still to be said of it. False if
+    /// one by a token is under way.
     pub(super) fn begin_lan_join(&mut self, device: &DeviceId) -> bool {
         let known = self.joins.iter().find(|join| join.device == *device);
         match known.map(|join| join.kind) {
             Some(JoinKind::Token | JoinKind::Code) => return false,
             Some(JoinKind::Lan | JoinKind::Rescue) => self.forget_join(device),
             None => {}
+        }
+        let before = |conn: &super::links::Conn| {
+            conn.line.peer == *device && conn.purpose == Some(Purpose::Join)
+        };
+        let before: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| before(conn)).map(|(id, _)| *id).collect();
+        for id in before {
+            self.cut(id, "another pairing with it begins");
         }
         true
     }
@@ -482,9 +407,6 @@ impl Hub {
     /// What came while a ceremony ran and was not for it.
     fn hear_rest(&mut self, mut line: CeremonyLine) {
         line.heard.close();
-        while let Some(message) = line.early.pop_front() {
-            self.heard(line.id, message);
-        }
         while let Ok(message) = line.heard.try_recv() {
             self.heard(line.id, message);
         }

@@ -48,6 +48,11 @@ impl Questions {
         self.take(id).is_some()
     }
 
+    /// Takes all open ones back.
+    pub(super) fn withdraw_all(&self) -> Vec<u32> {
+        self.lock().drain(..).map(|(id, _)| id).collect()
+    }
+
     /// Answers an open question. False if none has that number.
     pub(super) fn answer(&self, id: u32, yes: bool) -> bool {
         self.take(id).is_some_and(|sender| sender.send(yes).is_ok())

@@ -220,7 +220,7 @@ impl Hub {
 
 /// Rule T9: asked for each direction once a device was confirmed, and no is the default. `None` if nobody
 /// answers any more.
-async fn ask_about_ssh(
+pub(super) async fn ask_about_ssh(
     questions: &Questions,
     events: &mpsc::Sender<ApiEvent>,
     device: DeviceId,

@@ -230,12 +230,14 @@ async fn t4_a_wrong_secret_and_a_closed_window_are_answered_by_silence() {
     let request = late.request(&token);
     late.say(Say::Envelope(request)).await;
     let after = late.all().await;
-    let hello = |port| {
+    // Everybody is told alike that it is no member, before it has said anything; to what it says there is no answer.
+    let alike = |port| {
         let purpose = Purpose::Join;
-        vec![Message::Device(Say::Hello { version: DEVICE_VERSION, port, purpose })]
+        let hello = Say::Hello { version: DEVICE_VERSION, port, purpose };
+        [hello, Say::NotAdmitted].map(Message::Device)
     };
     for heard in [during, stolen, after] {
-        assert_eq!(heard, hello(laptop.port), "silence");
+        assert_eq!(heard, alike(laptop.port), "silence");
     }
 }
 

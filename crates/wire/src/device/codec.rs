@@ -18,7 +18,7 @@ use crate::{
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PbDevice {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     body: Option<PbBody>,
 }
 
@@ -52,7 +52,12 @@ enum PbBody {
     SshKey(PbSshKey),
     #[prost(message, tag = "14")]
     SshOpen(PbSshOpen),
+    #[prost(message, tag = "15")]
+    NotAdmitted(PbNotAdmitted),
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbNotAdmitted {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbSshKey {
@@ -190,6 +195,7 @@ pub(crate) fn out(message: &Message) -> PbDevice {
             members: offer.members,
         }),
         Message::Admitted { group } => PbBody::Admitted(copied(&group.0)),
+        Message::NotAdmitted => PbBody::NotAdmitted(PbNotAdmitted {}),
         Message::Envelope(bytes) => PbBody::Envelope(bytes.clone()),
         Message::Lookup { lookup } => PbBody::Lookup(copied(&lookup.0)),
         Message::Invitation(bytes) => PbBody::Invitation(bytes.clone()),
@@ -241,6 +247,7 @@ pub(crate) fn decode(message: PbDevice) -> Result<Message, WireError> {
         PbBody::Shut(shut) => Message::Shut { slot: slot(shut.slot)? },
         PbBody::Offer(offer) => Message::Offer(offer_in(&offer)?),
         PbBody::Admitted(group) => Message::Admitted { group: GroupId(exactly(&group, "group")?) },
+        PbBody::NotAdmitted(PbNotAdmitted {}) => Message::NotAdmitted,
         PbBody::Envelope(bytes) => Message::Envelope(bytes),
         PbBody::Lookup(lookup) => Message::Lookup { lookup: LookupId(exactly(&lookup, "lookup")?) },
         PbBody::Invitation(bytes) if bytes.len() > MAX_INVITATION => {
@@ -366,6 +373,7 @@ mod tests {
                 })
             }),
             id.prop_map(|group| Message::Admitted { group: GroupId(group) }),
+            Just(Message::NotAdmitted),
             vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Envelope(bytes.into())),
             id.prop_map(|lookup| Message::Lookup { lookup: LookupId(lookup) }),
             vec(any::<u8>(), 0..=MAX_INVITATION)
