@@ -5,7 +5,7 @@ mod issue;
 mod joining;
 mod search;
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use identity::DeviceId;
@@ -18,7 +18,7 @@ use wire::{
     code::{Hello, Invitation, LookupId, Message, Refusal, Way},
     device::Message as Say,
     envelope::{Letter, Recipient},
-    membership::{Action, Ceremony, CodeId, GroupId, Operation, Role},
+    membership::{Action, Ceremony, CodeId, FolderId, GroupId, Operation, Role},
 };
 
 use super::{
@@ -34,6 +34,8 @@ use crate::{api::ApiEvent, line::ConnId};
 pub(super) struct Codes {
     /// The code that a person gave, until its offer is answered and what comes of it.
     asking: Option<search::Asking>,
+    /// Folders whose directories are looked at, to be kept from then on.
+    keeping: BTreeSet<FolderId>,
     /// Tells one stream from the next.
     streams: u64,
     /// The latest time that was persisted.

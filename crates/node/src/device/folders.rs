@@ -92,6 +92,8 @@ impl Run {
 /// All of them.
 pub(super) struct Folders {
     stored: Vec<StoredFolder>,
+    /// Where their directories lead, through all links, as far as they were looked at.
+    places: BTreeMap<PathBuf, PathBuf>,
     runs: BTreeMap<FolderId, Run>,
     /// Those that finish what is under way.
     stopping: BTreeSet<FolderId>,
@@ -103,7 +105,20 @@ pub(super) struct Folders {
 impl Folders {
     pub(super) fn new(stored: Vec<StoredFolder>) -> Self {
         let (runs, stopping) = (BTreeMap::new(), BTreeSet::new());
-        Self { stored, runs, stopping, openings: 0, opening: JoinSet::new() }
+        let places = BTreeMap::new();
+        Self { stored, places, runs, stopping, openings: 0, opening: JoinSet::new() }
+    }
+
+    /// Where a folder's directory leads, if it was looked at.
+    pub(super) fn real(&self, dir: &Path) -> Option<&PathBuf> {
+        self.places.get(dir)
+    }
+
+    /// It was looked at.
+    pub(super) fn leads_to(&mut self, dir: PathBuf, real: PathBuf) {
+        if self.stored.iter().any(|stored| stored.dir == dir) {
+            self.places.insert(dir, real);
+        }
     }
 
     pub(super) fn stored(&self) -> &[StoredFolder] {
@@ -121,6 +136,7 @@ impl Folders {
 
     pub(super) fn remove(&mut self, folder: &FolderId) {
         self.stored.retain(|stored| stored.folder != *folder);
+        self.places.retain(|dir, _| self.stored.iter().any(|stored| stored.dir == *dir));
     }
 
     /// Folders of a group that run.
@@ -297,10 +313,16 @@ impl Hub {
         while self.folders.opening.try_join_next().is_some() {}
         self.folders.opening.spawn(async move {
             let pump = tokio::spawn(pump(told, handle.clone(), folder, opening));
+            let place = dir.clone();
             let opened = tokio::task::spawn_blocking(move || {
-                start::open((dir, Some(&keys)), Vec::new(), authority, questions, &wishes, &events)
+                let real = tree::real_path(&dir).unwrap_or_else(|_| dir.clone());
+                let keys = Some(&*keys);
+                (real, start::open((dir, keys), Vec::new(), authority, questions, &wishes, &events))
             });
-            let opened = opened.await.ok();
+            let (real, opened) = opened.await.ok().unzip();
+            if let Some(real) = real {
+                handle.send(move |hub| hub.folders.leads_to(place, real));
+            }
             let host = opened.as_ref().and_then(|opened| opened.as_ref().ok()).cloned();
             let taken = handle
                 .with(move |hub| hub.folder_opened((of_group, folder), opening, opened))

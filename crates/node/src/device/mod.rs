@@ -11,6 +11,7 @@ mod choosing;
 #[cfg(test)]
 mod code_tests;
 mod codes;
+mod dirs;
 #[cfg(test)]
 mod folder_tests;
 mod folders;
@@ -396,6 +397,9 @@ impl hub::Hub {
 impl Service for Device {
     fn request(&self, request: Request) -> Answer<'_, serde_json::Value> {
         Box::pin(async move {
+            if let Some(dir) = dirs::named(&request) {
+                dirs::prepare(&self.hub, dir).await?;
+            }
             if asks::is_for_engine(&request) {
                 return self.ask_engine(request).await;
             }

@@ -296,7 +296,7 @@ impl Hub {
     // Folders
 
     /// The directory must be there, be ours to write, hold or lie in no other folder, and hold none of this
-    /// device's keys.
+    /// device's keys. It answers: [`super::dirs::prepare`] has seen to that.
     pub(super) fn check_dir(&self, dir: &Path) -> Result<(), Failure> {
         let refused = |error: OpenError| {
             let error = StartError::from(error);
@@ -305,11 +305,7 @@ impl Hub {
         };
         // Two ways may lead to one directory.
         let dir = &tree::real_path(dir).unwrap_or_else(|_| dir.to_owned());
-        let overlaps = |stored: &&StoredFolder| {
-            let stored = tree::real_path(&stored.dir).unwrap_or_else(|_| stored.dir.clone());
-            stored.starts_with(dir) || dir.starts_with(&stored)
-        };
-        if let Some(other) = self.folders.stored().iter().find(overlaps) {
+        if let Some(other) = self.overlapping(dir) {
             let message = format!(
                 "{} and {} overlap: a folder inside a folder cannot be kept in step on its own",
                 dir.display(),

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::{Failure, FolderMode},
     device::{
+        dirs::prepare,
         groups::{Group, hex},
         hub::{Hub, random, wall},
         links::MAX_ADDRESSES,
@@ -334,28 +335,63 @@ impl Hub {
             if waits || !held.manifest().may_store(&self.me, &folder) {
                 continue;
             }
-            let (kept, issuer) = match self.folders.get(&folder) {
-                Some(stored) => (Ok(stored.dir.clone()), self.issuer_of_asking()),
-                None => (self.keep_wanted(group, folder, dir, mode), self.issuer_of_asking()),
-            };
-            if let Err(error) = self.store.remove_wanted(group, folder) {
-                return self.fail(&error.to_string());
-            }
-            match kept {
-                Ok(dir) => {
-                    if let Some(issuer) = issuer {
-                        let news = News::Joined(hex(&folder.0), dir);
-                        self.asking_of(&issuer, |asking| asking.tell(news));
-                    }
-                }
-                Err(failure) => {
-                    let Failure { kind, message, hint, .. } = failure.clone();
-                    let told = issuer.is_some_and(|issuer| {
-                        self.asking_of(&issuer, |asking| asking.tell(News::Failed(failure)))
+            if let Some(stored) = self.folders.get(&folder) {
+                let dir = stored.dir.clone();
+                self.wanted_is_kept(group, folder, Ok(dir));
+            } else if self.codes.keeping.insert(folder) {
+                let hub = self.handle.clone();
+                tokio::spawn(async move {
+                    let answers = prepare(&hub, &dir).await;
+                    hub.send(move |hub| {
+                        hub.codes.keeping.remove(&folder);
+                        hub.keep_prepared((group, folder), dir, mode, answers);
                     });
-                    if !told {
-                        self.complain(&kind, &message, &hint);
-                    }
+                });
+            }
+        }
+    }
+
+    /// Whether the directory of a folder that a code gave answers is known.
+    fn keep_prepared(
+        &mut self,
+        (group, folder): (GroupId, FolderId),
+        dir: PathBuf,
+        mode: FolderMode,
+        answers: Result<(), Failure>,
+    ) {
+        // What was given up meanwhile is not begun.
+        let wanted = self.store.wanted_folders().unwrap_or_default();
+        let is_wanted = wanted.iter().any(|one| (one.group, one.folder) == (group, folder));
+        let held = self.groups.get(&group);
+        if !is_wanted || !held.is_some_and(|held| held.manifest().may_store(&self.me, &folder)) {
+            return;
+        }
+        let kept = match self.folders.get(&folder) {
+            Some(stored) => Ok(stored.dir.clone()),
+            None => answers.and_then(|()| self.keep_wanted(group, folder, dir, mode)),
+        };
+        self.wanted_is_kept(group, folder, kept);
+    }
+
+    fn wanted_is_kept(&mut self, group: GroupId, folder: FolderId, kept: Result<PathBuf, Failure>) {
+        let issuer = self.issuer_of_asking();
+        if let Err(error) = self.store.remove_wanted(group, folder) {
+            return self.fail(&error.to_string());
+        }
+        match kept {
+            Ok(dir) => {
+                if let Some(issuer) = issuer {
+                    let news = News::Joined(hex(&folder.0), dir);
+                    self.asking_of(&issuer, |asking| asking.tell(news));
+                }
+            }
+            Err(failure) => {
+                let Failure { kind, message, hint, .. } = failure.clone();
+                let told = issuer.is_some_and(|issuer| {
+                    self.asking_of(&issuer, |asking| asking.tell(News::Failed(failure)))
+                });
+                if !told {
+                    self.complain(&kind, &message, &hint);
                 }
             }
         }

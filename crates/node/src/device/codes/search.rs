@@ -17,7 +17,9 @@ use wire::{
 use crate::{
     api::{ApiEvent, Failure, FolderMode, JoinCode},
     device::{
-        Device, MEMBERS_TOPIC, Online, gone,
+        Device, MEMBERS_TOPIC, Online,
+        dirs::prepare,
+        gone,
         groups::role_name,
         hub::{Hub, HubHandle},
         links::STEP,
@@ -366,6 +368,9 @@ impl Task {
             Ok(dir) => dir,
             Err(failure) => return Some(failed(failure)),
         };
+        if let Err(failure) = prepare(&self.hub, &dir).await {
+            return Some(failed(failure));
+        }
         let (stream, mode, wanted) = (self.stream, self.mode, invitation.clone());
         let begun =
             self.hub.with(move |hub| hub.begin_code_join(stream, &wanted, dir, mode)).await?;

@@ -1,0 +1,127 @@
+//! Directories that a person names are looked at away from the hub's task first: where a mount's server is gone, a system
+//! call answers to nobody, and the device must not wait with it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+
+use super::{
+    gone,
+    hub::{Hub, HubHandle},
+    store::StoredFolder,
+};
+use crate::api::{Failure, Request};
+
+/// How long a file system may take to say where a path leads.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Looks under way. One that is never answered keeps its thread.
+static LOOKS: Semaphore = Semaphore::const_new(16);
+
+/// Nobody has said where a path leads.
+#[derive(PartialEq, Eq, Debug)]
+struct Silent;
+
+/// The directory that a request is about.
+pub(super) fn named(request: &Request) -> Option<&Path> {
+    match request {
+        Request::Share { dir, .. } | Request::Join { dir, .. } | Request::JoinPlan { dir, .. } => {
+            Some(dir)
+        }
+        Request::ShareCode(wish) => wish.dir.as_deref(),
+        _ => None,
+    }
+}
+
+/// Before the hub looks at a directory: it answers, and of all folders it is known where they are.
+pub(super) async fn prepare(hub: &HubHandle, dir: &Path) -> Result<(), Failure> {
+    let unknown = hub.with(|hub| hub.folders_of_unknown_place()).await.ok_or_else(gone)?;
+    // Beside each other: one that does not answer costs the others no time.
+    let mut looks = JoinSet::new();
+    for kept in unknown {
+        looks.spawn(async move {
+            let leads = leads(&LOOKS, kept.clone(), tree::real_path, PATIENCE).await;
+            (kept, leads)
+        });
+    }
+    let here = leads(&LOOKS, dir.to_owned(), tree::real_path, PATIENCE).await;
+    while let Some(look) = looks.join_next().await {
+        if let Ok((kept, Ok(real))) = look {
+            hub.send(move |hub| hub.folders.leads_to(kept, real));
+        }
+    }
+    match here {
+        Ok(_) => Ok(()),
+        Err(Silent) => {
+            let message = format!("{}: its file system does not answer", dir.display());
+            Err(Failure::failed("io", message)
+                .hint("mend or unmount it, or give another directory"))
+        }
+    }
+}
+
+/// Where a path leads; where it leads nowhere, the path itself.
+async fn leads(
+    looks: &'static Semaphore,
+    path: PathBuf,
+    look: impl FnOnce(&Path) -> io::Result<PathBuf> + Send + 'static,
+    patience: Duration,
+) -> Result<PathBuf, Silent> {
+    let Ok(permit) = looks.try_acquire() else { return Err(Silent) };
+    let looked = tokio::task::spawn_blocking(move || {
+        let real = look(&path).unwrap_or(path);
+        drop(permit);
+        real
+    });
+    match timeout(patience, looked).await {
+        Ok(Ok(real)) => Ok(real),
+        _ => Err(Silent),
+    }
+}
+
+impl Hub {
+    /// Directories of folders that were not looked at since the device began.
+    fn folders_of_unknown_place(&self) -> Vec<PathBuf> {
+        let dirs = self.folders.stored().iter().map(|stored| &stored.dir);
+        dirs.filter(|dir| self.folders.real(dir).is_none()).cloned().collect()
+    }
+
+    /// A folder that holds a directory, or lies in it.
+    pub(super) fn overlapping(&self, dir: &Path) -> Option<&StoredFolder> {
+        self.folders.stored().iter().find(|stored| {
+            // Where one leads that does not answer, nobody can say.
+            let stored = self.folders.real(&stored.dir).unwrap_or(&stored.dir);
+            stored.starts_with(dir) || dir.starts_with(stored)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    static FEW: Semaphore = Semaphore::const_new(1);
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_is_waited_for_no_longer_than_is_said() {
+        let dir = || PathBuf::from("/a");
+        let (answer, silent) = mpsc::channel::<PathBuf>();
+        let hangs = move |_: &Path| silent.recv().map_err(io::Error::other);
+        let long = PATIENCE;
+        assert_eq!(leads(&FEW, dir(), hangs, Duration::from_millis(1)).await, Err(Silent));
+        // Nor does one after the other take all threads.
+        let answers = |_: &Path| Ok(PathBuf::from("/b"));
+        assert_eq!(leads(&FEW, dir(), answers, long).await, Err(Silent));
+        answer.send(PathBuf::from("/late")).unwrap();
+        let _ = FEW.acquire().await.unwrap();
+        assert_eq!(leads(&FEW, dir(), answers, long).await, Ok(PathBuf::from("/b")));
+        let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
+        let _ = FEW.acquire().await.unwrap();
+        assert_eq!(leads(&FEW, dir(), nothing, long).await, Ok(dir()));
+    }
+}
