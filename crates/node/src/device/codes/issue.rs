@@ -19,7 +19,7 @@ use crate::{
     device::{
         groups::{hex, role, role_name},
         hub::{Hub, random, wall},
-        store::{StoreError, StoredCode, StoredFolder},
+        store::{StoreError, StoredAsk, StoredCode, StoredFolder},
     },
 };
 
@@ -265,23 +265,7 @@ impl Hub {
     ) -> Result<Value, Failure> {
         let code = self.find_code(text)?;
         let asks = self.store.code_asks(&code.terms.id).map_err(lost)?;
-        let meant = |device: &str, ask: &crate::device::store::StoredAsk| {
-            ask.name == device || (device.len() >= 7 && ask.device.to_string().starts_with(device))
-        };
-        let mut found: Vec<_> = asks.iter().filter(|ask| meant(device, ask)).collect();
-        if let [one] = found[..]
-            && one.consent.is_some()
-        {
-            let message = format!("{} does not wait any more: it has had its answer", one.name);
-            return Err(Failure::usage("no_device", message)
-                .hint("if it is to come in after a no, give it another code: kin share --code"));
-        }
-        found.retain(|ask| ask.consent.is_none());
-        let [one] = found[..] else {
-            let message = "that names no single device which waits for an answer";
-            return Err(Failure::usage("no_device", message)
-                .hint("kin codes lists them; give the beginning of the device's id"));
-        };
+        let one = asked_by(&asks, device)?.clone();
         self.store.consent_to_code(&code.terms.id, &one.device, yes).map_err(lost)?;
         let now = self.code_time();
         self.answer_waiting(&code, now);
@@ -304,5 +288,69 @@ impl Hub {
     pub(in crate::device) fn has_codes(&mut self) -> bool {
         let since = self.code_time().saturating_sub(TOLD_FOR);
         self.store.has_codes(since).unwrap_or(false)
+    }
+}
+
+/// The device that a person means of those that asked with a code. A name is chosen by whoever asks: it means one only
+/// if nobody else ever gave it, whatever became of them, and what begins as an id does is none.
+fn asked_by<'a>(asks: &'a [StoredAsk], text: &str) -> Result<&'a StoredAsk, Failure> {
+    let by_id = text.len() >= 7 && text.starts_with("kd1");
+    let meant = |ask: &&StoredAsk| match by_id {
+        true => ask.device.to_string().starts_with(text),
+        false => ask.name == text,
+    };
+    let mut found = asks.iter().filter(meant);
+    match (found.next(), found.next()) {
+        (Some(one), None) if one.consent.is_none() => Ok(one),
+        (Some(one), None) => {
+            let message = format!("{} does not wait any more: it has had its answer", one.name);
+            Err(Failure::usage("no_device", message)
+                .hint("if it is to come in after a no, give it another code: kin share --code"))
+        }
+        (None, _) => {
+            Err(Failure::usage("no_device", "no device that asked with this code is meant")
+                .hint("kin codes lists them; give the beginning of the device's id"))
+        }
+        _ => {
+            Err(Failure::usage("no_device", "several devices that asked with this code are meant")
+                .hint("kin codes lists them; give more of the device's id"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::InboxId;
+
+    use super::*;
+
+    fn ask(byte: u8, name: &str, consent: Option<bool>) -> StoredAsk {
+        let (device, inbox) = (DeviceId([byte; 32]), InboxId([byte; 32]));
+        StoredAsk { device, inbox, name: name.to_owned(), at: 0, consent }
+    }
+
+    #[test]
+    fn t18_who_is_let_in_by_a_name_is_nobody_that_took_it_over() {
+        let whose =
+            |asks: &[StoredAsk], text: &str| asked_by(asks, text).ok().map(|ask| ask.device);
+        let waits = [ask(1, "phone", None), ask(2, "tv", None)];
+        assert_eq!(whose(&waits, "phone"), Some(DeviceId([1; 32])));
+        assert_eq!(whose(&waits, "radio"), None);
+        // The name of one that has had its answer, or waits as well.
+        for before in [Some(true), Some(false), None] {
+            let asks = [ask(1, "phone", before), ask(2, "phone", None)];
+            assert_eq!(whose(&asks, "phone"), None, "{before:?}");
+            let id = DeviceId([2; 32]).to_string();
+            assert_eq!(whose(&asks, &id[..12]), Some(DeviceId([2; 32])));
+        }
+        // A name that looks like the beginning of another's id.
+        let id = DeviceId([1; 32]).to_string()[..12].to_owned();
+        for before in [Some(true), None] {
+            let asks = [ask(1, "phone", before), ask(2, &id, None)];
+            let meant = before.is_none().then_some(DeviceId([1; 32]));
+            assert_eq!(whose(&asks, &id), meant, "{before:?}");
+        }
+        let answered = [ask(1, "phone", Some(true))];
+        assert!(asked_by(&answered, "phone").unwrap_err().message.contains("had its answer"));
     }
 }
