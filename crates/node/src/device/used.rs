@@ -59,11 +59,13 @@ impl Hub {
     pub(super) fn use_if_better(&mut self, group: GroupId) {
         let chosen = self.chosen_group().ok().flatten();
         let mut others = self.groups.iter().map(|(id, _)| *id).filter(|id| *id != group);
-        let before = chosen.or_else(|| match (others.next(), others.next()) {
-            (only, None) => only,
-            // Of several none was meant, and none is better.
-            (_, Some(_)) => None,
-        });
+        let before = match (chosen, others.next(), others.next()) {
+            (Some(chosen), ..) => Some(chosen),
+            // Of several none was meant: one more does not become it, or what a person then shares without naming a
+            // group would go to whoever let this device in last.
+            (None, _, Some(_)) => return,
+            (None, only, None) => only,
+        };
         let is_empty = |used: &GroupId| {
             self.groups.get(used).is_none_or(|held| {
                 let manifest = held.manifest();
