@@ -28,9 +28,8 @@ pub(crate) async fn start(
 fn exit(kind: &str) -> Exit {
     match kind {
         "not_a_directory" | "dir_missing" | "permission" | "port_in_use" | "bad_name"
-        | "bad_topic" | "bad_exclude" | "changes_names" | "bad_address" | "holds_keys" => {
-            Exit::Usage
-        }
+        | "bad_topic" | "bad_exclude" | "changes_names" | "bad_address" | "holds_keys"
+        | "virtual" => Exit::Usage,
         _ => Exit::Failed,
     }
 }

@@ -36,6 +36,14 @@ pub enum HomeError {
     /// A key is not there, of a device that has been in use.
     #[error("{} is not there, though this device has been in use", .0.display())]
     Missing(PathBuf),
+    /// New keys would lie in a folder, from which they would go to whoever has it.
+    #[error("{} lies in a folder, {}: this device's keys never travel", .dir.display(), .folder.display())]
+    InFolder {
+        /// Where the keys were to be.
+        dir: PathBuf,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The system gave no random bytes.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
@@ -50,6 +58,7 @@ impl HomeError {
             Self::State(StateError::Foreign(_) | StateError::OpenToOthers { .. }) => "permission",
             Self::State(StateError::NotAFile(_)) | Self::Key { .. } | Self::Missing(_) => "bad_key",
             Self::State(StateError::Locked { .. }) => "in_use",
+            Self::InFolder { .. } => "holds_keys",
             _ => "io",
         }
     }
@@ -64,6 +73,9 @@ impl HomeError {
             )),
             Self::State(StateError::Foreign(_) | StateError::NotADirectory(_)) => {
                 Some("set KIN_HOME to a directory of yours".to_owned())
+            }
+            Self::InFolder { .. } => {
+                Some("set KIN_HOME to a directory that is in no folder".to_owned())
             }
             Self::State(StateError::Locked { .. }) => {
                 Some("wait until it has ended, or stop it".to_owned())
@@ -104,6 +116,11 @@ impl Home {
                     return Err(HomeError::Missing(state.path().join(name)));
                 }
             }
+        }
+        if !state.holds(DEVICE_KEY)?
+            && let Some(folder) = tree::folder_around(dir)
+        {
+            return Err(HomeError::InFolder { dir: dir.to_owned(), folder });
         }
         Self::read(&state, [DEVICE_KEY, INBOX_KEY])
     }
@@ -293,6 +310,21 @@ mod tests {
     use tempfile::tempdir;
 
     use super::*;
+
+    #[test]
+    fn new_keys_are_not_made_in_a_folder() {
+        let top = tempdir().unwrap();
+        let folder = top.path().join("docs");
+        fs::create_dir(&folder).unwrap();
+        drop(tree::Root::open(&folder).unwrap());
+        for dir in [folder.clone(), folder.join("state"), folder.join("a/b")] {
+            let error = Home::open(&dir).unwrap_err();
+            assert!(matches!(error, HomeError::InFolder { .. }), "{error}");
+            assert_eq!(error.kind(), "holds_keys");
+            assert!(!dir.join(DEVICE_KEY).exists() && !dir.join(INBOX_KEY).exists());
+        }
+        Home::open(&top.path().join("state")).unwrap();
+    }
 
     #[test]
     fn keys_are_made_once_and_found_again() {

@@ -82,6 +82,7 @@ impl StartError {
                 OpenError::HoldsKeys { .. } => "holds_keys",
                 OpenError::Locked { .. } => "in_use",
                 OpenError::ChangesNames(_) => "changes_names",
+                OpenError::Virtual { .. } => "virtual",
                 _ => "io",
             },
             Self::Ignore(_) => "bad_exclude",
@@ -139,6 +140,7 @@ impl StartError {
             "changes_names" => {
                 "give a folder on a file system that keeps them, such as ext4, XFS, Btrfs or APFS"
             }
+            "virtual" => "give a directory of your own files",
             "index" => {
                 "the files are untouched; if it stays, move the index away (.kin/*.db) and start again"
             }

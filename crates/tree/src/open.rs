@@ -47,6 +47,14 @@ pub enum OpenError {
     /// This user may not read and write it.
     #[error("no permission to read and write {}", .0.display())]
     Denied(PathBuf),
+    /// The system shows itself there: there are no files that could be kept.
+    #[error("{} is no place for files: its file system ({kind}) shows what the system does", .path.display())]
+    Virtual {
+        /// The directory.
+        path: PathBuf,
+        /// The file system's name.
+        kind: &'static str,
+    },
     /// The file system is mounted read-only.
     #[error("{} is on a read-only file system", .0.display())]
     ReadOnly(PathBuf),
@@ -148,6 +156,9 @@ impl Root {
         let fail = |error: Errno| classify(&path, error.into());
         let top = rustix::fs::openat(CWD, &path, sys::dir_handle(), Mode::empty()).map_err(fail)?;
         let raw = sys::lstat_handle(top.as_fd()).map_err(fail)?;
+        if let Some(kind) = sys::virtual_kind(top.as_fd()) {
+            return Err(OpenError::Virtual { path, kind });
+        }
         refuse_nested(&path)?;
         let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         rustix::fs::accessat(&top, c".", wanted, AtFlags::empty()).map_err(fail)?;
@@ -486,6 +497,18 @@ pub fn refuse_keys(dir: &Path, keys: &Path) -> Result<(), OpenError> {
         return Err(OpenError::HoldsKeys { dir, keys });
     }
     Ok(())
+}
+
+/// The folder that a path is in, or would be, if there is one.
+#[must_use]
+pub fn folder_around(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|above| above.canonicalize().ok())?;
+    let holds = |dir: &&Path| {
+        let dir = rustix::fs::openat(CWD, *dir, sys::dir_handle(), Mode::empty());
+        dir.is_ok_and(|dir| has_state(dir.as_fd()))
+    };
+    there.ancestors().find(holds).map(Path::to_owned)
 }
 
 /// Refuses a directory with a folder above it (rule E18). One below is met by the scan.

@@ -109,6 +109,44 @@ fn is_one_device(dir: BorrowedFd<'_>) -> bool {
     rustix::fs::fstatfs(dir).is_ok_and(|found| KNOWN.contains(&(found.f_type as u64)))
 }
 
+/// What the system shows of itself in a directory instead of files; `None` if it is a file system for files.
+#[cfg(target_os = "linux")]
+pub(crate) fn virtual_kind(dir: BorrowedFd<'_>) -> Option<&'static str> {
+    const KNOWN: [(u64, &str); 18] = [
+        (0x9fa0, "proc"),
+        (0x6265_6572, "sysfs"),
+        (0x1cd1, "devpts"),
+        (0x0027_e0eb, "cgroup"),
+        (0x6367_7270, "cgroup2"),
+        (0x6462_6720, "debugfs"),
+        (0x7472_6163, "tracefs"),
+        (0x7363_6673, "securityfs"),
+        (0x6265_6570, "configfs"),
+        (0x6165_676c, "pstore"),
+        (0xde5e_81e4, "efivarfs"),
+        (0xcafe_4a11, "bpf"),
+        (0x4249_4e4d, "binfmt_misc"),
+        (0x6573_5543, "fusectl"),
+        (0x1980_0202, "mqueue"),
+        (0xf97c_ff8c, "selinuxfs"),
+        (0x6e73_6673, "nsfs"),
+        (0x6759_6969, "rpc_pipefs"),
+    ];
+    #[allow(
+        clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
+        trivial_numeric_casts,
+        reason = "its type differs from system to system"
+    )]
+    let found = rustix::fs::fstatfs(dir).ok()?.f_type as u64 & 0xffff_ffff;
+    KNOWN.iter().find(|(magic, _)| *magic == found).map(|(_, kind)| *kind)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn virtual_kind(_dir: BorrowedFd<'_>) -> Option<&'static str> {
+    None
+}
+
 #[cfg(not(target_os = "linux"))]
 fn is_one_device(_dir: BorrowedFd<'_>) -> bool {
     false

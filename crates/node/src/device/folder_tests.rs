@@ -8,7 +8,7 @@
 use std::{fs, path::Path};
 
 use super::{
-    tests::{Lab, pair},
+    tests::{Lab, go_online, pair},
     *,
 };
 use crate::api::{
@@ -234,4 +234,44 @@ async fn settings_that_cannot_be_read_are_part_of_the_status() {
     lab.until("it is told", || async { kinds(&lab).await == ["settings"] }).await;
     lab.device.note_settings(None);
     lab.until("it is well", || async { kinds(&lab).await.is_empty() }).await;
+}
+
+/// Keys that come to lie in a folder that is in use stop it, as they keep it from being shared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_into_which_the_devices_keys_were_moved_is_stopped_and_not_synced() {
+    let lab = Lab::new("laptop").await;
+    let dir = lab.share("Documents").await;
+    lab.device.stop().await;
+    let state = dir.join("state");
+    fs::rename(lab.top.path().join("state"), &state).unwrap();
+    let (device, _) = open(&state, Settings::new("laptop")).unwrap();
+    let port = go_online(&device).await;
+    let lab = Lab { device, port, ..lab };
+    lab.until("the folder is stopped, and why is said", || async {
+        let folders: Vec<FolderLine> = lab.ask(Request::Folders).await;
+        let reason = folders[0].reason.clone().unwrap_or_default();
+        folders[0].state == FolderState::Stopped && reason.contains("this device's own keys")
+    })
+    .await;
+    lab.device.stop().await;
+}
+
+/// What a person shares without naming a group goes to the one that they chose, never to whoever let this device in last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_joined_is_not_the_one_in_use_where_none_of_several_was() {
+    let (laptop, desk) = (Lab::new("laptop").await, Lab::new("desk").await);
+    for name in ["home", "work", "old"] {
+        let _: GroupLine = laptop.ask(Request::CreateGroup { name: name.to_owned() }).await;
+    }
+    let leave = Request::LeaveGroup { group: Some("old".to_owned()), last_admin: true };
+    let _: GroupLine = laptop.ask(leave).await;
+    pair(&desk, &laptop, Which::Theirs).await;
+    let groups: Vec<GroupLine> = laptop.ask(Request::Groups).await;
+    let mut names: Vec<&str> = groups.iter().map(|group| &*group.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["desk", "home", "work"]);
+    assert!(groups.iter().all(|group| !group.used), "{groups:?}");
+    let dir = laptop.dir("docs");
+    let share = Request::Share { dir, name: None, group: None, mode: FolderMode::Both };
+    assert_eq!(laptop.fails(share).await.kind, "no_group");
 }

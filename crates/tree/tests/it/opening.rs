@@ -85,6 +85,16 @@ fn a_folder_that_holds_keys_is_refused_whatever_way_leads_there() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn where_the_system_shows_itself_is_no_folder() {
+    for dir in ["/proc", "/proc/self/fd"] {
+        let refused = Root::open(std::path::Path::new(dir));
+        let shown = matches!(&refused, Err(OpenError::Virtual { kind: "proc", .. }));
+        assert!(shown, "{dir}: {refused:?}");
+    }
+}
+
+#[test]
 fn e18_nested_folders_are_refused_or_found() {
     let user = User::new();
     user.mkdir("a/b");
