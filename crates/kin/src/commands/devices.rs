@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use node::api::{DeviceLine, Request};
 
 use crate::{
-    answers::{self, named},
+    answers::{self, Asker, named},
     check,
     device::Device,
     error::CommandError,
@@ -44,10 +44,15 @@ enum Action {
     /// List them; this is what kin devices does by itself
     List(List),
     /// Take a device out of the group, for everybody and for good
+    ///
+    /// Asks first. What the device has already, it keeps: a removal takes access away, not files.
     Remove {
         /// Its name, or the beginning of its id
         #[arg(value_name = "DEVICE")]
         device: String,
+        /// Ask nothing
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         of: Group,
     },
@@ -102,7 +107,8 @@ pub(crate) async fn run(screen: &Screen, args: DevicesArgs) -> Result<(), Comman
             let found: Vec<DeviceLine> = device.ask(Request::Devices { group }).await?;
             list(screen, json, &found)
         }
-        Action::Remove { device: which, of } => {
+        Action::Remove { device: which, yes, of } => {
+            let which = if yes { which } else { agreed(screen, &device, which, &of).await? };
             let removed: DeviceLine =
                 device.ask(Request::RemoveDevice { device: which, group: of.group }).await?;
             // Its keys are gone by now; who is in already stays in.
@@ -152,6 +158,35 @@ pub(crate) async fn run(screen: &Screen, args: DevicesArgs) -> Result<(), Comman
             );
             answers::done(screen, json, &changed, &said)
         }
+    }
+}
+
+/// Says what a removal does and what it cannot do, and asks. What is removed then is the device that was named here.
+async fn agreed(
+    screen: &Screen,
+    device: &Device,
+    which: String,
+    of: &Group,
+) -> Result<String, CommandError> {
+    let found: Vec<DeviceLine> = device.ask(Request::Devices { group: of.group.clone() }).await?;
+    let begins = |line: &DeviceLine| which.len() >= 7 && line.device.starts_with(&which);
+    let mut meant: Vec<&DeviceLine> =
+        found.iter().filter(|line| line.name == which || begins(line)).collect();
+    // In several groups it is the same one.
+    meant.dedup_by(|one, other| one.device == other.device);
+    let (shown, id) = match *meant.as_slice() {
+        [one] => (named(&one.name, &one.device), one.device.clone()),
+        // Then the device says what is wrong with it.
+        _ => (escape(&which), which),
+    };
+    let before = format!(
+        "Removing {shown} takes it out of the group, for everybody and for good: each device that hears of it ends its \
+         links and takes nothing from it any more, and its SSH keys go.\nIt does not reach into that device: what is \
+         there already, stays there. It comes back only if an admin lets it in again."
+    );
+    match Asker::new(screen).agreed(&before, "Remove it?").await {
+        true => Ok(id),
+        false => Err(answers::not_agreed("nothing was removed")),
     }
 }
 

@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Set for the process that `kin up` starts itself: it leaves the terminal's session. No flag, which shells would offer.
+const DETACHED: &str = "KIN_DETACHED";
+
 const AFTER_HELP: &str = "\
 kin status shows how it is doing, kin log what it said, kin down stops it. To start it with each login:
 kin service install.";
@@ -51,10 +54,6 @@ pub(crate) struct UpArgs {
     /// Run here until Ctrl-C, as a service manager wants it
     #[arg(long)]
     foreground: bool,
-
-    /// Leave the terminal's session; kin up starts itself so
-    #[arg(long, hide = true, requires = "foreground")]
-    detached: bool,
 
     /// Port to listen on; 0 takes any free one [default: 9001, or a free one if that is taken]
     #[arg(short, long, value_name = "PORT")]
@@ -133,7 +132,7 @@ fn spawn(args: &UpArgs, state: &Path) -> Result<Child, CommandError> {
         CommandError::failed("io", &format!("the device cannot be started: {error}"))
     };
     let mut command = Command::new(env::current_exe().map_err(failed)?);
-    command.args(["up", "--foreground", "--detached", "--json"]);
+    command.args(["up", "--foreground", "--json"]).env(DETACHED, "1");
     command.args(std::iter::repeat_n("--verbose", args.verbose.into()));
     if let Some(port) = args.port {
         command.arg(format!("--port={port}"));
@@ -167,7 +166,8 @@ fn why_ended(mut child: Child) -> CommandError {
 }
 
 async fn foreground(screen: &Screen, args: &UpArgs, state: &Path) -> Result<(), CommandError> {
-    if args.detached {
+    let detached = env::var_os(DETACHED).is_some();
+    if detached {
         // Fails only for the leader of a session, which needs no other.
         let _ = rustix::process::setsid();
     }
@@ -176,7 +176,7 @@ async fn foreground(screen: &Screen, args: &UpArgs, state: &Path) -> Result<(), 
     let log = StateDir::open(state)
         .and_then(|state| LogFile::open(&state, LOG, MAX_LOG))
         .map_err(device::explain)?;
-    let here = (!args.detached && args.verbose > 0).then(|| screen.clone());
+    let here = (!detached && args.verbose > 0).then(|| screen.clone());
     logging::to_file(args.verbose, log, here);
     let told = |error: &CommandError| tracing::error!(kind = %error.kind, "{error}");
     let wished = follow::Wished::read(args.port, args.no_discovery).inspect_err(told)?;
@@ -194,7 +194,7 @@ async fn foreground(screen: &Screen, args: &UpArgs, state: &Path) -> Result<(), 
     if !args.json {
         screen.line(&format!("The device runs on port {port}. Ctrl-C stops it."));
     }
-    let tell = |event: &ApiEvent| match (args.json, args.detached) {
+    let tell = |event: &ApiEvent| match (args.json, detached) {
         (true, false) => answers::json(std::slice::from_ref(event)),
         _ => Ok(()),
     };

@@ -43,7 +43,7 @@ fn each_action_asks_for_what_it_says() {
     let home = Home::new();
     for (args, request, said) in [
         (
-            &["remove", "phone"][..],
+            &["remove", "phone", "--yes"][..],
             Request::RemoveDevice { device: "phone".into(), group: None },
             "phone (kd1qqqqqqqqq…) is removed from home. ",
         ),
@@ -86,6 +86,40 @@ fn each_action_asks_for_what_it_says() {
             removes
         );
         assert_eq!(running.asked(), requests);
+    }
+}
+
+#[test]
+fn a_removal_is_asked_about_and_says_what_it_cannot_do() {
+    let home = Home::new();
+    let id = "kd1qqqqqqqqqqqqqqqq";
+    let listed = || Reply::Value(json!([device("laptop", true), device("pho\u{1b}ne", false)]));
+    for (which, group, meant) in
+        [("pho\u{1b}ne", None, id), ("radio", Some("home"), "radio"), (&id[..12], None, &id[..12])]
+    {
+        let group = group.map(str::to_owned);
+        let args = group.iter().flat_map(|group| ["--group", group]);
+        let args: Vec<&str> = ["devices", "remove", which].into_iter().chain(args).collect();
+        for (typed, removes) in [("n\n", false), ("", false), ("yes\n", false), ("y\n", true)] {
+            let mut replies = vec![listed()];
+            let mut requests = vec![Request::Devices { group: group.clone() }];
+            if removes {
+                replies.push(Reply::Value(device("pho\u{1b}ne", false)));
+                replies.push(Reply::Value(json!([])));
+                let device = meant.to_owned();
+                requests.push(Request::RemoveDevice { device, group: group.clone() });
+                requests.push(Request::SshSessions { device: id.to_owned() });
+            }
+            let running = Device::run(&home, replies);
+            let code = i32::from(!removes);
+            let run = home.kin().args(&args).stdin(typed).assert().code(code).stdout_eq("");
+            let told = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+            assert!(told.contains("It does not reach into that device"), "{told}");
+            assert!(told.contains("Remove it? [y/N]") && !told.contains('\u{1b}'), "{told}");
+            assert_eq!(told.contains("nothing was removed"), !removes, "{told}");
+            assert_eq!(told.contains("Removing pho\\u{1b}ne (kd1q"), meant == id, "{told}");
+            assert_eq!(running.asked(), requests);
+        }
     }
 }
 

@@ -175,7 +175,7 @@ pub(crate) fn t10_both_halves_of_a_partition_change_members_and_come_to_one_grou
     // One half: the laptop alone, which puts the phone out.
     nas.down();
     phone.down();
-    laptop.run(&["devices", "remove", "phone", "--json"]);
+    laptop.run(&["devices", "remove", "phone", "--yes", "--json"]);
     laptop.down();
     // The other half, which knows nothing of it: the phone lets a tablet in.
     nas.up();

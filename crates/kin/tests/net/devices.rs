@@ -174,7 +174,7 @@ pub(crate) fn t9_a_day_in_the_life_of_three_devices() {
             .iter()
             .any(|one| one["me"] == true && one["role"] == "reader")
     });
-    assert_ne!(phone.code(&["devices", "remove", "laptop"]), 0, "a reader removes nobody");
+    assert_ne!(phone.code(&["devices", "remove", "laptop", "--yes"]), 0, "a reader removes nobody");
     phone.join("Documents", "d");
     phone.holds("d/letter", "dear");
     write(&phone.path("d"), "letter", "scribbled on");
@@ -209,7 +209,7 @@ pub(crate) fn t9_a_day_in_the_life_of_three_devices() {
     nas.holds("docs/answer", "no");
 
     // A device is removed: everybody hears of it, and it gets nothing more (attack 21).
-    laptop.run(&["devices", "remove", "phone", "--json"]);
+    laptop.run(&["devices", "remove", "phone", "--yes", "--json"]);
     nas.until("the phone is gone", || nas.names() == ["laptop", "nas"]);
     phone.until("it knows", || {
         phone.run(&["group", "list", "--json"]).iter().any(|one| one["role"] == "removed")

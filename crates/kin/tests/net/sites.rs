@@ -303,7 +303,7 @@ pub(crate) fn attack_37_a_relay_that_is_down_changes_nothing_on_a_local_network(
     phone.holds("Pictures/first", "a picture");
     files::write(laptop.path("Photos").join("second"), "another one");
     phone.holds("Pictures/second", "another one");
-    laptop.run(&["devices", "remove", "phone", "--json"]);
+    laptop.run(&["devices", "remove", "phone", "--yes", "--json"]);
     phone.until("it knows that it is out", || {
         phone.run(&["group", "list", "--json"]).iter().all(|group| group["role"] == "removed")
     });

@@ -408,7 +408,7 @@ pub(crate) fn attack_21_a_removed_device_is_kept_out_and_its_sessions_are_listed
     std::io::Read::read_exact(session.stdout.as_mut().expect("piped"), &mut said)
         .expect("it is in");
     assert_eq!(&said, b"in\n");
-    let removed = two.run(bob, &["devices", "remove", "desk", "--json"]);
+    let removed = two.run(bob, &["devices", "remove", "desk", "--yes", "--json"]);
     let sessions = removed.iter().find(|line| line["event"] == "ssh_sessions");
     let sessions = sessions.expect("they are listed")["sessions"].to_string();
     assert!(sessions.contains("10.77.0.1:"), "{sessions}");
