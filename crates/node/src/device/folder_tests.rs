@@ -259,19 +259,25 @@ async fn a_folder_into_which_the_devices_keys_were_moved_is_stopped_and_not_sync
 /// What a person shares without naming a group goes to the one that they chose, never to whoever let this device in last.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_is_joined_is_not_the_one_in_use_where_none_of_several_was() {
-    let (laptop, desk) = (Lab::new("laptop").await, Lab::new("desk").await);
-    for name in ["home", "work", "old"] {
-        let _: GroupLine = laptop.ask(Request::CreateGroup { name: name.to_owned() }).await;
+    let lab = Lab::new("laptop").await;
+    let joined = async |name: &'static str| {
+        lab.device.hub.with(move |hub| hub.use_if_better(hub.groups.find(name).unwrap())).await;
+        let groups: Vec<GroupLine> = lab.ask(Request::Groups).await;
+        groups.into_iter().find(|group| group.used).map(|group| group.name)
+    };
+    for name in ["home", "work", "guests", "old"] {
+        let _: GroupLine = lab.ask(Request::CreateGroup { name: name.to_owned() }).await;
     }
     let leave = Request::LeaveGroup { group: Some("old".to_owned()), last_admin: true };
-    let _: GroupLine = laptop.ask(leave).await;
-    pair(&desk, &laptop, Which::Theirs).await;
-    let groups: Vec<GroupLine> = laptop.ask(Request::Groups).await;
-    let mut names: Vec<&str> = groups.iter().map(|group| &*group.name).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["desk", "home", "work"]);
-    assert!(groups.iter().all(|group| !group.used), "{groups:?}");
-    let dir = laptop.dir("docs");
+    let _: GroupLine = lab.ask(leave).await;
+    assert_eq!(joined("guests").await, None);
+    let dir = lab.dir("docs");
     let share = Request::Share { dir, name: None, group: None, mode: FolderMode::Both };
-    assert_eq!(laptop.fails(share).await.kind, "no_group");
+    assert_eq!(lab.fails(share).await.kind, "no_group");
+    // One that was chosen stays so if anything is in it.
+    let _: GroupLine = lab.ask(Request::UseGroup { group: "home".to_owned() }).await;
+    lab.share("photos").await;
+    assert_eq!(joined("guests").await.as_deref(), Some("home"));
+    let _: GroupLine = lab.ask(Request::UseGroup { group: "work".to_owned() }).await;
+    assert_eq!(joined("guests").await.as_deref(), Some("guests"));
 }

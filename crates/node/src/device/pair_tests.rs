@@ -60,6 +60,9 @@ async fn t8_whoever_leaves_at_the_question_about_ssh_is_paired_all_the_same() {
         for events in &mut streams {
             next(events, is_ask).await;
         }
+        // Nobody has said anything about SSH.
+        let admitter = &labs[1 - joiner];
+        admitter.until("it has admitted", || async { admitter.names().await == ["a", "b"] }).await;
         let [first, second] = streams;
         let (stays, leaves) =
             if (joiner == 0) == joiner_leaves { (second, first) } else { (first, second) };
