@@ -61,6 +61,16 @@ enum Then {
     DirRemoved,
 }
 
+impl Then {
+    /// Where what makes room goes under another name.
+    fn copy(&self) -> Option<&RelPath> {
+        match self {
+            Self::Placed { copy, .. } | Self::Dir { copy, .. } => copy.as_ref().map(|(at, _)| at),
+            Self::Meta { .. } | Self::Removed | Self::DirRemoved => None,
+        }
+    }
+}
+
 /// A group that is on the disk, durably, as far as the index does not say so yet. Its intents are there still.
 #[derive(Debug, Default)]
 struct Finished {
@@ -118,7 +128,19 @@ impl Groups {
             self.held += bytes.len();
         }
         self.busy.insert(path);
+        self.busy.extend(then.copy().cloned());
         self.items.push(Item { change, intent, then });
+    }
+
+    /// A change is on the disk, or was not made.
+    fn is_over(&mut self, path: &RelPath, then: &Then) {
+        self.busy.remove(path);
+        let Some(copy) = then.copy() else { return };
+        let is_to_change = self.items.iter().any(|item| item.change.path == *copy);
+        let all = self.under_way.iter().chain([&self.finished.then]);
+        if !is_to_change && !all.into_iter().any(|then| then.contains_key(copy)) {
+            self.busy.remove(copy);
+        }
     }
 
     fn draw_swap(&mut self) -> u64 {
@@ -338,8 +360,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for _ in 0..self.options.noted_at_once {
             let Some(Changed { path, result }) = self.group.finished.results.next() else { break };
             let Some(then) = self.group.finished.then.remove(&path) else { continue };
-            self.group.busy.remove(&path);
+            self.group.is_over(&path, &then);
             self.scan.was_applied(&path, self.now.ms);
+            if let Some(copy) = then.copy() {
+                self.scan.was_applied(copy, self.now.ms);
+                self.learn.reconcile(copy.clone());
+            }
             self.index.clear_intent(&path)?;
             self.uncommitted = true;
             match result {
