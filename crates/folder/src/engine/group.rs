@@ -87,6 +87,8 @@ pub(super) struct Groups {
     under_way: Option<HashMap<RelPath, Then>>,
     finished: Finished,
     busy: HashSet<RelPath>,
+    /// What of that was to be decided again meanwhile.
+    news: HashSet<RelPath>,
 }
 
 impl Groups {
@@ -98,6 +100,7 @@ impl Groups {
             under_way: None,
             finished: Finished::default(),
             busy: HashSet::new(),
+            news: HashSet::new(),
         }
     }
 
@@ -118,6 +121,11 @@ impl Groups {
     /// True if a change of the path is on its way to the disk.
     pub(super) fn is_busy(&self, path: &RelPath) -> bool {
         self.busy.contains(path)
+    }
+
+    /// Something was learned of a path whose change is on its way.
+    pub(super) fn has_news(&mut self, path: &RelPath) {
+        self.news.insert(path.clone());
     }
 
     fn push(&mut self, change: Change, intent: Option<(IntentKind, Hash)>, swap: u64, then: Then) {
@@ -361,8 +369,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let Some(Changed { path, result }) = self.group.finished.results.next() else { break };
             let Some(then) = self.group.finished.then.remove(&path) else { continue };
             self.group.is_over(&path, &then);
+            let has_news = self.group.news.remove(&path);
             self.scan.was_applied(&path, self.now.ms);
             if let Some(copy) = then.copy() {
+                self.group.news.remove(copy);
                 self.scan.was_applied(copy, self.now.ms);
                 self.learn.reconcile(copy.clone());
             }
@@ -378,7 +388,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     }
                     self.note_applied(&path, then, done.stat, done.copy)?;
                 }
-                Err(error) => self.not_done(&path, &error)?,
+                Err(error) => {
+                    self.not_done(&path, &error)?;
+                    if has_news {
+                        // What could not be done may not be what is to be done any more.
+                        self.learn.reconcile(path);
+                    }
+                }
             }
         }
         Ok(())

@@ -2,9 +2,15 @@
 
 use bytes::Bytes;
 use folder::{engine::Input, index::Index as _};
-use wire::{Hash, record::SignedRecord, sync::Message};
+use sim::disk::Node;
+use wire::{
+    Hash,
+    record::{Body, Record, SignedRecord},
+    sync::Message,
+    version::{Dot, VersionVector},
+};
 
-use super::lone::{Lone, MEMBER, file, path, signed};
+use super::lone::{Lone, MEMBER, THEIR_REPLICA, file, path, record, signed};
 
 /// A conflict copy that the user edits at once stays as it was edited, and that is what others are told.
 #[test]
@@ -37,4 +43,26 @@ fn e2_a_conflict_copy_that_is_edited_before_it_is_known_stays_edited() {
         return;
     }
     panic!("no edit lost");
+}
+
+/// A directory that was to be removed and could not be, because of a file that was noticed meanwhile, is there for
+/// the sake of that file: as open as it is elsewhere.
+#[test]
+fn e9_what_is_learned_while_a_directory_cannot_be_removed_counts() {
+    let mut lone = Lone::with(|_| ());
+    let dir = record("d", Body::Dir, 1);
+    lone.push(vec![Record { mode: 0o700, ..dir.record }.seal()]);
+    lone.pass(2_000);
+    lone.disk.write_file("d/unseen", b"unseen").expect("write");
+    lone.is_slow = true;
+    let gone = record("d", Body::Tombstone { deleted: Hash::default() }, 2);
+    let mut version = VersionVector::new();
+    version.add(Dot { replica: THEIR_REPLICA, counter: 2 });
+    lone.push(vec![Record { mode: 0o755, version, ..gone.record }.seal()]);
+    lone.input(Input::Hints(vec![path("d/unseen")]));
+    lone.pass(2_000);
+    lone.catch_up();
+    lone.pass(2_000);
+    assert!(lone.text("d/unseen").is_some());
+    assert_eq!(lone.disk.snapshot().get("d"), Some(&Node::Dir { mode: 0o755 }));
 }
