@@ -37,8 +37,9 @@ use wire::{
 use identity::DeviceId;
 
 use super::{
-    Authority, Change, Effect, Engine, EngineError, Event, Mode, PeerId, hearing::common,
-    peer::MAX_LATEST,
+    Authority, Change, Effect, Engine, EngineError, Event, Mode, PeerId,
+    hearing::common,
+    peer::{MAX_LATEST, Peer},
 };
 use crate::{
     index::{Index, Known, Row},
@@ -49,6 +50,22 @@ use crate::{
 const NOTE_MS: u64 = 60 * 60 * 1000;
 /// Most members whose statements are kept.
 const MAX_MEMBERS: usize = 1024;
+/// What others say is passed on to a peer at most this often, in milliseconds: of each the last word. Anybody can say
+/// something new all the time.
+const PASS_ON_MS: u64 = 1_000;
+/// Once something was forgotten, the whole index is looked through for more at most this often, in milliseconds.
+const FORGET_MS: u64 = 60_000;
+
+impl Peer {
+    /// When it is to be told what others have said; `None` if there is nothing. A link that is full is looked at again.
+    fn passes_on_at(&self, now: u64) -> Option<u64> {
+        if self.replica.is_none() || self.untold.is_empty() {
+            return None;
+        }
+        let at = self.passed_on.map_or(now, |at| at + PASS_ON_MS);
+        Some(if self.has_room() { at } else { at.max(now + PASS_ON_MS) })
+    }
+}
 
 impl<I: Index, A: Authority> Engine<I, A> {
     /// True if others count on this device's word: it takes part, in a group.
@@ -144,7 +161,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         VersionVector::from_entries(met.collect()).unwrap_or_default()
     }
 
-    /// Keeps what members say, and passes on what is news.
+    /// Keeps what members say; what is news is passed on.
     pub(super) fn heard(
         &mut self,
         id: PeerId,
@@ -193,17 +210,18 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.hearing.said.remove(&former);
             }
             self.hearing.note_owner(heard.statement.replica, author, &mut self.index)?;
-            self.hearing.said.insert(author, heard.clone());
-            news.push(heard);
+            self.hearing.said.insert(author, heard);
+            news.push(author);
         }
         if news.is_empty() && self.hearing.said.contains_key(&us) {
             return Ok(Ok(()));
         }
-        self.hearing.write_said(&mut self.index)?;
+        self.hearing.has_news = true;
+        self.hearing.is_behind = true;
         self.uncommitted = true;
-        self.tell_heard(&news, Some(id));
-        self.move_horizon()?;
-        self.state(None)?;
+        for (_, peer) in self.peers.iter_mut().filter(|(other, _)| **other != id) {
+            peer.untold.extend(news.iter().copied());
+        }
         Ok(Ok(()))
     }
 
@@ -223,21 +241,53 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let said = self.hearing.said.values();
         let said: Vec<_> =
             said.filter(|heard| self.authority.is_member(&heard.author)).cloned().collect();
-        for part in said.chunks(MAX_HEARD) {
-            let message = Message::Heard(part.to_vec());
-            self.effects.push(Effect::Send { peer: id, message });
+        self.send_heard(id, &said);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.untold.clear();
         }
         Ok(())
     }
 
-    fn tell_heard(&mut self, news: &[Heard], but: Option<PeerId>) {
+    fn send_heard(&mut self, id: PeerId, said: &[Heard]) {
+        for part in said.chunks(MAX_HEARD) {
+            let message = Message::Heard(part.to_vec());
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.queued += part.iter().map(|heard| heard.bytes.len()).sum::<usize>();
+            }
+            self.effects.push(Effect::Send { peer: id, message });
+        }
+    }
+
+    /// Passes on what others have said since it was done last, as far as links take it.
+    pub(super) fn tell_heard(&mut self) {
+        let now = self.now.ms;
+        let due = |peer: &Peer| peer.passes_on_at(now).is_some_and(|at| at <= now);
+        let due = self.peers.iter().filter(|(_, peer)| due(peer) && peer.has_room());
+        let due: Vec<PeerId> = due.map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            peer.passed_on = Some(now);
+            let authors = std::mem::take(&mut peer.untold);
+            let said = authors.iter().filter_map(|author| self.hearing.said.get(author));
+            let said: Vec<Heard> =
+                said.filter(|heard| self.authority.is_member(&heard.author)).cloned().collect();
+            self.send_heard(id, &said);
+        }
+    }
+
+    /// When something is to be passed on, or looked through for what is to be forgotten.
+    pub(super) fn next_word(&self) -> u64 {
+        let passes = self.peers.values().filter_map(|peer| peer.passes_on_at(self.now.ms));
+        let behind = self.hearing.is_behind.then_some(self.hearing.forgets_at);
+        passes.chain(behind).min().unwrap_or(u64::MAX)
+    }
+
+    /// What this device says itself goes to all at once, before anything that comes after it.
+    fn tell_own(&mut self, heard: &Heard, but: Option<PeerId>) {
         let met = self.peers.iter().filter(|(_, peer)| peer.replica.is_some());
         let ids: Vec<_> = met.map(|(id, _)| *id).filter(|id| Some(*id) != but).collect();
         for id in ids {
-            for part in news.chunks(MAX_HEARD) {
-                let message = Message::Heard(part.to_vec());
-                self.effects.push(Effect::Send { peer: id, message });
-            }
+            self.send_heard(id, std::slice::from_ref(heard));
         }
     }
 
@@ -264,8 +314,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let signature = self.authority.sign(&digest);
             let heard = Heard { author: us, signature, statement, bytes };
             self.hearing.said.insert(us, heard.clone());
-            self.hearing.write_said(&mut self.index)?;
-            self.tell_heard(&[heard], but);
+            self.hearing.has_news = true;
+            self.tell_own(&heard, but);
         }
         self.uncommitted |= self.hearing.write_own(&mut self.index, false)?;
         Ok(())
@@ -403,13 +453,18 @@ impl<I: Index, A: Authority> Engine<I, A> {
         });
     }
 
-    /// Forgets what was met since, and is forgotten elsewhere.
+    /// Forgets what was met since, and is forgotten elsewhere, or what others say now to have known for long.
     pub(super) fn catch_up(&mut self) -> Result<(), EngineError> {
-        if std::mem::take(&mut self.hearing.is_behind) {
-            self.move_horizon()?;
-            self.state(None)?;
+        if !self.hearing.is_behind || self.now.ms < self.hearing.forgets_at {
+            return Ok(());
         }
-        Ok(())
+        self.hearing.is_behind = false;
+        let before = self.hearing.horizon.clone();
+        self.move_horizon()?;
+        if self.hearing.horizon != before {
+            self.hearing.forgets_at = self.now.ms + FORGET_MS;
+        }
+        self.state(None)
     }
 
     /// Leaves of what is known of a path what is not forgotten.

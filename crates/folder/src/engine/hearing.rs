@@ -59,6 +59,10 @@ pub(super) struct Hearing {
     pub(super) later: VersionVector,
     /// Something met here was forgotten by those who write, and not here yet.
     pub(super) is_behind: bool,
+    /// Before then nothing more is looked through for that.
+    pub(super) forgets_at: u64,
+    /// What members said is to be written.
+    pub(super) has_news: bool,
     /// Something became void that others are to hear of.
     pub(super) counts_anew: bool,
     /// All is counted anew since somebody was put out, and nothing was counted since.
@@ -120,11 +124,14 @@ impl Hearing {
         Ok(true)
     }
 
-    /// Writes what members said.
+    /// Writes what members said, if that is news.
     ///
     /// # Errors
     /// If the index cannot be written.
-    pub(super) fn write_said(&self, index: &mut impl Index) -> Result<(), EngineError> {
+    pub(super) fn write_said(&mut self, index: &mut impl Index) -> Result<(), EngineError> {
+        if !std::mem::take(&mut self.has_news) {
+            return Ok(());
+        }
         let said: Vec<_> = self.said.values().cloned().collect();
         let said = said.chunks(MAX_HEARD).map(|part| Message::Heard(part.to_vec()).encode());
         Ok(index.put_meta(SAID_META, &joined(said))?)

@@ -266,7 +266,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let next =
             self.scan.next_wake(self.now.ms).min(self.learn.next_wake()).min(self.next_debt());
         let next = next.min(self.swaps.next_wake()).min(self.keeping.next_wake());
-        let next = next.min(self.reports.next_wake());
+        let next = next.min(self.reports.next_wake()).min(self.next_word());
         let next = next.min(self.brake.next_wake(self.now.ms, !self.learn.deletes.is_empty()));
         if self.has_more_to_do() { self.now.ms } else { next }
     }
@@ -318,6 +318,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let latest = peer::pack_latest(&self.latest);
             self.index.put_meta("latest", &latest)?;
             self.hearing.write_own(&mut self.index, self.stopping)?;
+            self.hearing.write_said(&mut self.index)?;
             self.lives.write(&mut self.index)?;
             self.index.commit()?;
             self.uncommitted = false;
@@ -372,6 +373,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.pull_on()?;
         self.call_in_debts();
         self.serve_on()?;
+        self.tell_heard();
+        self.catch_up()?;
         self.come_to_rest()
     }
 
@@ -405,7 +408,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.tell_progress();
             return self.tell_on_the_way();
         }
-        self.catch_up()?;
         self.commit()?;
         self.fetch.progress = Progress::default();
         let status = Status {

@@ -4,7 +4,7 @@
 //! Each side pulls what it lacks; nothing is remembered of a peer between links. Two devices with equal
 //! records know it from one status each.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use identity::DeviceId;
@@ -19,7 +19,10 @@ use wire::{
     version::{Dot, ReplicaId},
 };
 
-use super::{Authority, Effect, Engine, EngineError, PeerId, serve::Serve};
+use super::{
+    Authority, Effect, Engine, EngineError, PeerId,
+    serve::{QUEUE_LIMIT, Serve},
+};
 use crate::index::{Index, Known};
 
 /// Requests for buckets under way at once.
@@ -51,6 +54,10 @@ pub(super) struct Peer {
     pub(super) device: Option<DeviceId>,
     /// What that device itself has said last over this link to know (rule E4).
     pub(super) stated: Option<Statement>,
+    /// Members whose last words it was not told yet.
+    pub(super) untold: BTreeSet<DeviceId>,
+    /// When it was told such words last.
+    pub(super) passed_on: Option<u64>,
     /// Known once its hello came.
     pub(super) replica: Option<ReplicaId>,
     /// The last status it sent.
@@ -92,6 +99,11 @@ struct Pull {
 }
 
 impl Peer {
+    /// True if its link takes more.
+    pub(super) fn has_room(&self) -> bool {
+        self.queued < QUEUE_LIMIT
+    }
+
     /// True while records come from it: it knows them already.
     pub(super) fn is_giving(&self) -> bool {
         self.pull.is_some()

@@ -22,7 +22,7 @@ const MAX_PIECES: usize = 32_768;
 /// Requests for lists or buckets of one peer that may wait; more break the protocol.
 const MAX_LOOKUPS: usize = 256;
 /// Bytes that may wait in a peer's link before its next request is looked at.
-const QUEUE_LIMIT: usize = 8 << 20;
+pub(super) const QUEUE_LIMIT: usize = 8 << 20;
 /// Jobs of reading for one peer at once.
 const READS_AT_ONCE: usize = 4;
 /// Buckets looked up at once.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use folder::{
+    PeerId,
     engine::{Event, Input},
     index::{Index as _, MemStore},
 };
@@ -283,4 +284,43 @@ fn attack_27_replicas_that_a_vector_invents_take_no_place_from_real_ones() {
         Some(&Message::Known { replica: OTHERS_REPLICA, counter: 7, hash }),
         "it is told what it said before"
     );
+}
+
+/// Of what others say only the last word matters: it is passed on as links take it, and not each time that it is news.
+#[test]
+fn attack_38_who_says_something_new_all_the_time_is_passed_on_now_and_then() {
+    let mut lone = in_group();
+    lone.link_with(MEMBER, THEIR_REPLICA);
+    let (peer, other, name) = (lone.peer, PeerId(1_000), "other".to_owned());
+    lone.input(Input::PeerUp { peer: other, name, device: Some(OTHER) });
+    let hello = Message::Hello { replica: OTHERS_REPLICA };
+    lone.input(Input::Message { peer: other, message: hello });
+    lone.take();
+    let say = |lone: &mut Lone, numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            let message = said(MEMBER, THEIR_REPLICA, number, &[(THEIR_REPLICA, number)]);
+            lone.input(Input::Message { peer, message });
+        }
+    };
+    // The member itself is not told what it has said.
+    let passed_on = |lone: &mut Lone| {
+        let heard = lone.take().into_iter().filter_map(|message| match message {
+            Message::Heard(heard) => Some(heard),
+            _ => None,
+        });
+        let of_member = heard.flatten().filter(|heard| heard.author == MEMBER);
+        of_member.map(|heard| heard.statement.number).collect::<Vec<_>>()
+    };
+    say(&mut lone, 1..=100);
+    assert_eq!(passed_on(&mut lone), [1]);
+    lone.pass(1_000);
+    assert_eq!(passed_on(&mut lone), [100]);
+    // Nothing is added to a link that is full, however long.
+    lone.engine.set_queued(other, 1 << 30);
+    say(&mut lone, 101..=200);
+    lone.pass(60_000);
+    assert_eq!(passed_on(&mut lone), []);
+    lone.engine.set_queued(other, 0);
+    lone.pass(2_000);
+    assert_eq!(passed_on(&mut lone), [200]);
 }
