@@ -154,6 +154,7 @@ fn t17_only_a_proven_hello_for_this_issuer_on_this_link_counts() {
         proof: Secret::new(proof),
         inbox: InboxId([2; 32]),
         mail: Vec::new(),
+        group_name: None,
     };
     let (joiner, inbox, name) = (device(5), InboxId([6; 32]), Name::new("phone").unwrap());
     let way = Way::Link(&[8; 32]);
@@ -175,6 +176,7 @@ fn attack_11_a_hello_is_for_one_way_and_what_binds_it_cannot_be_left_out() {
         proof: keys.proof,
         inbox: InboxId([2; 32]),
         mail: Vec::new(),
+        group_name: None,
     };
     let (joiner, inbox, name) = (device(5), InboxId([6; 32]), Name::new("phone").unwrap());
     let by = |way| hello(&saved, &ISSUER, (&joiner, &inbox, &name), way);

@@ -93,12 +93,23 @@ pub(super) fn letter_of(
         proof: keys.proof,
         inbox,
         mail: Vec::new(),
+        group_name: None,
     };
     let name = Name::new("bare").unwrap();
     let said = hello(&saved, issuer, (&key.id(), &inbox, &name), Way::Mail);
     let message = Message::Hello(said);
     let (kind, body) = (message.kind(), message.encode());
     Letter { author: key.id(), group: None, kind, sequence: 1, body, reply: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_calls_the_group_as_it_was_offered() {
+    let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);
+    let code = issue(&desk, "Photos", ShareCode::default()).await;
+    let (end, _) = ending(&phone, &mut begin(&phone, &desk, &code).await).await;
+    assert!(matches!(end, ApiEvent::Joined { .. }), "{end:?}");
+    let groups: Vec<GroupLine> = phone.ask(Request::Groups).await;
+    assert_eq!(groups.iter().map(|group| &*group.name).collect::<Vec<_>>(), ["Photos"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

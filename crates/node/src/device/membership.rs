@@ -435,6 +435,9 @@ impl Hub {
         };
         // A token says no name; the log does.
         let named = log.manifest().members.get(&peer).map(|member| member.name.as_str().to_owned());
+        // Whoever came by a code was shown what the group is called.
+        let offered = join.code().and_then(|saved| saved.group_name);
+        let named = offered.map(|name| name.as_str().to_owned()).or(named);
         let called = named.filter(|_| join.kind != JoinKind::Lan).unwrap_or(join.name);
         let label = self.settings.label_for(&called);
         match self.groups.add(&mut self.store, log, &label, Some(&peer)) {

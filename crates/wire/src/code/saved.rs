@@ -5,7 +5,7 @@ use identity::{InboxId, Secret};
 use prost::Message as _;
 
 use super::LookupId;
-use crate::{WireError, mail::MailAddress, membership::CodeId};
+use crate::{WireError, mail::MailAddress, membership::CodeId, session::Name};
 
 /// A join that is under way, as it is kept in a file of this user's alone. The code itself is not in it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct SavedCodeJoin {
     pub inbox: InboxId,
     /// Where letters to the issuer may be left.
     pub mail: Vec<MailAddress>,
+    /// What the issuer calls the group, as its person was shown; `None` in what an older one kept.
+    pub group_name: Option<Name>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -34,6 +36,8 @@ struct PbSaved {
     inbox: Bytes,
     #[prost(bytes = "bytes", repeated, tag = "5")]
     mail: Vec<Bytes>,
+    #[prost(string, tag = "6")]
+    group_name: String,
 }
 
 impl SavedCodeJoin {
@@ -50,6 +54,11 @@ impl SavedCodeJoin {
             proof: copied(self.proof.expose()),
             inbox: copied(&self.inbox.0),
             mail: mail.collect::<Result<_, _>>()?,
+            group_name: self
+                .group_name
+                .as_ref()
+                .map(|name| name.as_str().to_owned())
+                .unwrap_or_default(),
         };
         Ok(Secret::new(saved.encode_to_vec()))
     }
@@ -67,6 +76,10 @@ impl SavedCodeJoin {
             proof: Secret::new(exactly(&saved.proof, "proof")?),
             inbox: InboxId(exactly(&saved.inbox, "inbox")?),
             mail: mail.collect::<Result<_, _>>()?,
+            group_name: match &*saved.group_name {
+                "" => None,
+                name => Some(Name::new(name)?),
+            },
         })
     }
 }

@@ -172,9 +172,11 @@ proptest! {
             proof: Secret::new(proof),
             inbox: InboxId([1; 32]),
             mail,
+            group_name: Some(Name::new("home").unwrap()),
         };
         let read = SavedCodeJoin::decode(kept.encode().unwrap().expose()).unwrap();
         prop_assert_eq!((read.id, read.lookup, &read.mail), (kept.id, kept.lookup, &kept.mail));
         prop_assert_eq!(read.proof.expose(), &proof);
+        prop_assert_eq!(read.group_name, kept.group_name);
     }
 }

@@ -95,6 +95,7 @@ impl Hub {
             proof: keys.proof,
             inbox: invitation.inbox,
             mail: invitation.mail.clone(),
+            group_name: Some(invitation.group_name.clone()),
         };
         let kept = saved.encode().map_err(|error| Failure::failed("internal", error))?;
         let join = StoredJoin {
