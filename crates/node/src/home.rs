@@ -108,6 +108,7 @@ impl Home {
     /// If the directory or a key cannot be used. A key that is damaged, or missing of a device that has been in use, is
     /// never replaced: who belongs to its groups is known by that key alone.
     pub fn open(dir: &Path) -> Result<Self, HomeError> {
+        refuse_in_folder(dir)?;
         let state = StateDir::open(dir)?;
         // Made once both keys were there.
         if state.holds(DATABASE)? {
@@ -116,11 +117,6 @@ impl Home {
                     return Err(HomeError::Missing(state.path().join(name)));
                 }
             }
-        }
-        if !state.holds(DEVICE_KEY)?
-            && let Some(folder) = tree::folder_around(dir)
-        {
-            return Err(HomeError::InFolder { dir: dir.to_owned(), folder });
         }
         Self::read(&state, [DEVICE_KEY, INBOX_KEY])
     }
@@ -177,6 +173,16 @@ impl Home {
     #[must_use]
     pub fn inbox(&self) -> identity::InboxId {
         self.inbox.id()
+    }
+}
+
+/// Refuses a directory in a folder for new keys, before anything is made there. Of keys that are there already, the folder
+/// itself is refused.
+pub(crate) fn refuse_in_folder(dir: &Path) -> Result<(), HomeError> {
+    let is_there = |name: &str| tree::file_identity(&dir.join(name)).is_ok();
+    match tree::folder_around(dir).filter(|_| !is_there(DEVICE_KEY) && !is_there(DATABASE)) {
+        None => Ok(()),
+        Some(folder) => Err(HomeError::InFolder { dir: dir.to_owned(), folder }),
     }
 }
 
@@ -321,7 +327,7 @@ mod tests {
             let error = Home::open(&dir).unwrap_err();
             assert!(matches!(error, HomeError::InFolder { .. }), "{error}");
             assert_eq!(error.kind(), "holds_keys");
-            assert!(!dir.join(DEVICE_KEY).exists() && !dir.join(INBOX_KEY).exists());
+            assert!(!dir.join(DEVICE_KEY).exists() && (dir == folder || !dir.exists()));
         }
         Home::open(&top.path().join("state")).unwrap();
     }

@@ -172,7 +172,11 @@ async fn agreed(
     let begins = |line: &DeviceLine| which.len() >= 7 && line.device.starts_with(&which);
     let mut meant: Vec<&DeviceLine> =
         found.iter().filter(|line| line.name == which || begins(line)).collect();
-    // In several groups it is the same one.
+    // Of several groups the one in use is meant.
+    let group = match *meant.as_slice() {
+        [one] => format!("the group {}", escape(&one.group)),
+        _ => "the group".to_owned(),
+    };
     meant.dedup_by(|one, other| one.device == other.device);
     let (shown, id) = match *meant.as_slice() {
         [one] => (named(&one.name, &one.device), one.device.clone()),
@@ -180,7 +184,7 @@ async fn agreed(
         _ => (escape(&which), which),
     };
     let before = format!(
-        "Removing {shown} takes it out of the group, for everybody and for good: each device that hears of it ends its \
+        "Removing {shown} takes it out of {group}, for everybody and for good: each device that hears of it ends its \
          links and takes nothing from it any more, and its SSH keys go.\nIt does not reach into that device: what is \
          there already, stays there. It comes back only if an admin lets it in again."
     );

@@ -155,6 +155,7 @@ impl std::fmt::Debug for Device {
 /// Outside a tokio runtime.
 pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failure> {
     let broken = |error: crate::HomeError| home_failure(&error);
+    crate::home::refuse_in_folder(dir).map_err(broken)?;
     let state = StateDir::open(dir).map_err(|error| broken(error.into()))?;
     let lock = state.lock().map_err(|error| match error {
         StateError::Locked { .. } => Failure::failed("in_use", &error)
