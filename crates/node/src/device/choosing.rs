@@ -159,7 +159,9 @@ impl Task {
         }
         let preferred = line.dialled == (self.setup.me < peer);
         // With several candidates, a person chooses.
-        let is_meant = line.dialled && self.reached.contains(&peer);
+        let is_chosen =
+            self.chosen.is_some_and(|(number, _)| self.candidates.is(number, peer, line.place()));
+        let is_meant = is_chosen || line.dialled && self.reached.contains(&peer);
         let several = self.candidates.count() > 1 && !is_meant;
         let at = match (several, preferred) {
             (true, _) => Instant::now() + Duration::from_secs(24 * 3600),

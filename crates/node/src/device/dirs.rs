@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{
     gone,
@@ -18,7 +22,7 @@ use crate::api::{Failure, Request};
 
 /// How long a file system may take to say where a path leads.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Looks under way. One that is never answered keeps its thread.
+/// Looks under way at what people name. One that is never answered keeps its thread.
 static LOOKS: Semaphore = Semaphore::const_new(16);
 
 /// Nobody has said where a path leads.
@@ -36,31 +40,17 @@ pub(super) fn named(request: &Request) -> Option<&Path> {
     }
 }
 
-/// Before the hub looks at a directory: it answers, and of all folders it is known where they are.
+/// Before the hub looks at a directory: it answers, and of all folders it is known where they are, but for those that do
+/// not answer.
 pub(super) async fn prepare(hub: &HubHandle, dir: &Path) -> Result<(), Failure> {
-    let unknown = hub.with(|hub| hub.folders_of_unknown_place()).await.ok_or_else(gone)?;
-    // Beside each other: one that does not answer costs the others no time.
-    let mut looks = JoinSet::new();
-    for kept in unknown {
-        looks.spawn(async move {
-            let leads = leads(&LOOKS, kept.clone(), tree::real_path, PATIENCE).await;
-            (kept, leads)
-        });
-    }
+    let looks = hub.with(Hub::look_at_unknown).await.ok_or_else(gone)?;
     let here = leads(&LOOKS, dir.to_owned(), tree::real_path, PATIENCE).await;
-    while let Some(look) = looks.join_next().await {
-        if let Ok((kept, Ok(real))) = look {
-            hub.send(move |hub| hub.folders.leads_to(kept, real));
-        }
-    }
-    match here {
-        Ok(_) => Ok(()),
-        Err(Silent) => {
-            let message = format!("{}: its file system does not answer", dir.display());
-            Err(Failure::failed("io", message)
-                .hint("mend or unmount it, or give another directory"))
-        }
-    }
+    // Beside each other, so that one which does not answer costs the others no time.
+    let _ = timeout(PATIENCE, looks.join_all()).await;
+    here.map(drop).map_err(|Silent| {
+        let message = format!("{}: its file system does not answer", dir.display());
+        Failure::failed("io", message).hint("mend or unmount it, or give another directory")
+    })
 }
 
 /// Where a path leads; where it leads nowhere, the path itself.
@@ -70,23 +60,38 @@ async fn leads(
     look: impl FnOnce(&Path) -> io::Result<PathBuf> + Send + 'static,
     patience: Duration,
 ) -> Result<PathBuf, Silent> {
-    let Ok(permit) = looks.try_acquire() else { return Err(Silent) };
-    let looked = tokio::task::spawn_blocking(move || {
-        let real = look(&path).unwrap_or(path);
-        drop(permit);
-        real
-    });
-    match timeout(patience, looked).await {
-        Ok(Ok(real)) => Ok(real),
-        _ => Err(Silent),
-    }
+    let looked = async {
+        let permit = looks.acquire().await.map_err(|_| Silent)?;
+        let looked = tokio::task::spawn_blocking(move || {
+            let real = look(&path).unwrap_or(path);
+            drop(permit);
+            real
+        });
+        looked.await.map_err(|_| Silent)
+    };
+    timeout(patience, looked).await.unwrap_or(Err(Silent))
 }
 
 impl Hub {
-    /// Directories of folders that were not looked at since the device began.
-    fn folders_of_unknown_place(&self) -> Vec<PathBuf> {
-        let dirs = self.folders.stored().iter().map(|stored| &stored.dir);
-        dirs.filter(|dir| self.folders.real(dir).is_none()).cloned().collect()
+    /// Looks at the directories of folders that were not looked at since the device began, each once: one that does not
+    /// answer is not asked again.
+    fn look_at_unknown(&mut self) -> JoinSet<()> {
+        let mut looks = JoinSet::new();
+        for dir in self.folders.begin_looks() {
+            let (hub, (done, seen)) = (self.handle.clone(), oneshot::channel());
+            // It goes on where nobody waits any more.
+            tokio::task::spawn_blocking(move || {
+                let real = tree::real_path(&dir).unwrap_or_else(|_| dir.clone());
+                hub.send(move |hub| {
+                    hub.folders.leads_to(dir, real);
+                    let _ = done.send(());
+                });
+            });
+            looks.spawn(async move {
+                let _ = seen.await;
+            });
+        }
+        looks
     }
 
     /// A folder that holds a directory, or lies in it.
@@ -116,12 +121,11 @@ mod tests {
         assert_eq!(leads(&FEW, dir(), hangs, Duration::from_millis(1)).await, Err(Silent));
         // Nor does one after the other take all threads.
         let answers = |_: &Path| Ok(PathBuf::from("/b"));
-        assert_eq!(leads(&FEW, dir(), answers, long).await, Err(Silent));
+        let short = Duration::from_millis(1);
+        assert_eq!(leads(&FEW, dir(), answers, short).await, Err(Silent));
         answer.send(PathBuf::from("/late")).unwrap();
-        let _ = FEW.acquire().await.unwrap();
         assert_eq!(leads(&FEW, dir(), answers, long).await, Ok(PathBuf::from("/b")));
         let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
-        let _ = FEW.acquire().await.unwrap();
         assert_eq!(leads(&FEW, dir(), nothing, long).await, Ok(dir()));
     }
 }

@@ -92,8 +92,8 @@ impl Run {
 /// All of them.
 pub(super) struct Folders {
     stored: Vec<StoredFolder>,
-    /// Where their directories lead, through all links, as far as they were looked at.
-    places: BTreeMap<PathBuf, PathBuf>,
+    /// Where their directories lead, through all links: `None` while one is looked at.
+    places: BTreeMap<PathBuf, Option<PathBuf>>,
     runs: BTreeMap<FolderId, Run>,
     /// Those that finish what is under way.
     stopping: BTreeSet<FolderId>,
@@ -111,13 +111,21 @@ impl Folders {
 
     /// Where a folder's directory leads, if it was looked at.
     pub(super) fn real(&self, dir: &Path) -> Option<&PathBuf> {
-        self.places.get(dir)
+        self.places.get(dir)?.as_ref()
+    }
+
+    /// The directories that were not looked at; from now on they are.
+    pub(super) fn begin_looks(&mut self) -> Vec<PathBuf> {
+        let dirs = self.stored.iter().map(|stored| &stored.dir);
+        let new: Vec<_> = dirs.filter(|dir| !self.places.contains_key(*dir)).cloned().collect();
+        self.places.extend(new.iter().map(|dir| (dir.clone(), None)));
+        new
     }
 
     /// It was looked at.
     pub(super) fn leads_to(&mut self, dir: PathBuf, real: PathBuf) {
         if self.stored.iter().any(|stored| stored.dir == dir) {
-            self.places.insert(dir, real);
+            self.places.insert(dir, Some(real));
         }
     }
 
