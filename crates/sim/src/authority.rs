@@ -56,8 +56,14 @@ impl Manifest {
 
 /// The id of a device, by its number.
 pub(crate) fn device_id(number: usize) -> DeviceId {
+    device_with_key(number, 0)
+}
+
+/// The same with a key that it took later: of that number.
+pub(crate) fn device_with_key(number: usize, key: usize) -> DeviceId {
     let mut id = [0; 32];
     id[0] = u8::try_from(number).unwrap_or(u8::MAX);
+    id[1..9].copy_from_slice(&(key as u64).to_le_bytes());
     DeviceId(id)
 }
 

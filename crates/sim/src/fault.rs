@@ -29,6 +29,8 @@ pub enum Fault {
     /// No fault, in a group: in the middle of a history years pass, in which deletions are forgotten (rule E4), and
     /// then devices come back that were away, or are set back to what they were before.
     Years,
+    /// No fault, in a group: devices take new keys in place of their old ones.
+    Keys,
 }
 
 impl Fault {
@@ -47,7 +49,7 @@ impl Fault {
 
     /// Every kind.
     pub fn named() -> impl Iterator<Item = Self> {
-        Self::EVERY.into_iter().chain([Self::Members, Self::Years])
+        Self::EVERY.into_iter().chain([Self::Members, Self::Years, Self::Keys])
     }
 
     /// Its name on the command line.
@@ -65,6 +67,7 @@ impl Fault {
             Self::Races => "races",
             Self::Members => "members",
             Self::Years => "years",
+            Self::Keys => "keys",
         }
     }
 

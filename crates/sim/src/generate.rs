@@ -19,6 +19,8 @@ const CLOCK_HOURS: u64 = 48;
 const MEMBERS: u64 = 0x6d65_6d62_6572_7321;
 /// The same of years that pass.
 const YEARS: u64 = 0x7965_6172_7321_2121;
+/// The same of keys.
+const KEYS: u64 = 0x6b65_7973_2121_2121;
 
 struct Maker {
     rng: Rng,
@@ -37,7 +39,8 @@ pub fn plan(seed: u64, allowed: Faults) -> Plan {
     let end = 500 + rng.below(6_000);
     let members = allowed.has(Fault::Members);
     let years = members && allowed.has(Fault::Years);
-    let allowed = allowed.without(Fault::Members).without(Fault::Years);
+    let keys = members && allowed.has(Fault::Keys);
+    let allowed = allowed.without(Fault::Members).without(Fault::Years).without(Fault::Keys);
     let mut faults: Faults = allowed.iter().filter(|_| rng.one_in(3)).collect();
     if faults == Faults::NONE && allowed != Faults::NONE && !rng.one_in(8) {
         let kinds: Vec<_> = allowed.iter().collect();
@@ -55,6 +58,9 @@ pub fn plan(seed: u64, allowed: Faults) -> Plan {
     }
     let roles = if members { maker.members(seed) } else { Vec::new() };
     let (years, away) = if years { maker.years(seed) } else { (None, Vec::new()) };
+    if keys {
+        maker.keys(seed);
+    }
     let Maker { mut steps, faults, .. } = maker;
     steps.sort_by_key(|step| step.at);
     // Everything begun before has had its time by then.
@@ -209,7 +215,7 @@ impl Maker {
                     }
                 }
             }
-            Fault::Fold | Fault::Members | Fault::Years => {}
+            Fault::Fold | Fault::Members | Fault::Years | Fault::Keys => {}
             Fault::Index => self.indexes(),
             Fault::Races => self.races(),
         }
@@ -350,6 +356,21 @@ impl Maker {
             self.at(start, Action::Start(device));
         }
         (Some(at), away)
+    }
+
+    /// Who takes a new key, and when; some do so twice.
+    fn keys(&mut self, seed: u64) {
+        self.rng = Rng::new(seed ^ KEYS);
+        self.faults = self.faults.iter().chain([Fault::Keys]).collect();
+        for _ in 0..(1 + self.rng.below(4)) {
+            let (device, time) = (self.device(), self.time());
+            self.at(time, Action::Rotate(device));
+            if self.rng.one_in(3) {
+                // Of what is written with the new key others may hear first.
+                let (later, edit) = (time + self.rng.below(50), self.edit());
+                self.at(later, Action::Edit(device, edit));
+            }
+        }
     }
 
     fn role(&mut self) -> Role {

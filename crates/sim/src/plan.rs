@@ -106,6 +106,8 @@ pub enum Action {
     DeleteIndex(usize),
     /// An admin makes a device something else in the group; nothing if the admin runs no more.
     Member(usize, usize, Role),
+    /// A device takes a new key; nothing if it is no member.
+    Rotate(usize),
 }
 
 /// What a device is in a group.
@@ -149,7 +151,8 @@ impl Action {
             | Self::BackUp(device)
             | Self::Restore(device, _)
             | Self::RollBack(device)
-            | Self::DeleteIndex(device) => (*device, None),
+            | Self::DeleteIndex(device)
+            | Self::Rotate(device) => (*device, None),
             Self::Connect(a, b) | Self::Cut(a, b, _) | Self::Slow(a, b, _) => (*a, Some(*b)),
             Self::CopyState(from, to) => (*from, Some(*to)),
             Self::Member(by, of, _) => (*by, Some(*of)),
@@ -217,6 +220,7 @@ impl fmt::Display for Action {
             }
             Self::DeleteIndex(device) => write!(f, "device {device} dies; its index is deleted"),
             Self::Member(by, of, role) => write!(f, "device {by} makes {of} {role}"),
+            Self::Rotate(device) => write!(f, "device {device} takes a new key"),
         }
     }
 }

@@ -18,7 +18,7 @@ use folder::{
 use wire::{Hash, RelPath, sync::Message};
 
 use crate::{
-    authority::{Manifest, SimAuthority, device_id},
+    authority::{Manifest, SimAuthority},
     disk::{Fold, Held, MachineCopy, VirtualDisk},
     fault::{Fault, Faults},
     history::{Edit, Written},
@@ -412,7 +412,7 @@ impl World {
         self.devices[number].disk.restore_power();
         let index = SimIndex::new(MemIndex::open(&self.devices[number].store), self.mutation);
         let manifest = self.devices[number].manifest.clone();
-        let authority = SimAuthority { device: device_id(number), manifest };
+        let authority = SimAuthority { device: self.takes_key(number), manifest };
         let engine = Engine::open(index, authority, options)
             .map_err(|error| format!("the engine failed: {error}"))?;
         let device = &mut self.devices[number];

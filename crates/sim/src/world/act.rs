@@ -123,6 +123,7 @@ impl World {
                 Ok(())
             }
             Action::Member(by, of, role) => self.change_member(by, of, role),
+            Action::Rotate(device) => self.rotate(device),
         }
     }
 

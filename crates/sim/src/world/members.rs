@@ -5,12 +5,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use folder::engine::Input;
+use identity::DeviceId;
 
 use super::World;
-use crate::{authority::device_id, mutant::Mutation, plan::Role};
+use crate::{
+    authority::{device_id, device_with_key},
+    mutant::Mutation,
+    plan::Role,
+};
 
-/// Changes by their number, of whom and what to. Of two about the same device the later one counts.
-pub(super) type Changes = BTreeMap<usize, (usize, Role)>;
+/// Changes by their number, and of whom.
+pub(super) type Changes = BTreeMap<usize, (usize, Change)>;
+
+/// What changes; of two of a kind about the same device the later one counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    Role(Role),
+    /// A new key, which has the change's number.
+    Key,
+}
 
 /// The group's members.
 #[derive(Debug, Default)]
@@ -22,12 +35,33 @@ pub(crate) struct Members {
     heard: Vec<Changes>,
     /// Devices that run, but not their folder: they are no members, as far as they know.
     outside: BTreeSet<usize>,
+    /// The key with which each device's folder runs.
+    runs_with: Vec<usize>,
+}
+
+/// The number of the key that a device has.
+fn key(heard: &Changes, of: usize) -> usize {
+    keys(heard, of).last().copied().unwrap_or(0)
+}
+
+/// The numbers of all keys that it had.
+fn keys(heard: &Changes, of: usize) -> Vec<usize> {
+    let later = heard.iter().filter(|(_, change)| **change == (of, Change::Key));
+    std::iter::once(0).chain(later.map(|(number, _)| *number)).collect()
 }
 
 impl Members {
     fn role(&self, heard: &Changes, of: usize) -> Role {
-        let last = heard.values().rev().find(|(device, _)| *device == of);
-        last.map_or(self.first[of], |(_, role)| *role)
+        let roles = heard.values().rev().filter_map(|(device, change)| match change {
+            Change::Role(role) if *device == of => Some(*role),
+            _ => None,
+        });
+        roles.into_iter().next().unwrap_or(self.first[of])
+    }
+
+    /// The id that a device has now, as it proves on links.
+    pub(super) fn id(&self, device: usize) -> DeviceId {
+        self.runs_with.get(device).map_or(device_id(device), |key| device_with_key(device, *key))
     }
 
     fn is_in(&self, device: usize, of: usize) -> bool {
@@ -50,7 +84,9 @@ impl Members {
         all.extend(self.heard[b].iter().map(|(number, change)| (*number, *change)));
         for device in [a, b] {
             if self.role(&all, device) == Role::Out {
-                let mut own = all.iter().filter(|(_, (of, _))| *of == device);
+                let is_its = |change: &Change| matches!(change, Change::Role(_));
+                let mut own =
+                    all.iter().filter(|(_, (of, change))| *of == device && is_its(change));
                 let last = own.next_back().map(|(number, change)| (*number, *change));
                 self.heard[device].extend(last);
             } else {
@@ -65,6 +101,7 @@ impl World {
     pub(crate) fn make_group(&mut self, roles: &[Role]) {
         self.members.first = roles.to_vec();
         self.members.heard = vec![Changes::new(); roles.len()];
+        self.members.runs_with = vec![0; roles.len()];
         (0..roles.len()).for_each(|device| self.note_roles(device));
     }
 
@@ -89,11 +126,26 @@ impl World {
     fn note_roles(&mut self, device: usize) {
         let all = 0..self.members.first.len();
         let heard = &self.members.heard[device];
-        let is = |role: Role| {
-            let having = all.clone().filter(|of| self.members.role(heard, *of) == role);
-            having.map(device_id).collect()
-        };
-        self.devices[device].manifest.become_these(is(Role::Writer), is(Role::Out));
+        let (mut writers, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        for of in all {
+            let present = key(heard, of);
+            let old = keys(heard, of).into_iter().filter(|key| *key != present);
+            gone.extend(old.map(|key| device_with_key(of, key)));
+            match self.members.role(heard, of) {
+                Role::Writer => writers.insert(device_with_key(of, present)),
+                Role::Out => gone.insert(device_with_key(of, present)),
+                Role::Reader => false,
+            };
+        }
+        self.devices[device].manifest.become_these(writers, gone);
+    }
+
+    /// A device's folder begins: with the key that it has.
+    pub(super) fn takes_key(&mut self, device: usize) -> DeviceId {
+        if self.is_group() {
+            self.members.runs_with[device] = key(&self.members.heard[device], device);
+        }
+        self.members.id(device)
     }
 
     /// True if a device's folder may run. If not, its process runs without it.
@@ -107,7 +159,11 @@ impl World {
 
     /// True if two devices take each other for members, after they have made equal what they heard.
     pub(super) fn may_link(&self, a: usize, b: usize) -> bool {
-        !self.is_group() || self.members.is_in(a, b) && self.members.is_in(b, a)
+        let knows = |one: usize, other: usize| {
+            let known = key(&self.members.heard[one], other);
+            self.members.is_in(one, other) && known == self.members.runs_with[other]
+        };
+        !self.is_group() || knows(a, b) && knows(b, a)
     }
 
     fn has_process(&self, device: usize) -> bool {
@@ -123,8 +179,21 @@ impl World {
         self.members.next += 1;
         let number = self.members.next;
         let before = self.members.heard.clone();
-        self.members.heard[by].insert(number, (of, role));
+        self.members.heard[by].insert(number, (of, Change::Role(role)));
         self.members_spread(&before)
+    }
+
+    /// A device takes a new key. All its links are the old one's.
+    pub(super) fn rotate(&mut self, device: usize) -> Result<(), String> {
+        if !self.is_group() || !self.is_member(device) || self.devices[device].engine.is_none() {
+            return Ok(());
+        }
+        self.note(format_args!("{device} takes a new key"));
+        self.stop(device)?;
+        self.members.next += 1;
+        self.members.heard[device].insert(self.members.next, (device, Change::Key));
+        self.note_roles(device);
+        self.start(device)
     }
 
     /// What was heard reaches everybody that is to be linked.
@@ -178,6 +247,12 @@ impl World {
         if self.members.outside.remove(&device) {
             return self.start(device);
         }
+        let present = key(&self.members.heard[device], device);
+        if self.devices[device].engine.is_some() && self.members.runs_with[device] != present {
+            // The machine was set back, and has its key from before.
+            self.stop(device)?;
+            return self.start(device);
+        }
         if self.mutation == Some(Mutation::MembersUnheard) {
             return Ok(());
         }
@@ -194,7 +269,7 @@ impl World {
             // A single device is in step with nobody: all are let in again.
             for of in 1..devices {
                 self.members.next += 1;
-                all.insert(self.members.next, (of, Role::Reader));
+                all.insert(self.members.next, (of, Change::Role(Role::Reader)));
             }
         }
         for device in 0..devices {
@@ -216,7 +291,7 @@ impl World {
                 for of in 0..self.members.first.len() {
                     if self.members.is_in(device, of) {
                         let number = self.members.next + 1 + of;
-                        self.members.heard[device].insert(number, (of, Role::Writer));
+                        self.members.heard[device].insert(number, (of, Change::Role(Role::Writer)));
                     }
                 }
                 self.heard_of_members(device)?;

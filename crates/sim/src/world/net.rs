@@ -4,7 +4,7 @@ use folder::{PeerId, engine::Input};
 use wire::sync::Message;
 
 use super::{Link, Parcel, Sent, TELL_QUEUED, What, World};
-use crate::{authority::device_id, fault::Fault, mutant::Mutation};
+use crate::{fault::Fault, mutant::Mutation};
 
 impl World {
     pub(super) fn send(
@@ -114,7 +114,7 @@ impl World {
         for ((number, peer), other) in ends.into_iter().zip([b, a]) {
             let run = self.devices[number].run;
             let name = format!("device {other}");
-            let device = self.devices[number].manifest.lasts().then(|| device_id(other));
+            let device = self.devices[number].manifest.lasts().then(|| self.members.id(other));
             self.input(number, run, Input::PeerUp { peer, name, device })?;
         }
         // What was pushed last comes once more, as if nobody knew whether it had arrived.

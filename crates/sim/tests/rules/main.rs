@@ -70,6 +70,19 @@ fn e7_histories_in_which_members_change_end_alike() {
     assert_eq!(steps, session.steps.iter().map(|step| format!("{step:?}")).collect::<Vec<_>>());
 }
 
+/// Devices take new keys, also without anybody hearing of it for a while, and are set back to older ones.
+#[test]
+fn e7_histories_in_which_keys_change_end_alike() {
+    let faults = "links,crash,index,members,keys".parse().expect("is a list of faults");
+    let mut changes = 0;
+    for seed in 0..30 {
+        let plan = sim::plan(seed, faults);
+        changes += plan.steps.iter().filter(|it| matches!(it.what, Action::Rotate(..))).count();
+        assert_eq!(history::play(&plan, None, false).failure, None, "seed {seed}");
+    }
+    assert!(changes > 60, "{changes}");
+}
+
 /// Deletions are forgotten in the middle of such histories, and devices come back that were away, or as they were before.
 #[test]
 fn e4_histories_in_which_years_pass_end_alike() {
