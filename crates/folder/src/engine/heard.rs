@@ -53,8 +53,10 @@ const MAX_MEMBERS: usize = 1024;
 /// What others say is passed on to a peer at most this often, in milliseconds: of each the last word. Anybody can say
 /// something new all the time.
 const PASS_ON_MS: u64 = 1_000;
-/// Once something was forgotten, the whole index is looked through for more at most this often, in milliseconds.
+/// For what is to be forgotten the whole index is looked through at most this often, in milliseconds.
 const FORGET_MS: u64 = 60_000;
+/// But for so many times at once: as many members as tell what they know after years, say.
+const FORGET_AT_ONCE: u64 = 16;
 
 impl Peer {
     /// When it is to be told what others have said; `None` if there is nothing. A link that is full is looked at again.
@@ -278,7 +280,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// When something is to be passed on, or looked through for what is to be forgotten.
     pub(super) fn next_word(&self) -> u64 {
         let passes = self.peers.values().filter_map(|peer| peer.passes_on_at(self.now.ms));
-        let behind = self.hearing.is_behind.then_some(self.hearing.forgets_at);
+        let behind = self.hearing.is_behind.then(|| self.forgets_at());
         passes.chain(behind).min().unwrap_or(u64::MAX)
     }
 
@@ -455,16 +457,21 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Forgets what was met since, and is forgotten elsewhere, or what others say now to have known for long.
     pub(super) fn catch_up(&mut self) -> Result<(), EngineError> {
-        if !self.hearing.is_behind || self.now.ms < self.hearing.forgets_at {
+        if !self.hearing.is_behind || self.now.ms < self.forgets_at() {
             return Ok(());
         }
         self.hearing.is_behind = false;
         let before = self.hearing.horizon.clone();
         self.move_horizon()?;
         if self.hearing.horizon != before {
-            self.hearing.forgets_at = self.now.ms + FORGET_MS;
+            self.hearing.spent = self.hearing.spent.max(self.now.ms) + FORGET_MS;
         }
         self.state(None)
+    }
+
+    /// When the index may be looked through again.
+    fn forgets_at(&self) -> u64 {
+        self.hearing.spent.saturating_sub((FORGET_AT_ONCE - 1) * FORGET_MS)
     }
 
     /// Leaves of what is known of a path what is not forgotten.

@@ -59,8 +59,8 @@ pub(super) struct Hearing {
     pub(super) later: VersionVector,
     /// Something met here was forgotten by those who write, and not here yet.
     pub(super) is_behind: bool,
-    /// Before then nothing more is looked through for that.
-    pub(super) forgets_at: u64,
+    /// Until when the looks through the index that were made for that last, at one in a while.
+    pub(super) spent: u64,
     /// What members said is to be written.
     pub(super) has_news: bool,
     /// Something became void that others are to hear of.
