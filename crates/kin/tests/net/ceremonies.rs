@@ -7,7 +7,7 @@ use lab::{Host, Kin, KinCommand, Lan, SHORT};
 use serde_json::Value;
 
 use crate::{
-    common::{KIN, lan},
+    common::{KIN, compare_and_accept, lan},
     devices::{Device, pair, write},
 };
 
@@ -162,6 +162,65 @@ pub(crate) fn t8_a_kill_at_any_step_of_a_pairing_leaves_both_or_neither() {
             }
         }
     }
+}
+
+pub(crate) fn a_choice_that_comes_to_nothing_is_offered_again() {
+    let lan: Lan = lan(3);
+    let devices = ["a", "b", "c"].map(|name| {
+        let host = lan.host(usize::from(name.as_bytes()[0] - b'a'));
+        let device = Device { host, name, running: None };
+        device.run(&["devices", "rename", name, "--json"]);
+        device
+    });
+    let start = |device: &Device<'_>| device.command(&["pair", "--json"]);
+    // Two compare already: to whoever comes, they are there and say nothing.
+    let (mut b, mut c) = (start(&devices[1]), start(&devices[2]));
+    b.expect("confirm");
+    c.expect("confirm");
+    let mut a = start(&devices[0]);
+    let number = |kin: &mut Kin, name: &str| {
+        let what = format!("{name} is a candidate");
+        let is_it = |event: &Value| event["event"] == "candidate" && event["name"] == name;
+        kin.expect_where(&what, SHORT, is_it)["number"].to_string()
+    };
+    let (to_b, to_c) = {
+        let first = a.expect("candidate");
+        let second = a.expect("candidate");
+        let [first, second] =
+            [first, second].map(|one| (one["name"].clone(), one["number"].to_string()));
+        if first.0 == "b" { (first.1, second.1) } else { (second.1, first.1) }
+    };
+    let again = |kin: &mut Kin| {
+        let is_it = |event: &Value| event["event"] == "error" && event["kind"] == "candidate";
+        kin.expect_where("the list is offered again", SHORT, is_it)
+    };
+    a.type_line(&to_b);
+    again(&mut a);
+    // One of them is gone without a word; the other one sees the newcomer.
+    c.kill();
+    a.type_line(&to_c);
+    let said = again(&mut a);
+    assert!(said["message"].as_str().is_some_and(|said| said.contains("(c)")), "{said}");
+    // Its person is asked to choose, too: an advert of the other one that is gone may still be known.
+    a.type_line(&to_b);
+    let to_a = number(&mut b, "a");
+    b.type_line(&to_a);
+    loop {
+        a.pump(std::time::Duration::from_millis(50));
+        b.pump(std::time::Duration::from_millis(50));
+        if a.count("confirm") > 0 && b.count("confirm") > 1 {
+            break;
+        }
+    }
+    compare_and_accept(&mut a, &mut b);
+    for kin in [&mut a, &mut b] {
+        for _ in 0..2 {
+            let asked = kin.expect("ask");
+            kin.answer(&asked, false);
+        }
+    }
+    a.expect("paired");
+    b.expect("paired");
 }
 
 pub(crate) fn t10_both_halves_of_a_partition_change_members_and_come_to_one_group() {

@@ -138,6 +138,7 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
         ceremonies {
             Lan attack_07_a_man_in_the_middle_shows_other_strings_and_leaves_nothing
             Lan t8_a_kill_at_any_step_of_a_pairing_leaves_both_or_neither
+            Lan a_choice_that_comes_to_nothing_is_offered_again
             Lan t10_both_halves_of_a_partition_change_members_and_come_to_one_group
             Lan a_device_heeds_its_config_file_while_it_runs
         }

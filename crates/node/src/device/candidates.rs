@@ -79,6 +79,8 @@ pub(super) enum News {
     Nothing,
     /// A device that is known runs anew, or can be dialled only now.
     Anew,
+    /// One that only a link had shown has a name now; by its number.
+    Named(usize),
     /// Another candidate, of this number.
     New(usize),
 }
@@ -134,15 +136,19 @@ impl Candidates {
                 return News::Nothing;
             }
             let again = !one.has(&advert.instance);
+            let is_named = one.name == advert.name;
             if one.device.is_some() {
                 one.found.clear();
             }
             one.take(advert);
             if again {
                 one.dialled = false;
-                return News::Anew;
             }
-            return News::Nothing;
+            return match (is_named, again) {
+                (false, _) => News::Named(one.number),
+                (true, true) => News::Anew,
+                (true, false) => News::Nothing,
+            };
         }
         if let Some(one) = self.all.iter_mut().find(|one| one.is_at_the_place_of(&advert)) {
             one.take(advert);
@@ -269,7 +275,8 @@ mod tests {
         // By a link first, by which no advert is known yet.
         let mut candidates = Candidates::default();
         assert_eq!(candidates.linked(device(1), at(9)), News::New(1));
-        assert_eq!(candidates.heard(advert(1, 1, 9)), News::Anew);
+        assert_eq!(candidates.heard(advert(1, 1, 9)), News::Named(1));
+        assert_eq!(candidates.name(1), Some("name1"));
         assert_eq!((candidates.count(), candidates.only()), (1, Some(1)));
         // By its advert first; it may dial from anywhere.
         let mut candidates = Candidates::default();

@@ -41,7 +41,7 @@ impl Task {
         }
         let (name, addr) = (found.name.clone(), found.addrs.first().copied());
         let news = self.candidates.heard(found);
-        if let News::New(number) = news {
+        if let News::New(number) | News::Named(number) = news {
             self.tell_candidate(number, name, addr).await;
         }
         if self.chosen.is_some_and(|(number, _)| !self.candidates.is_there(number)) {
