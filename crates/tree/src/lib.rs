@@ -36,7 +36,7 @@ pub use lines::Step;
 pub use lines::{Edited, MAX_LINE_FILE};
 pub use log_file::{LogFile, LogReader};
 pub use open::{
-    OpenError, RootGone, file_identity, folder_around, machine_id, real_path, refuse_keys,
+    OpenError, RootGone, boot_id, file_identity, folder_around, machine_id, real_path, refuse_keys,
 };
 pub use root::Root;
 pub use state::{StateDir, StateError, make_folder_dir};

@@ -261,7 +261,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// Passes on what others have said since it was done last, as far as links take it.
-    pub(super) fn tell_heard(&mut self) {
+    fn tell_heard(&mut self) {
         let now = self.now.ms;
         let due = |peer: &Peer| peer.passes_on_at(now).is_some_and(|at| at <= now);
         let due = self.peers.iter().filter(|(_, peer)| due(peer) && peer.has_room());
@@ -455,8 +455,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         });
     }
 
-    /// Forgets what was met since, and is forgotten elsewhere, or what others say now to have known for long.
+    /// Passes on what others say, and forgets what they have known for long by now, or what was met since and is forgotten
+    /// elsewhere.
     pub(super) fn catch_up(&mut self) -> Result<(), EngineError> {
+        self.tell_heard();
         if !self.hearing.is_behind || self.now.ms < self.forgets_at() {
             return Ok(());
         }

@@ -105,7 +105,8 @@ impl Hearing {
         Ok(hearing)
     }
 
-    /// Writes this device's own part if it has changed, or enough time passed, or none is left. True if it did.
+    /// Writes what is news of members, and this device's own part if it has changed, or enough time passed, or none is
+    /// left. True if it did the latter.
     ///
     /// # Errors
     /// If the index cannot be written.
@@ -114,6 +115,7 @@ impl Hearing {
         index: &mut impl Index,
         is_last: bool,
     ) -> Result<bool, EngineError> {
+        self.write_said(index)?;
         let (written, age) = &self.written;
         let after = if is_last { 1 } else { WRITE_AGE_S };
         if self.age < age.saturating_add(after) && self.own(0) == *written {
@@ -128,7 +130,7 @@ impl Hearing {
     ///
     /// # Errors
     /// If the index cannot be written.
-    pub(super) fn write_said(&mut self, index: &mut impl Index) -> Result<(), EngineError> {
+    fn write_said(&mut self, index: &mut impl Index) -> Result<(), EngineError> {
         if !std::mem::take(&mut self.has_news) {
             return Ok(());
         }

@@ -145,7 +145,7 @@ impl World {
             let Some(disk) = disk.upgrade() else { return };
             let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(paths) = edit.carry_out(&disk, &mut written) {
-                let done = Meddled::by(&edit, paths, &disk, format!("{device} edits meanwhile"));
+                let done = Meddled::by(&edit, paths, &disk, &format!("{device} edits meanwhile"));
                 meddled.lock().unwrap_or_else(PoisonError::into_inner).push(done);
             }
         };
@@ -166,7 +166,7 @@ impl World {
             let mut meddled = meddled.lock().unwrap_or_else(PoisonError::into_inner);
             for edit in way.edits(path) {
                 if let Some(paths) = edit.carry_out(&disk, &mut written) {
-                    meddled.push(Meddled::by(&edit, paths, &disk, format!("{device} ambushes")));
+                    meddled.push(Meddled::by(&edit, paths, &disk, &format!("{device} ambushes")));
                 }
             }
         };
@@ -253,7 +253,7 @@ impl World {
 
     /// A process dies: nothing is finished or committed. If its machine loses power, what was not synced is
     /// gone too.
-    pub(super) fn die(&mut self, number: usize) -> Result<(), String> {
+    pub(crate) fn die(&mut self, number: usize) -> Result<(), String> {
         self.members.process_ends(number);
         if self.devices[number].engine.is_none() {
             return Ok(());
@@ -263,6 +263,7 @@ impl World {
             let mut rng = self.rng.fork();
             self.devices[number].disk.lose_unsynced(&mut rng);
             self.devices[number].held.clear();
+            self.devices[number].boot += 1;
         }
         self.crash(number)
     }
@@ -294,7 +295,7 @@ impl World {
 }
 
 impl Meddled {
-    fn by(edit: &Edit, paths: Vec<RelPath>, disk: &VirtualDisk, who: String) -> Self {
+    fn by(edit: &Edit, paths: Vec<RelPath>, disk: &VirtualDisk, who: &str) -> Self {
         let removed = edit.removes().map(str::to_owned);
         let out = if removed.is_some() { taken_out(disk) } else { Vec::new() };
         Self { line: format!("{who}: {edit}"), paths, removed, out }
