@@ -261,7 +261,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// Passes on what others have said since it was done last, as far as links take it.
-    fn tell_heard(&mut self) {
+    pub(super) fn tell_heard(&mut self) {
         let now = self.now.ms;
         let due = |peer: &Peer| peer.passes_on_at(now).is_some_and(|at| at <= now);
         let due = self.peers.iter().filter(|(_, peer)| due(peer) && peer.has_room());
@@ -280,7 +280,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// When something is to be passed on, or looked through for what is to be forgotten.
     pub(super) fn next_word(&self) -> u64 {
         let passes = self.peers.values().filter_map(|peer| peer.passes_on_at(self.now.ms));
-        let behind = self.hearing.is_behind.then(|| self.forgets_at());
+        let is_behind = self.hearing.is_behind && self.is_quiet();
+        let behind = is_behind.then(|| self.forgets_at());
         passes.chain(behind).min().unwrap_or(u64::MAX)
     }
 
@@ -455,10 +456,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         });
     }
 
-    /// Passes on what others say, and forgets what they have known for long by now, or what was met since and is forgotten
-    /// elsewhere.
+    /// Forgets what others have known for long by now, or what was met since and is forgotten elsewhere. Only at rest:
+    /// a deletion that the tree does not show yet must not be forgotten before it does.
     pub(super) fn catch_up(&mut self) -> Result<(), EngineError> {
-        self.tell_heard();
         if !self.hearing.is_behind || self.now.ms < self.forgets_at() {
             return Ok(());
         }

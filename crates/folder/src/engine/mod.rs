@@ -375,7 +375,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.pull_on()?;
         self.call_in_debts();
         self.serve_on()?;
-        self.catch_up()?;
         self.come_to_rest()
     }
 
@@ -409,6 +408,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.tell_progress();
             return self.tell_on_the_way();
         }
+        self.catch_up()?;
         self.commit()?;
         self.fetch.progress = Progress::default();
         let status = Status {

@@ -167,6 +167,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     pub(super) fn serve_on(&mut self) -> Result<(), EngineError> {
+        self.tell_heard();
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             while let Some(request) = self.next_served(id) {
