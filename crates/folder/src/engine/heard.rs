@@ -50,13 +50,18 @@ use crate::{
 const NOTE_MS: u64 = 60 * 60 * 1000;
 /// Most members whose statements are kept.
 const MAX_MEMBERS: usize = 1024;
-/// What others say is passed on to a peer at most this often, in milliseconds: of each the last word. Anybody can say
-/// something new all the time.
+/// What others say is passed on to a peer at most this often in the long run, in milliseconds: of each the last word.
+/// Anybody can say something new all the time.
 const PASS_ON_MS: u64 = 1_000;
-/// For what is to be forgotten the whole index is looked through at most this often, in milliseconds.
+/// For what is to be forgotten the whole index is looked through at most this often in the long run, in milliseconds.
 const FORGET_MS: u64 = 60_000;
-/// But for so many times at once: as many members as tell what they know after years, say.
-const FORGET_AT_ONCE: u64 = 16;
+/// Either may be done so many times at once: when members meet after years, say, nothing waits.
+const AT_ONCE: u64 = 32;
+
+/// When something may be done again that is done now and then, if it was done `AT_ONCE` times at once until `spent`.
+fn may_be_done(spent: u64, every: u64) -> u64 {
+    spent.saturating_sub((AT_ONCE - 1) * every)
+}
 
 impl Peer {
     /// When it is to be told what others have said; `None` if there is nothing. A link that is full is looked at again.
@@ -64,7 +69,7 @@ impl Peer {
         if self.replica.is_none() || self.untold.is_empty() {
             return None;
         }
-        let at = self.passed_on.map_or(now, |at| at + PASS_ON_MS);
+        let at = may_be_done(self.words_spent, PASS_ON_MS);
         Some(if self.has_room() { at } else { at.max(now + PASS_ON_MS) })
     }
 }
@@ -163,7 +168,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         VersionVector::from_entries(met.collect()).unwrap_or_default()
     }
 
-    /// Keeps what members say; what is news is passed on.
+    /// Keeps what members say, and passes on what is news.
     pub(super) fn heard(
         &mut self,
         id: PeerId,
@@ -224,6 +229,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for (_, peer) in self.peers.iter_mut().filter(|(other, _)| **other != id) {
             peer.untold.extend(news.iter().copied());
         }
+        self.tell_heard();
+        self.catch_up()?;
         Ok(Ok(()))
     }
 
@@ -268,7 +275,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let due: Vec<PeerId> = due.map(|(id, _)| *id).collect();
         for id in due {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
-            peer.passed_on = Some(now);
+            peer.words_spent = peer.words_spent.max(now) + PASS_ON_MS;
             let authors = std::mem::take(&mut peer.untold);
             let said = authors.iter().filter_map(|author| self.hearing.said.get(author));
             let said: Vec<Heard> =
@@ -281,7 +288,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     pub(super) fn next_word(&self) -> u64 {
         let passes = self.peers.values().filter_map(|peer| peer.passes_on_at(self.now.ms));
         let is_behind = self.hearing.is_behind && self.is_quiet();
-        let behind = is_behind.then(|| self.forgets_at());
+        let behind = is_behind.then(|| may_be_done(self.hearing.spent, FORGET_MS));
         passes.chain(behind).min().unwrap_or(u64::MAX)
     }
 
@@ -456,10 +463,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         });
     }
 
-    /// Forgets what others have known for long by now, or what was met since and is forgotten elsewhere. Only at rest:
-    /// a deletion that the tree does not show yet must not be forgotten before it does.
+    /// Forgets what others say now to have known for long, or what was met since and is forgotten elsewhere.
     pub(super) fn catch_up(&mut self) -> Result<(), EngineError> {
-        if !self.hearing.is_behind || self.now.ms < self.forgets_at() {
+        if !self.hearing.is_behind || self.now.ms < may_be_done(self.hearing.spent, FORGET_MS) {
             return Ok(());
         }
         self.hearing.is_behind = false;
@@ -469,11 +475,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.hearing.spent = self.hearing.spent.max(self.now.ms) + FORGET_MS;
         }
         self.state(None)
-    }
-
-    /// When the index may be looked through again.
-    fn forgets_at(&self) -> u64 {
-        self.hearing.spent.saturating_sub((FORGET_AT_ONCE - 1) * FORGET_MS)
     }
 
     /// Leaves of what is known of a path what is not forgotten.

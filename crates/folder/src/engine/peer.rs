@@ -56,8 +56,8 @@ pub(super) struct Peer {
     pub(super) stated: Option<Statement>,
     /// Members whose last words it was not told yet.
     pub(super) untold: BTreeSet<DeviceId>,
-    /// When it was told such words last.
-    pub(super) passed_on: Option<u64>,
+    /// Until when what it was told of them lasts, at one message in a while.
+    pub(super) words_spent: u64,
     /// Known once its hello came.
     pub(super) replica: Option<ReplicaId>,
     /// The last status it sent.
