@@ -423,6 +423,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 here.content_dot = Some(record.record.content_dot);
                 here.racy = is_racy(&stat, self.now.wall);
                 row.here = Some(here);
+                self.has_contents_again();
                 copied = copy;
                 kind
             }

@@ -142,6 +142,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             HashedBody::Symlink { target } => (Body::Symlink { target }, None, None),
         };
         let before = row.here.take();
+        if before.is_none() {
+            self.has_contents_again();
+        }
         let was_dir = before.as_ref().is_some_and(|before| before.stat.kind == FileKind::Dir);
         if was_dir && !self.dir_was_replaced(&path)? {
             return Ok(());
