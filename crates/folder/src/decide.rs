@@ -126,7 +126,7 @@ pub fn decide(siblings: &Siblings, here: Option<&Here>, has_live_children: bool)
 /// The mode of a directory that no record describes: that of the directory that was deleted there, or
 /// one as open as the file that would be in its place, so that it is the same everywhere and opens
 /// nothing that was closed.
-fn implied_mode(winner: Option<&SignedRecord>) -> u32 {
+pub(crate) fn implied_mode(winner: Option<&SignedRecord>) -> u32 {
     let Some(winner) = winner.map(|winner| &winner.record).filter(|record| record.mode != 0) else {
         return 0o755;
     };

@@ -80,8 +80,18 @@ pub(crate) struct Device {
     meddled: Arc<Mutex<Vec<Meddled>>>,
 }
 
-/// What a user did in the middle of a job, the paths that a watcher would name, and what is gone by it.
-type Meddled = (String, Vec<RelPath>, Option<String>);
+/// What a user did in the middle of a job.
+#[derive(Debug)]
+struct Meddled {
+    /// In words.
+    line: String,
+    /// The paths that a watcher would name.
+    paths: Vec<RelPath>,
+    /// What is gone by it.
+    removed: Option<String>,
+    /// Contents that an apply had taken out of its place by then.
+    out: Vec<Arc<Vec<u8>>>,
+}
 
 /// A link between two devices: the number each side knows it by.
 #[derive(Clone, Copy, Debug)]
@@ -374,9 +384,8 @@ impl World {
         let Some(paths) = outcome else { return false };
         if edit.removes().is_some() && self.devices[number].engine.is_none() {
             // What an apply that was cut short had taken out cannot go back where it was: history will do.
-            let all = self.devices[number].disk.all_contents().into_iter();
-            let out = all.filter(|(path, _)| path.starts_with(".kin/swap/"));
-            self.names_set_back.extend(out.map(|(_, bytes)| bytes.to_vec()));
+            let out = taken_out(&self.devices[number].disk);
+            self.names_set_back.extend(out.iter().map(|bytes| bytes.to_vec()));
         }
         self.asked.extend(edit.removes().map(str::to_owned));
         self.notice(number, paths);
@@ -579,4 +588,10 @@ impl World {
 #[allow(clippy::print_stdout, reason = "a history is what was asked for")]
 fn anstream_print(line: &str) {
     println!("{line}");
+}
+
+/// Contents that an apply has taken out of the tree, and has not put away yet, or has made ready.
+fn taken_out(disk: &VirtualDisk) -> Vec<Arc<Vec<u8>>> {
+    let all = disk.all_contents().into_iter();
+    all.filter(|(path, _)| path.starts_with(".kin/swap/")).map(|(_, bytes)| bytes).collect()
 }

@@ -82,6 +82,17 @@ impl VersionVector {
         }
     }
 
+    /// Has seen no change of `replica` after `counter` any more.
+    pub fn lower(&mut self, replica: ReplicaId, counter: u64) {
+        if let Ok(at) = self.0.binary_search_by_key(&replica, |entry| entry.0) {
+            if counter == 0 {
+                self.0.remove(at);
+            } else {
+                self.0[at].1 = self.0[at].1.min(counter);
+            }
+        }
+    }
+
     /// True if everything `other` has seen is seen here too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
@@ -117,6 +128,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_lowered_has_seen_the_rest(vector in vector(), replica in 0u64..6, counter in 0u64..5) {
+            let mut lowered = vector.clone();
+            lowered.lower(ReplicaId(replica), counter);
+            prop_assert!(VersionVector::from_entries(lowered.entries().to_vec()).is_some());
+            for it in (0..6).map(ReplicaId) {
+                let most = if it.0 == replica { counter } else { u64::MAX };
+                prop_assert_eq!(lowered.counter(it), vector.counter(it).min(most));
+            }
+        }
+
         #[test]
         fn join_is_the_least_upper_bound(a in vector(), b in vector(), c in vector()) {
             let mut ab = a.clone();

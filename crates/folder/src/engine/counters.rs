@@ -132,6 +132,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let old = self.replica;
         let said_since = self.agreed()?.max(common);
         self.take_replica()?;
+        self.hearing.know_no_more_of(old, said_since);
         self.effects.push(Effect::Event(Event::NewReplica { reason: reason.to_owned() }));
         self.reauthor(old, said_since)
     }
@@ -152,7 +153,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Time has passed. After very much of it this may be what a machine was long ago: what is said from now on is
     /// under a new id, so that nobody takes it for what was said, and deleted, and forgotten since (rule E4). What was
-    /// said before stands.
+    /// said before stands: said again as well, it would bring back what others have deleted since.
     pub(super) fn come_back(&mut self) -> Result<(), EngineError> {
         if !self.authority.lasts() {
             return Ok(());

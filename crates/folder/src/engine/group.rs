@@ -61,6 +61,16 @@ enum Then {
     DirRemoved,
 }
 
+impl Then {
+    /// Where what makes room goes under another name.
+    fn copy(&self) -> Option<&RelPath> {
+        match self {
+            Self::Placed { copy, .. } | Self::Dir { copy, .. } => copy.as_ref().map(|(at, _)| at),
+            Self::Meta { .. } | Self::Removed | Self::DirRemoved => None,
+        }
+    }
+}
+
 /// A group that is on the disk, durably, as far as the index does not say so yet. Its intents are there still.
 #[derive(Debug, Default)]
 struct Finished {
@@ -77,6 +87,8 @@ pub(super) struct Groups {
     under_way: Option<HashMap<RelPath, Then>>,
     finished: Finished,
     busy: HashSet<RelPath>,
+    /// What of that was to be decided again meanwhile.
+    news: HashSet<RelPath>,
 }
 
 impl Groups {
@@ -88,6 +100,7 @@ impl Groups {
             under_way: None,
             finished: Finished::default(),
             busy: HashSet::new(),
+            news: HashSet::new(),
         }
     }
 
@@ -110,6 +123,11 @@ impl Groups {
         self.busy.contains(path)
     }
 
+    /// Something was learned of a path whose change is on its way.
+    pub(super) fn has_news(&mut self, path: &RelPath) {
+        self.news.insert(path.clone());
+    }
+
     fn push(&mut self, change: Change, intent: Option<(IntentKind, Hash)>, swap: u64, then: Then) {
         let path = change.path.clone();
         let intent =
@@ -118,7 +136,19 @@ impl Groups {
             self.held += bytes.len();
         }
         self.busy.insert(path);
+        self.busy.extend(then.copy().cloned());
         self.items.push(Item { change, intent, then });
+    }
+
+    /// A change is on the disk, or was not made.
+    fn is_over(&mut self, path: &RelPath, then: &Then) {
+        self.busy.remove(path);
+        let Some(copy) = then.copy() else { return };
+        let is_to_change = self.items.iter().any(|item| item.change.path == *copy);
+        let all = self.under_way.iter().chain([&self.finished.then]);
+        if !is_to_change && !all.into_iter().any(|then| then.contains_key(copy)) {
+            self.busy.remove(copy);
+        }
     }
 
     fn draw_swap(&mut self) -> u64 {
@@ -338,8 +368,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for _ in 0..self.options.noted_at_once {
             let Some(Changed { path, result }) = self.group.finished.results.next() else { break };
             let Some(then) = self.group.finished.then.remove(&path) else { continue };
-            self.group.busy.remove(&path);
+            self.group.is_over(&path, &then);
+            let has_news = self.group.news.remove(&path);
             self.scan.was_applied(&path, self.now.ms);
+            if let Some(copy) = then.copy() {
+                self.group.news.remove(copy);
+                self.scan.was_applied(copy, self.now.ms);
+                self.learn.reconcile(copy.clone());
+            }
             self.index.clear_intent(&path)?;
             self.uncommitted = true;
             match result {
@@ -352,7 +388,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     }
                     self.note_applied(&path, then, done.stat, done.copy)?;
                 }
-                Err(error) => self.not_done(&path, &error)?,
+                Err(error) => {
+                    self.not_done(&path, &error)?;
+                    if has_news {
+                        // What could not be done may not be what is to be done any more.
+                        self.learn.reconcile(path);
+                    }
+                }
             }
         }
         Ok(())

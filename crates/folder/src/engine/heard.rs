@@ -58,8 +58,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// These peers have exactly what is known here, durably.
     pub(super) fn agreed_with(&mut self, peers: &[PeerId]) -> Result<(), EngineError> {
-        let due = self.hearing.noted.is_none_or(|at| self.now.ms >= at + NOTE_MS);
-        if !self.options.forget_deletions || peers.is_empty() || !due || !self.speaks() {
+        if !self.options.forget_deletions || peers.is_empty() || !self.speaks() {
+            return Ok(());
+        }
+        if !self.hearing.is_due(self.now.ms, NOTE_MS, &mut self.index)? {
             return Ok(());
         }
         self.count_time();
@@ -279,8 +281,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.hearing.agreed = VersionVector::new();
             self.hearing.believed.clear();
             self.hearing.write_believed(&mut self.index)?;
-            // Others hear of it meanwhile, and count anew as well.
-            self.hearing.noted = Some(self.now.ms);
+            self.hearing.wait(self.now.ms, &mut self.index)?;
+            self.uncommitted = true;
         }
         self.move_horizon()
     }

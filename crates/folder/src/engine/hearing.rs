@@ -28,6 +28,8 @@ const OWN_META: &str = "heard";
 const SAID_META: &str = "heard of";
 /// Whose word `known` rests on, as the index keeps it: 32 bytes each.
 const BELIEVED_META: &str = "believed";
+/// Not empty from when all is counted anew until something is counted again, in case this device stops meanwhile.
+const WAITS_META: &str = "counts anew";
 /// Whose replicas are known, as the index keeps it: 40 bytes each.
 const OWNERS_META: &str = "owners";
 
@@ -59,6 +61,8 @@ pub(super) struct Hearing {
     pub(super) is_behind: bool,
     /// Something became void that others are to hear of.
     pub(super) counts_anew: bool,
+    /// All is counted anew since somebody was put out, and nothing was counted since.
+    waits: bool,
     /// What the index has of this device's own part, but for the age; and the age.
     written: (Vec<u8>, u64),
 }
@@ -84,6 +88,7 @@ impl Hearing {
                 hearing.said.extend(heard.into_iter().map(|heard| (heard.author, heard)));
             }
         }
+        hearing.waits = index.meta(WAITS_META)?.is_some_and(|waits| !waits.is_empty());
         let believed = index.meta(BELIEVED_META)?.unwrap_or_default();
         hearing.believed = believed.as_chunks::<32>().0.iter().copied().map(DeviceId).collect();
         let owners = index.meta(OWNERS_META)?.unwrap_or_default();
@@ -144,6 +149,36 @@ impl Hearing {
             ..Statement::default()
         });
         joined(std::iter::once(own).chain(past).map(|statement| statement.encode()))
+    }
+
+    /// Nothing is counted for a while: others hear meanwhile of who was put out, and count anew as well.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub(super) fn wait(&mut self, now: u64, index: &mut impl Index) -> Result<(), EngineError> {
+        (self.noted, self.waits) = (Some(now), true);
+        Ok(index.put_meta(WAITS_META, &[1])?)
+    }
+
+    /// True if it is time to count again what is known: `after` milliseconds after that was done last, or that long
+    /// into a run if the last one ended while it was to wait.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub(super) fn is_due(
+        &mut self,
+        now: u64,
+        after: u64,
+        index: &mut impl Index,
+    ) -> Result<bool, EngineError> {
+        if self.noted.is_none() && self.waits {
+            self.noted = Some(now);
+        }
+        let is_due = self.noted.is_none_or(|at| now >= at.saturating_add(after));
+        if is_due && std::mem::take(&mut self.waits) {
+            index.put_meta(WAITS_META, &[])?;
+        }
+        Ok(is_due)
     }
 
     /// Remembers whose replica one is, if nobody was heard to say so before.
@@ -228,6 +263,15 @@ impl Hearing {
             && !siblings.is_live()
     }
 
+    /// What this index said under a replica id after a counter may be something else elsewhere: no more than that
+    /// is known of it, nor was.
+    pub(super) fn know_no_more_of(&mut self, replica: ReplicaId, counter: u64) {
+        let past = self.past.iter_mut().map(|(_, known)| known);
+        for known in past.chain([&mut self.known]) {
+            known.lower(replica, counter);
+        }
+    }
+
     /// Nothing is known completely any more, until peers agree again.
     pub(super) fn count_anew(&mut self) {
         self.known = VersionVector::new();
@@ -273,6 +317,20 @@ fn parts(joined: &Bytes) -> Vec<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn e1_what_another_life_said_was_never_known() {
+        let vector =
+            |counter| VersionVector::from_entries(vec![(ReplicaId(1), counter)]).expect("one");
+        let mut hearing = Hearing::default();
+        for (age, counter) in [(0, 3), (STEP_S, 9)] {
+            hearing.age = age;
+            hearing.know(vector(counter));
+        }
+        hearing.know_no_more_of(ReplicaId(1), 5);
+        assert_eq!(hearing.known, vector(5));
+        assert_eq!(hearing.past, [(0, vector(3)), (STEP_S, vector(5))]);
+    }
 
     #[test]
     fn attack_38_nobody_keeps_whose_replicas_others_are_from_being_known() {

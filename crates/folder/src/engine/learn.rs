@@ -403,7 +403,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let was_pending = self.learn.deletes.remove(path);
         self.brake.forget_incoming(path, was_pending);
         if self.group.is_busy(path) {
-            // Decided again when what is under way is done.
+            // Decided again when what is under way is done, or was not.
+            self.group.has_news(path);
             return Ok(());
         }
         let mut row = self.row(path)?;

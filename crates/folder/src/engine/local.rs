@@ -12,7 +12,7 @@ use wire::{
 use super::{Authority, Change, Engine, EngineError, report::Trouble, scan::VANISHED_MS};
 use crate::{
     content::CHUNKED_FROM,
-    decide::body_here,
+    decide::{body_here, implied_mode},
     index::{Here, Index, Intent, Row},
     jobs::HashedBody,
     siblings::Siblings,
@@ -97,7 +97,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let mut here = fresh_here(stat);
         here.content_dot = adopted;
         let cut_short = self.scan.open_intents.get(&path).is_some_and(Intent::makes_dir);
-        if cut_short || before.is_none() && (adopted.is_some() || self.has_live_children(&path)?) {
+        // Nobody has made it as it is but an apply, if it is there for the sake of what lies below.
+        let is_implied = stat.mode == implied_mode(siblings.winner());
+        let is_known = adopted.is_some() || is_implied && self.has_live_children(&path)?;
+        if cut_short || before.is_none() && is_known {
             // Known already, or there for the sake of what lies below: nothing was changed here.
             here.implied = adopted.is_none();
             row.here = Some(here);

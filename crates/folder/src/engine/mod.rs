@@ -223,6 +223,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // What was here when the index was copied or backed up proves nothing about what is here now:
             // what is absent was not deleted, and what differs is not an edit of what was there.
             engine.forget_below(&RelPath::root())?;
+            engine.scan.is_copied = true;
         }
         engine.know_all_of(known.filter(|_| bound && !is_our_key).map(ReplicaId))?;
         engine.index.commit()?;
@@ -241,7 +242,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         match input {
             Input::Start => {
                 self.members_changed()?;
-                self.start();
+                self.start()?;
             }
             Input::PeerUp { peer, name, device } => self.peer_up(peer, name, device)?,
             Input::PeerDown { peer } => self.peer_down(peer),

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<I: Index, A: Authority> Engine<I, A> {
-    pub(super) fn start(&mut self) {
+    pub(super) fn start(&mut self) -> Result<(), EngineError> {
         self.scan.started = true;
         if self.scan.open_intents.is_empty() {
             self.effects.push(Effect::Job(Job::Recover { items: Vec::new(), now: self.now.wall }));
@@ -25,7 +25,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
             items.sort_by(|a, b| a.intent.path.cmp(&b.intent.path));
             self.effects.push(Effect::Job(Job::Recover { items, now: self.now.wall }));
         }
+        if self.scan.is_copied {
+            // What lies in `.kin` may be of that apply, what is in the tree is its user's.
+            for path in std::mem::take(&mut self.scan.open_intents).into_keys() {
+                self.index.clear_intent(&path)?;
+                self.uncommitted = true;
+            }
+        }
         self.scan.recovering = true;
+        Ok(())
     }
 
     /// What must be known to deal with an apply that was cut short: the index still says what was there

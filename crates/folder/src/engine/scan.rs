@@ -66,6 +66,8 @@ pub(super) struct Scan {
     pub(super) unstable: BTreeMap<RelPath, (u64, u64)>,
     /// Paths whose apply was cut short by a stop: absence there is not a deletion (rule E12).
     pub(super) open_intents: HashMap<RelPath, Intent>,
+    /// True if they were written down on another disk, or long ago: nothing was cut short in this tree.
+    pub(super) is_copied: bool,
     /// Those of them that the apply has emptied for all that is known.
     pub(super) emptied: PathSet,
 }
@@ -92,6 +94,7 @@ impl Scan {
             vanished: BTreeMap::new(),
             unstable: BTreeMap::new(),
             open_intents: intents.into_iter().map(|it| (it.path.clone(), it)).collect(),
+            is_copied: false,
             emptied: PathSet::new(),
         }
     }

@@ -8,8 +8,9 @@ use std::{
 use folder::{engine::Input, index::MemStore};
 use wire::RelPath;
 
-use super::World;
+use super::{Meddled, World, taken_out};
 use crate::{
+    disk::VirtualDisk,
     fault::Fault,
     history::{self, Edit},
     plan::{Action, Way},
@@ -143,8 +144,7 @@ impl World {
             let Some(disk) = disk.upgrade() else { return };
             let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(paths) = edit.carry_out(&disk, &mut written) {
-                let removed = edit.removes().map(str::to_owned);
-                let done = (format!("{device} edits meanwhile: {edit}"), paths, removed);
+                let done = Meddled::by(&edit, paths, &disk, format!("{device} edits meanwhile"));
                 meddled.lock().unwrap_or_else(PoisonError::into_inner).push(done);
             }
         };
@@ -165,8 +165,7 @@ impl World {
             let mut meddled = meddled.lock().unwrap_or_else(PoisonError::into_inner);
             for edit in way.edits(path) {
                 if let Some(paths) = edit.carry_out(&disk, &mut written) {
-                    let removed = edit.removes().map(str::to_owned);
-                    meddled.push((format!("{device} ambushes: {edit}"), paths, removed));
+                    meddled.push(Meddled::by(&edit, paths, &disk, format!("{device} ambushes")));
                 }
             }
         };
@@ -229,8 +228,10 @@ impl World {
         let done = std::mem::take(
             &mut *self.devices[device].meddled.lock().unwrap_or_else(PoisonError::into_inner),
         );
-        for (line, paths, removed) in done {
+        for Meddled { line, paths, removed, out } in done {
             self.note(format_args!("{line}"));
+            // What had been taken out of the place that was removed cannot go back there: history will do.
+            self.names_set_back.extend(out.iter().map(|bytes| bytes.to_vec()));
             self.asked.extend(removed);
             self.notice(device, paths);
         }
@@ -288,5 +289,13 @@ impl World {
             self.disconnect(a, b)?;
         }
         Ok(())
+    }
+}
+
+impl Meddled {
+    fn by(edit: &Edit, paths: Vec<RelPath>, disk: &VirtualDisk, who: String) -> Self {
+        let removed = edit.removes().map(str::to_owned);
+        let out = if removed.is_some() { taken_out(disk) } else { Vec::new() };
+        Self { line: format!("{who}: {edit}"), paths, removed, out }
     }
 }

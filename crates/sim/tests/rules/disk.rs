@@ -362,6 +362,14 @@ fn e12_losses_of_power_that_once_went_wrong() {
     }
 }
 
+/// What an index says was cut short on another machine was not cut short here: a directory of which nothing is known is
+/// as its user made it.
+#[test]
+fn e5_a_copied_index_opens_no_directory() {
+    let outcome = history::play(&sim::plan(30_189_776, Faults::all()), None, false);
+    assert_eq!(outcome.failure, None);
+}
+
 /// What a directory's mode was changed on top of could not be read: the record claimed contents that it had not
 /// seen, and the engine could not read it again.
 #[test]

@@ -5,6 +5,7 @@ mod known;
 mod large;
 mod lone;
 mod poison;
+mod slow;
 
 use bytes::Bytes;
 use folder::{

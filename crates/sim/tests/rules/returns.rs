@@ -474,3 +474,26 @@ fn e9_a_directory_that_something_below_keeps_is_as_closed_after_years() {
         knows(&mut scenario, "d/e", false);
     }
 }
+
+/// What waits since somebody was put out waits in the next run as well: else this device would count on what
+/// others still say by the word of who is out.
+#[test]
+fn e4_counting_anew_waits_over_a_restart() {
+    for seed in SEEDS {
+        let mut scenario = writers(seed, 3, 3);
+        scenario.write(0, "a", b"a");
+        scenario.settle();
+        days(&mut scenario, 20);
+        let replica = scenario.replica(0).expect("runs");
+        assert!(scenario.knows_up_to(1, replica) > 0, "seed {seed}");
+        scenario.hears(1, &[0, 1]);
+        scenario.stop(1);
+        scenario.start(1);
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_eq!(scenario.knows_up_to(1, replica), 0, "seed {seed}");
+        scenario.all_hear(&[0, 1]);
+        days(&mut scenario, 20);
+        assert!(scenario.knows_up_to(1, replica) > 0, "seed {seed}");
+    }
+}

@@ -104,6 +104,10 @@ pub(super) struct Lone {
     pub(super) recovers: bool,
     /// The job that does so.
     recovery: Option<jobs::Job>,
+    /// True while the engine is not told of what was applied.
+    pub(super) is_slow: bool,
+    /// That.
+    applied: Vec<jobs::Done>,
 }
 
 impl Lone {
@@ -177,6 +181,8 @@ impl Lone {
             ended: None,
             recovers: true,
             recovery: None,
+            is_slow: false,
+            applied: Vec::new(),
         };
         lone.input(Input::Start);
         lone
@@ -187,6 +193,13 @@ impl Lone {
         self.recovers = false;
         let done = self.recovery.take().map(|job| jobs::run(&*self.disk, job));
         done.into_iter().for_each(|done| self.input(Input::Done(done)));
+    }
+
+    /// Tells it of what was applied.
+    pub(super) fn catch_up(&mut self) {
+        self.is_slow = false;
+        let applied = std::mem::take(&mut self.applied);
+        applied.into_iter().for_each(|done| self.input(Input::Done(done)));
     }
 
     /// As [`Self::silent`], and the peer has said hello.
@@ -216,8 +229,13 @@ impl Lone {
                     self.recovery = Some(job);
                 }
                 Effect::Job(job) => {
+                    let is_slow = self.is_slow && matches!(job, jobs::Job::Apply { .. });
                     let done = jobs::run(&*self.disk, job);
-                    self.input(Input::Done(done));
+                    if is_slow {
+                        self.applied.push(done);
+                    } else {
+                        self.input(Input::Done(done));
+                    }
                 }
                 Effect::Event(event) => self.events.push(event),
                 Effect::Watch(_) => {}
