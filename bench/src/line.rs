@@ -58,6 +58,7 @@ struct Passed {
     /// Bytes until then, at most once a millisecond.
     log: Mutex<Vec<(Instant, u64)>>,
     bytes: AtomicU64,
+    /// Packets that the queue had no room for.
     dropped: AtomicU64,
 }
 
@@ -66,7 +67,6 @@ impl Passed {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Packets that the queue had no room for.
     fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -180,9 +180,13 @@ impl<'a> Line<'a> {
         self.to_receiver.bytes() + self.to_sender.bytes()
     }
 
-    /// Packets that the queues had no room for, both ways.
+    /// Packets that the queues had no room for, both ways: the routers', and the devices', where this process was late.
     fn dropped(&self) -> u64 {
-        self.to_receiver.dropped() + self.to_sender.dropped()
+        let late = self.ends.iter().filter_map(|host| {
+            let said = host.sh("cat /sys/class/net/line0/statistics/tx_dropped");
+            said.trim().parse::<u64>().ok()
+        });
+        self.to_receiver.dropped() + self.to_sender.dropped() + late.sum::<u64>()
     }
 }
 
