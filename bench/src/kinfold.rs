@@ -44,9 +44,10 @@ pub(crate) fn run(
         }
         Timed::Restart => {
             session.stop()?;
-            let before = wire(lan);
+            let (before, first) = (wire(lan), Some(session.time));
             session = Session::start(kin, lan, address);
-            Measure { time: session.time, wire: wire(lan) - before, ..Measure::default() }
+            let (time, wire) = (session.time, wire(lan) - before);
+            Measure { time, wire, first, ..Measure::default() }
         }
         Timed::Change(change) => {
             let before = wire(lan);

@@ -52,6 +52,7 @@ pub(crate) fn run(lan: &Lan, workload: &Workload) -> Result<Measure, String> {
     let listening = format!(":{PORT:04X} ");
     eventually("rsync listens", || sender.sh("cat /proc/net/tcp").contains(&listening));
 
+    let mut first = None;
     match workload.timed {
         Timed::First | Timed::Fan(_) => {}
         Timed::Idle(_) => return Err("rsync does not wait for changes".to_owned()),
@@ -68,7 +69,7 @@ pub(crate) fn run(lan: &Lan, workload: &Workload) -> Result<Measure, String> {
             change(&sender.shared());
         }
         Timed::Restart => {
-            pull(lan, &daemon)?;
+            first = Some(pull(lan, &daemon)?.time);
         }
         Timed::Live => {
             // rsync does not watch: what a person does is to run it again.
@@ -88,6 +89,7 @@ pub(crate) fn run(lan: &Lan, workload: &Workload) -> Result<Measure, String> {
         slowest.ok_or_else(|| "nobody to pull".to_owned())
     })?;
     let after = receiver.counters();
+    measure.first = first;
     measure.wire = after.rx + after.tx - before.rx - before.tx;
     Ok(measure)
 }

@@ -69,6 +69,10 @@ fn shown(runs: &[Measure]) -> String {
         let done = median(runs.iter().filter_map(|m| m.settled));
         let _ = write!(shown, ", done after {}", seconds(done));
     }
+    if runs.iter().any(|m| m.first.is_some()) {
+        let first = median(runs.iter().filter_map(|m| m.first));
+        let _ = write!(shown, ", first sync {}", seconds(first));
+    }
     let dropped = median(runs.iter().map(|m| m.dropped));
     if dropped > 0 {
         let _ = write!(shown, ", {dropped} packets dropped");
@@ -119,9 +123,13 @@ mod tests {
         let runs = |millis: [u64; 3]| {
             millis.map(|ms| Measure { time: Duration::from_millis(ms), ..Measure::default() })
         };
-        let first = row(&WORKLOADS[0], &runs([3000, 2000, 9000]), &runs([1500, 1000, 2000]));
+        let both = row(&WORKLOADS[0], &runs([3000, 2000, 9000]), &runs([1500, 1000, 2000]));
         let alone = row(&WORKLOADS[1], &runs([50, 60, 70]), &[]);
-        assert!(first.contains("| 3.00 s | 1.50 s | 2.00 |"), "{first}");
+        let first = Some(Duration::from_secs(6));
+        let again = runs([300, 400, 500]).map(|run| Measure { first, ..run });
+        let again = row(&WORKLOADS[6], &again, &again);
+        assert!(again.contains("| 0.40 s, first sync 6.00 s | 0.40 s, first"), "{again}");
+        assert!(both.contains("| 3.00 s | 1.50 s | 2.00 |"), "{both}");
         assert!(alone.contains("| 60.0 ms | – | – |"), "{alone}");
         let run =
             Measure { settled: Some(Duration::from_secs(9)), dropped: 7, ..Measure::default() };
@@ -130,7 +138,7 @@ mod tests {
         assert!(plain.contains("| 0.0 ms, done after 9.00 s, 7 packets dropped |"), "{plain}");
         let other = other("another", &run);
         let columns = |line: &str| line.matches('|').count();
-        for row in [&first, &alone, &plain, &other] {
+        for row in [&both, &alone, &again, &plain, &other] {
             assert!(HEAD.lines().all(|line| columns(line) == columns(row)), "{row}");
         }
     }
