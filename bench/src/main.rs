@@ -35,6 +35,7 @@ use std::{
     env, fs, io,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    slice,
 };
 
 use clap::Parser;
@@ -220,6 +221,8 @@ fn once(
     (workload.make)(&lan.host(0).shared(), divide);
     let _cached = lab::trees::Snapshot::of(&lan.host(0).shared());
     let measure = run(&lan)?;
+    // Comparing a million files may take longer than bringing them.
+    eprintln!("{}: {}", workload.id, table::shown(slice::from_ref(&measure)));
     for receiver in lan.hosts().iter().skip(1) {
         let different = lab::trees::differences(&lan.host(0).shared(), &receiver.shared());
         if let Some(first) = different.first() {

@@ -59,7 +59,7 @@ pub(crate) fn plain(connections: u32, run: &Measure, round_trip: Duration) -> St
 }
 
 /// The time, and what is to be said beside it.
-fn shown(runs: &[Measure]) -> String {
+pub(crate) fn shown(runs: &[Measure]) -> String {
     let mut shown = seconds(median(runs.iter().map(|m| m.time)));
     if runs.iter().any(|m| m.p99.is_some()) {
         let tail = median(runs.iter().filter_map(|m| m.p99));
