@@ -305,6 +305,7 @@ pub(crate) fn open(
         noted_at_once: 128,
         seed,
         binding: binding(&root, &name),
+        boot: tree::boot_id().map(|boot| boot.0.to_vec()).unwrap_or_default(),
         brake: wishes.max_deletes,
         accept_deletes: wishes.accept_deletes,
         history: wishes.history,

@@ -259,12 +259,18 @@ impl Scenario {
 
     /// Stops a device as a loss of power does: what its index holds uncommitted never was.
     pub fn crash(&mut self, device: usize) {
-        well(self.world.crash(device));
+        well(self.world.die(device));
     }
 
     /// The next time that a device stops other than in good order, its disk loses what was not synced since now.
     pub fn loses_power(&mut self, device: usize) {
         self.world.devices[device].loses_power = true;
+    }
+
+    /// The machine of a device that does not run is started anew.
+    pub fn restart_machine(&mut self, device: usize) {
+        assert!(!self.is_running(device), "no program outlives its machine");
+        self.world.devices[device].boot += 1;
     }
 
     /// True while a device runs.

@@ -76,6 +76,7 @@ pub(crate) struct Device {
     held: BTreeMap<String, Held>,
     /// Whether its death in a job to come is a loss of power.
     pub(crate) loses_power: bool,
+    pub(crate) boot: u64,
     /// What a user did in the middle of the job under way.
     meddled: Arc<Mutex<Vec<Meddled>>>,
 }
@@ -273,6 +274,7 @@ impl World {
                 backup: None,
                 held: BTreeMap::new(),
                 loses_power: false,
+                boot: 1,
                 meddled: Arc::default(),
             });
         }

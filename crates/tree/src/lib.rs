@@ -35,7 +35,7 @@ pub use files::{
 pub use lines::Step;
 pub use lines::{Edited, MAX_LINE_FILE};
 pub use log_file::{LogFile, LogReader};
-pub use open::{OpenError, RootGone, file_identity, machine_id, real_path, refuse_keys};
+pub use open::{OpenError, RootGone, boot_id, file_identity, machine_id, real_path, refuse_keys};
 pub use root::Root;
 pub use state::{StateDir, StateError, make_folder_dir};
 pub use state_lock::{Socket, StateLock, fits_socket, is_private_dir, own_user};

@@ -538,6 +538,15 @@ pub fn machine_id() -> Option<Hash> {
     (!raw.is_empty()).then(|| Hash::derived("kinfold 2026-11 machine id", &[raw.as_bytes()]))
 }
 
+/// What tells this start of the machine from others, after which what was not written yet may be gone: a hash of the
+/// system's own random id for it. `None` where the system has none.
+#[must_use]
+pub fn boot_id() -> Option<Hash> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let raw = crate::files::read_stream(path, 64).ok()?;
+    Some(Hash::derived("kinfold 2026-11 boot id", &[raw.trim_ascii()]))
+}
+
 #[cfg(not(target_os = "macos"))]
 fn raw_machine_id() -> Option<String> {
     ["/etc/machine-id", "/var/lib/dbus/machine-id"]

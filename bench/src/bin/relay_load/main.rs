@@ -76,6 +76,7 @@ async fn run(arguments: &Arguments) {
     println!("| what | figure |\n|---|---|");
     println!("| store | {}{} |", relay.store, if other.is_some() { ", two relays" } else { "" });
     work::gets(&relay, arguments.seconds).await;
+    work::absences(&relay).await;
     work::deposits(&relay, arguments.seconds).await;
     work::handshakes(&relay, arguments.seconds).await;
     {

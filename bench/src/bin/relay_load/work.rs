@@ -131,6 +131,48 @@ pub(crate) async fn gets(relay: &Relay, seconds: u64) {
     report("gets of 1 KiB", &done);
 }
 
+/// Compares how long the relay takes to say that it has no entry: because there never was one, because it has expired, and
+/// because it was withdrawn. One after the other, in turn, so that what else the machine does meets all three.
+pub(crate) async fn absences(relay: &Relay) {
+    const EACH: u64 = 1000;
+    let lookup = |kind: u8, number: u64| {
+        let mut id = [4; 32];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        id[8] = kind;
+        LookupId(id)
+    };
+    let (entry, key) = (Bytes::from(vec![9; 1024]), owner(2));
+    let connection = relay.client.connect().await.expect("it listens");
+    for number in 0..EACH {
+        let (gone, until) = (lookup(1, number), micros() / 1_000_000 + 3600);
+        connection.put(&key, gone, until, entry.clone()).await.expect("it is put");
+        connection.withdraw(&key, gone).await.expect("it is withdrawn");
+    }
+    let until = micros() / 1_000_000 + 20;
+    for number in 0..EACH {
+        connection.put(&key, lookup(0, number), until, entry.clone()).await.expect("it is put");
+    }
+    while micros() / 1_000_000 <= until {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let mut took: [Vec<u64>; 3] = Default::default();
+    for round in 0..10 * EACH {
+        for (kind, took) in (0u8..).zip(&mut took) {
+            let asked = Instant::now();
+            let found = connection.get(lookup(kind, round % EACH)).await.expect("it answers");
+            took.push(u64::try_from(asked.elapsed().as_nanos() / 100).unwrap_or(u64::MAX));
+            assert_eq!(found, None);
+        }
+    }
+    let told = ["expired", "withdrawn", "never there"].iter().zip(&mut took).map(|(what, took)| {
+        took.sort_unstable();
+        let (half, most) = (quantile(took, 500), quantile(took, 900));
+        format!("{what} {:.1} and {:.1} µs", half as f64 / 10.0, most as f64 / 10.0)
+    });
+    let told: Vec<_> = told.collect();
+    println!("| no entry, p50 and p90 of 10,000 each | {} |", told.join("; "));
+}
+
 async fn settle(relay: &Relay, first: u32, count: u32) {
     let settle = move |connection: Arc<Connection>, number: u64| async move {
         let owner = owner(first + u32::try_from(number).expect("not so many"));

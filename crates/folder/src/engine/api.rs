@@ -315,6 +315,9 @@ pub struct Options {
     pub seed: [u8; 32],
     /// What the index must still be bound to (rule E1): machine, inode and birth time of its file.
     pub binding: Vec<u8>,
+    /// Which start of the machine this is, nothing if that is not known: the next one finds out by it that the power
+    /// failed ([`tree::boot_id`]).
+    pub boot: Vec<u8>,
     /// How many deletions go without a question (rule E19).
     pub brake: Limit,
     /// True if a person agrees beforehand to all deletions up to the first agreement with a peer.

@@ -137,7 +137,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.reauthor(old, said_since)
     }
 
-    fn take_replica(&mut self) -> Result<(), EngineError> {
+    pub(super) fn take_replica(&mut self) -> Result<(), EngineError> {
         self.own.clear();
         self.unused.clear();
         self.index.put_meta("unused", &[])?;

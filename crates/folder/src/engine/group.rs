@@ -423,6 +423,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 here.content_dot = Some(record.record.content_dot);
                 here.racy = is_racy(&stat, self.now.wall);
                 row.here = Some(here);
+                self.has_contents_again();
                 copied = copy;
                 kind
             }
@@ -491,6 +492,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// A change could not be made: the disk is looked at again, and it is tried again later.
     fn not_done(&mut self, path: &RelPath, error: &ApplyError) -> Result<(), EngineError> {
         self.not_applied(path);
+        if matches!(error, ApplyError::Vanished { .. })
+            && let Some(parent) = path.parent().filter(|parent| self.learn.is_blocked(parent))
+        {
+            // It was to be made by the same group, and could not be.
+            self.learn.stick_to(&parent, path);
+            self.tell_stuck_at(path);
+            return Ok(());
+        }
         match error {
             ApplyError::Io { source, .. } if source.kind() == ErrorKind::DirectoryNotEmpty => {
                 // Rule E9: what is ignored or could not travel stays, and its directory with it.

@@ -108,9 +108,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.learn.reconcile(path);
             return Ok(());
         }
+        if before.is_none() && !row.known.is_empty() {
+            self.speak_anew()?;
+        }
         let seen = self.seen_before(&row, before.as_ref())?;
         row.here = Some(here);
-        let found = before.is_none() && !self.scan.first_done;
+        let found = before.is_none() && !self.knows_what_was_here();
         let change = Change {
             body: Body::Dir,
             mode: stat.mode,
@@ -139,6 +142,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             HashedBody::Symlink { target } => (Body::Symlink { target }, None, None),
         };
         let before = row.here.take();
+        if before.is_none() {
+            self.has_contents_again();
+        }
         let was_dir = before.as_ref().is_some_and(|before| before.stat.kind == FileKind::Dir);
         if was_dir && !self.dir_was_replaced(&path)? {
             return Ok(());
@@ -192,11 +198,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.learn.reconcile(path);
             return Ok(());
         }
+        if before.is_none() && !row.known.is_empty() {
+            self.speak_anew()?;
+        }
         let mut seen = self.seen_before(&row, before.as_ref())?;
         if let Some(known) = siblings.with_contents(&body) {
             seen.join(&known.record.version);
         }
-        let found = before.is_none() && !self.scan.first_done;
+        let found = before.is_none() && !self.knows_what_was_here();
         let inline = match small {
             Some(bytes) if self.scan.first_done && !self.scan.full && bytes.len() <= INLINE => {
                 self.worth_inlining(&body)?.then_some(bytes)
@@ -253,7 +262,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             // Something new where a deletion was applied is made knowing of it. In the first scan of a
             // new index it may as well be what was deleted (rule E5).
-            (None, Some(winner)) if self.scan.first_done && !winner.record.body.is_live() => {
+            (None, Some(winner)) if self.knows_what_was_here() && !winner.record.body.is_live() => {
                 Ok(siblings.joined())
             }
             (None, _) => Ok(VersionVector::new()),

@@ -225,6 +225,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             engine.forget_below(&RelPath::root())?;
             engine.scan.is_copied = true;
         }
+        engine.notice_power_loss()?;
         engine.know_all_of(known.filter(|_| bound && !is_our_key).map(ReplicaId))?;
         engine.index.commit()?;
         engine.uncommitted = false;
@@ -279,11 +280,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
-    /// Begins nothing on the disk any more: what is under way is finished, and that is all.
+    /// Begins nothing on the disk any more: what is under way is finished.
     pub fn stop(&mut self) {
         self.stopping = true;
         self.swaps = swapped::Swaps::default();
         self.keep_time();
+        self.uncommitted = true;
     }
 
     /// True if everything known is applied durably, skipped or held by the brake, and the disk has been
@@ -319,6 +321,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.index.put_meta("latest", &latest)?;
             self.hearing.write_own(&mut self.index, self.stopping)?;
             self.lives.write(&mut self.index)?;
+            self.note_run()?;
             self.index.commit()?;
             self.uncommitted = false;
         }
@@ -592,7 +595,6 @@ fn known_of(siblings: &Siblings) -> Vec<Known> {
     records.map(|record| Known { bytes: record.bytes.clone(), hash: record.hash }).collect()
 }
 
-/// Queues that are worked off a bit at a time.
 type Queue = VecDeque<RelPath>;
 type Paths = BTreeSet<RelPath>;
 type PathSet = HashSet<RelPath>;

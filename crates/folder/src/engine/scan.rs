@@ -7,7 +7,7 @@ use std::{
 };
 
 use tree::{FileKind, Listing, Stat};
-use wire::{RelPath, record::Body};
+use wire::{RelPath, record::Body, version::ReplicaId};
 
 use super::{
     Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS,
@@ -68,6 +68,9 @@ pub(super) struct Scan {
     pub(super) open_intents: HashMap<RelPath, Intent>,
     /// True if they were written down on another disk, or long ago: nothing was cut short in this tree.
     pub(super) is_copied: bool,
+    /// Who said what was said before, until all was looked at after a loss of power: what was changed last may be as it
+    /// was before that.
+    pub(super) set_back: Option<ReplicaId>,
     /// Those of them that the apply has emptied for all that is known.
     pub(super) emptied: PathSet,
 }
@@ -95,6 +98,7 @@ impl Scan {
             unstable: BTreeMap::new(),
             open_intents: intents.into_iter().map(|it| (it.path.clone(), it)).collect(),
             is_copied: false,
+            set_back: None,
             emptied: PathSet::new(),
         }
     }
@@ -255,6 +259,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.scan.full = false;
             self.scan.first_just_ended |= !std::mem::replace(&mut self.scan.first_done, true);
             self.scan.emptied.clear();
+            self.scan.set_back = None;
             self.look_at_locals()?;
             for path in std::mem::take(&mut self.scan.open_intents).into_keys() {
                 if !self.group.is_busy(&path) {

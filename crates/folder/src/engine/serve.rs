@@ -51,6 +51,8 @@ pub(super) struct Serve {
     busy: Option<(u64, u64)>,
     /// True if the link is slow enough for compression to pay.
     slow: bool,
+    /// It asked for something that is not here, and was not told since that it may ask again.
+    in_vain: bool,
 }
 
 #[derive(Debug)]
@@ -262,6 +264,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     ) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.serve.reading -= 1;
+        peer.serve.in_vain |= answers.iter().any(|(answer, _)| answer.data.is_none());
         let (mut part, mut bytes) = (Vec::new(), 0);
         let mut changed = Vec::new();
         for (answer, stale) in answers {
@@ -284,6 +287,19 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.effects.push(Effect::Send { peer: id, message });
         }
         self.hints(changed);
+    }
+
+    /// Contents are here that may not have been: who asked for some in vain hears of it, also if all that is to be said
+    /// of records was said.
+    pub(super) fn has_contents_again(&mut self) {
+        for (id, peer) in &mut self.peers {
+            if std::mem::take(&mut peer.serve.in_vain)
+                && let Some(told) = &mut peer.told
+            {
+                told.settled = false;
+                self.effects.push(Effect::Send { peer: *id, message: Message::Status(*told) });
+            }
+        }
     }
 
     fn serve_list(

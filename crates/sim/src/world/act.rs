@@ -252,7 +252,7 @@ impl World {
 
     /// A process dies: nothing is finished or committed. If its machine loses power, what was not synced is
     /// gone too.
-    pub(super) fn die(&mut self, number: usize) -> Result<(), String> {
+    pub(crate) fn die(&mut self, number: usize) -> Result<(), String> {
         self.members.process_ends(number);
         if self.devices[number].engine.is_none() {
             return Ok(());
@@ -262,6 +262,7 @@ impl World {
             let mut rng = self.rng.fork();
             self.devices[number].disk.lose_unsynced(&mut rng);
             self.devices[number].held.clear();
+            self.devices[number].boot += 1;
         }
         self.crash(number)
     }

@@ -22,6 +22,7 @@ impl World {
             noted_at_once,
             seed,
             binding: device.binding.clone(),
+            boot: device.boot.to_le_bytes().to_vec(),
             brake: device.brake,
             accept_deletes: device.accept_deletes,
             history,

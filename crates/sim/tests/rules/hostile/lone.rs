@@ -163,6 +163,7 @@ impl Lone {
             noted_at_once: 128,
             seed: [members.device().0[0] + 4; 32],
             binding: vec![1],
+            boot: Vec::new(),
             brake: Limit::OFF,
             accept_deletes: false,
             history: Limits::default(),

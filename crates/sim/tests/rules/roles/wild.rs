@@ -210,6 +210,14 @@ fn e7_seeds_that_once_went_wrong() {
     }
 }
 
+/// Who had contents again, having taken back its own deletion, did not say so to those who had asked in vain.
+#[test]
+fn e5_seeds_that_once_went_wrong() {
+    for seed in [300_036, 300_606, 302_710] {
+        play(seed, Besides::Indexes);
+    }
+}
+
 /// A reader remembered a deletion that everybody else had lost: it goes by those who write.
 #[test]
 fn e4_seeds_that_once_went_wrong() {
