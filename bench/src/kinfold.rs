@@ -1,6 +1,7 @@
 //! Kinfold as a person runs it: encrypted, durable, `--open --no-discovery -a`.
 
 use std::{
+    net::Ipv4Addr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -8,6 +9,7 @@ use std::{
 use lab::{Kin, KinCommand, Lan, Usage, pump_until, trees};
 
 use crate::{
+    line::{Line, Span},
     live,
     measure::Measure,
     workload::{Timed, Workload},
@@ -30,19 +32,22 @@ pub(crate) fn run(
     kin: &Path,
     lan: &Lan,
     workload: &Workload,
-    _divide: u32,
+    divide: u32,
 ) -> Result<Measure, String> {
     let before = wire(lan);
-    let mut session = Session::start(kin, lan);
+    let line = matches!(workload.timed, Timed::Line(_)).then(|| Line::between(lan)).transpose()?;
+    let address = if line.is_some() { Line::address() } else { lan.host(0).v4() };
+    let mut session = Session::start(kin, lan, address);
     let mut measure = match workload.timed {
         Timed::First | Timed::Fan(_) => {
             Measure { time: session.time, wire: wire(lan) - before, ..Measure::default() }
         }
         Timed::Restart => {
             session.stop()?;
-            let before = wire(lan);
-            session = Session::start(kin, lan);
-            Measure { time: session.time, wire: wire(lan) - before, ..Measure::default() }
+            let (before, first) = (wire(lan), Some(session.time));
+            session = Session::start(kin, lan, address);
+            let (time, wire) = (session.time, wire(lan) - before);
+            Measure { time, wire, first, ..Measure::default() }
         }
         Timed::Change(change) => {
             let before = wire(lan);
@@ -51,6 +56,24 @@ pub(crate) fn run(
             Measure { time, wire: wire(lan) - before, ..Measure::default() }
         }
         Timed::Live => live::run(lan, &mut session),
+        Timed::Line(change) => {
+            let line = line.as_ref().ok_or("there is no long line")?;
+            let (span, start) = (Span::from_now(line), Instant::now());
+            change(&lan.host(0).shared());
+            let took = session.settle(lan, start);
+            span.measure(line, start + took)?
+        }
+        Timed::Idle(time) => {
+            let (wired, spent) = (wire(lan), session.usage());
+            let time = time / divide;
+            std::thread::sleep(time);
+            let now = session.usage();
+            let mut measure = Measure { time, wire: wire(lan) - wired, ..Measure::default() };
+            let since = |now: Usage, then: Usage| Usage { cpu: now.cpu - then.cpu, ..now };
+            (measure.sender, measure.receiver) = (since(now.0, spent.0), since(now.1, spent.1));
+            session.stop()?;
+            return Ok(measure);
+        }
     };
     (measure.sender, measure.receiver) = session.stop()?;
     Ok(measure)
@@ -62,12 +85,12 @@ fn wire(lan: &Lan) -> u64 {
 }
 
 impl Session {
-    fn start(kin: &Path, lan: &Lan) -> Self {
+    fn start(kin: &Path, lan: &Lan, address: Ipv4Addr) -> Self {
         let left = lan.host(0);
         let command = |host| KinCommand::sync(kin, host).args(&["--open", "--no-discovery"]);
         let mut sender = command(left).start();
         sender.expect("listening");
-        let peer = format!("{}:9000", left.v4());
+        let peer = format!("{address}:9000");
         let receivers = lan.hosts().iter().skip(1);
         let mut others: Vec<_> =
             receivers.map(|host| command(host).args(&["--peer", &peer]).start()).collect();
@@ -108,9 +131,14 @@ impl Session {
         end.saturating_duration_since(from)
     }
 
+    /// What each has cost so far.
+    fn usage(&self) -> (Usage, Usage) {
+        (self.sender.usage(), self.receiver.usage())
+    }
+
     /// Ends both, and says what each has cost.
     fn stop(&mut self) -> Result<(Usage, Usage), String> {
-        let usage = (self.sender.usage(), self.receiver.usage());
+        let usage = self.usage();
         for kin in self.others.iter_mut().chain([&mut self.receiver, &mut self.sender]) {
             kin.interrupt();
             let code = kin.exit_code();

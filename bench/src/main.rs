@@ -20,24 +20,28 @@
 )]
 
 mod kinfold;
+mod line;
 mod live;
 mod measure;
+mod plain;
 mod plot;
 mod rsync;
 mod syncthing;
 mod table;
+mod tun;
 mod workload;
 
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    slice,
 };
 
 use clap::Parser;
 use lab::{Lan, Machine};
 use measure::Measure;
-use workload::{PartOf, WORKLOADS, Workload};
+use workload::{PartOf, Timed, WORKLOADS, Workload};
 
 #[derive(Parser, Debug)]
 #[command(about = "Kinfold beside rsync, between two hosts, in one run")]
@@ -63,13 +67,30 @@ struct Arguments {
     /// Files and bytes are divided by this: for trying the benchmark itself.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     divide: u32,
+    /// This `kin`, not one built now.
+    #[arg(long, value_name = "FILE")]
+    kin: Option<PathBuf>,
+    /// Where the hosts' files are made, if not beside the build.
+    #[arg(long, value_name = "DIR")]
+    disk: Option<PathBuf>,
+    #[command(subcommand)]
+    plain: Option<plain::Plain>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(part) = &arguments.plain {
+        return match plain::be(part) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if arguments.list {
         for workload in WORKLOADS {
-            println!("{:12} {}", workload.id, workload.title);
+            println!("{:17} {}", workload.id, workload.title);
         }
         return ExitCode::SUCCESS;
     }
@@ -87,7 +108,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let chosen: Vec<&Workload> = WORKLOADS
+    let mut chosen: Vec<&Workload> = WORKLOADS
         .iter()
         .filter(|w| match arguments.only.as_slice() {
             [] if arguments.all => w.part_of <= PartOf::All,
@@ -98,7 +119,14 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     if chosen.is_empty() {
         return Err("no such measurement; --list says what there is".to_owned());
     }
-    let kin = build_kin()?;
+    if !line::Line::possible() && chosen.iter().any(|w| matches!(w.timed, Timed::Line(_))) {
+        eprintln!("no /dev/net/tun: the long line is left out");
+        chosen.retain(|w| !matches!(w.timed, Timed::Line(_)));
+    }
+    let kin = match &arguments.kin {
+        Some(kin) => kin.canonicalize().map_err(|e| format!("{}: {e}", kin.display()))?,
+        None => build_kin()?,
+    };
     if arguments.syncthing && !Machine::has("syncthing") {
         return Err("syncthing is missing (package syncthing)".to_owned());
     }
@@ -106,31 +134,39 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     if !with_rsync {
         eprintln!("rsync is missing (package rsync): there will be nothing to compare with");
     }
-    let disk = disk().map_err(|e| format!("a directory for the files: {e}"))?;
+    let disk = arguments.disk.clone().map_or_else(beside_the_build, Ok);
+    let disk = disk.map_err(|e| format!("a directory for the files: {e}"))?;
     touch_memory();
-    let mut table = table::Table::default();
+    println!("{}", machine());
+    // Row by row: what has been measured is there, whatever comes of the rest.
+    println!("{}", table::HEAD);
     for workload in chosen {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 1..=arguments.runs {
             eprintln!("{} {round}/{}", workload.id, arguments.runs);
-            if with_rsync {
-                theirs.push(once(&disk, workload, arguments.divide, |lan| {
-                    rsync::run(lan, workload, arguments.divide)
-                })?);
+            if with_rsync && !matches!(workload.timed, Timed::Idle(_)) {
+                let run = |lan: &Lan| rsync::run(lan, workload);
+                theirs.push(once(&disk, workload, arguments.divide, run)?);
             }
             ours.push(once(&disk, workload, arguments.divide, |lan| {
                 kinfold::run(&kin, lan, workload, arguments.divide)
             })?);
         }
-        table.row(workload, &ours, &theirs);
+        println!("{}", table::row(workload, &ours, &theirs));
         if arguments.syncthing && syncthing::can(workload) {
             eprintln!("{} with Syncthing", workload.id);
             let one = once(&disk, workload, arguments.divide, |lan| syncthing::run(lan, workload))?;
-            table.other("Syncthing", &one);
+            println!("{}", table::other("Syncthing", &one));
+        }
+        if matches!(workload.timed, Timed::Line(_)) {
+            for connections in [1, 4] {
+                eprintln!("{} with plain TCP, connections: {connections}", workload.id);
+                let bytes = workload::LINE_BYTES / u64::from(arguments.divide);
+                let (run, round_trip) = plain::run(&Lan::new(&disk, 2), connections, bytes)?;
+                println!("{}", table::plain(connections, &run, round_trip));
+            }
         }
     }
-    println!("{}", machine());
-    print!("{}", table.text());
     if let Some(file) = &arguments.plot {
         let picture = plot::svg(&panels(&disk, &kin, arguments, with_rsync)?);
         fs::write(file, picture).map_err(|e| format!("{}: {e}", file.display()))?;
@@ -157,7 +193,7 @@ fn panels(
             for round in 1..=arguments.runs {
                 eprintln!("plot {id} 1/{part} {round}/{}", arguments.runs);
                 if with_rsync {
-                    let run = |lan: &Lan| rsync::run(lan, workload, divide);
+                    let run = |lan: &Lan| rsync::run(lan, workload);
                     theirs.push(once(disk, workload, divide, run)?.time);
                 }
                 let run = |lan: &Lan| kinfold::run(kin, lan, workload, divide);
@@ -185,6 +221,8 @@ fn once(
     (workload.make)(&lan.host(0).shared(), divide);
     let _cached = lab::trees::Snapshot::of(&lan.host(0).shared());
     let measure = run(&lan)?;
+    // Comparing a million files may take longer than bringing them.
+    eprintln!("{}: {}", workload.id, table::shown(slice::from_ref(&measure)));
     for receiver in lan.hosts().iter().skip(1) {
         let different = lab::trees::differences(&lan.host(0).shared(), &receiver.shared());
         if let Some(first) = different.first() {
@@ -218,7 +256,7 @@ fn build_kin() -> Result<PathBuf, String> {
 }
 
 /// Beside the build: a real disk, not a small /tmp.
-fn disk() -> io::Result<PathBuf> {
+fn beside_the_build() -> io::Result<PathBuf> {
     let me = env::current_exe()?;
     let target = me.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     let disk = target.join("tmp");
@@ -241,5 +279,14 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name"))
         .map_or("unknown processor", |rest| rest.trim_start_matches([' ', '\t', ':']));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} × {model}, Linux {}\n", kernel.trim())
+    // What one connection reaches over a long line is decided by these.
+    let tcp = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_{name}")).unwrap_or_default();
+        text.split_whitespace().last().unwrap_or("?").to_owned()
+    };
+    let (control, wmem, rmem) = (tcp("congestion_control"), tcp("wmem"), tcp("rmem"));
+    format!(
+        "{cores} × {model}, Linux {}, TCP: {control}, at most {wmem} bytes to send and {rmem} to receive\n",
+        kernel.trim()
+    )
 }

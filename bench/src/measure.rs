@@ -11,6 +11,12 @@ pub(crate) struct Measure {
     pub(crate) time: Duration,
     /// For live edits: the slowest of a hundred, while `time` is the median.
     pub(crate) p99: Option<Duration>,
+    /// Over a long line: from the first byte of contents until the tool says that it is done.
+    pub(crate) settled: Option<Duration>,
+    /// Where a restart is measured: the first sync, which came before.
+    pub(crate) first: Option<Duration>,
+    /// Packets that a long line dropped.
+    pub(crate) dropped: u64,
     /// Bytes on the wire, both ways, headers included.
     pub(crate) wire: u64,
     /// What the side that had the files spent.

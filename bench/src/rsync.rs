@@ -2,14 +2,16 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     process::{Child, Stdio},
     thread,
     time::Instant,
 };
 
-use lab::{Lan, Sampler, eventually};
+use lab::{Host, Lan, Sampler, eventually};
 
 use crate::{
+    line::{Line, Span},
     measure::Measure,
     workload::{Timed, Workload},
 };
@@ -26,7 +28,8 @@ impl Drop for Daemon {
     }
 }
 
-pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measure, String> {
+pub(crate) fn run(lan: &Lan, workload: &Workload) -> Result<Measure, String> {
+    let line = matches!(workload.timed, Timed::Line(_)).then(|| Line::between(lan)).transpose()?;
     let (sender, receiver) = (lan.host(0), lan.host(1));
     let config = sender.home().join("rsyncd.conf");
     let text = format!(
@@ -49,14 +52,24 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
     let listening = format!(":{PORT:04X} ");
     eventually("rsync listens", || sender.sh("cat /proc/net/tcp").contains(&listening));
 
+    let mut first = None;
     match workload.timed {
         Timed::First | Timed::Fan(_) => {}
+        Timed::Idle(_) => return Err("rsync does not wait for changes".to_owned()),
+        Timed::Line(change) => {
+            change(&sender.shared());
+            let line = line.as_ref().ok_or("there is no long line")?;
+            let span = Span::from_now(line);
+            let pulled = pull_from(Line::address(), receiver, &daemon)?;
+            let measure = span.measure(line, Instant::now())?;
+            return Ok(Measure { sender: pulled.sender, receiver: pulled.receiver, ..measure });
+        }
         Timed::Change(change) => {
             pull(lan, &daemon)?;
             change(&sender.shared());
         }
         Timed::Restart => {
-            pull(lan, &daemon)?;
+            first = Some(pull(lan, &daemon)?.time);
         }
         Timed::Live => {
             // rsync does not watch: what a person does is to run it again.
@@ -76,6 +89,7 @@ pub(crate) fn run(lan: &Lan, workload: &Workload, _divide: u32) -> Result<Measur
         slowest.ok_or_else(|| "nobody to pull".to_owned())
     })?;
     let after = receiver.counters();
+    measure.first = first;
     measure.wire = after.rx + after.tx - before.rx - before.tx;
     Ok(measure)
 }
@@ -85,14 +99,17 @@ fn pull(lan: &Lan, daemon: &Daemon) -> Result<Measure, String> {
 }
 
 fn pull_to(lan: &Lan, to: usize, daemon: &Daemon) -> Result<Measure, String> {
-    let receiver = lan.host(to);
+    pull_from(lan.host(0).v4(), lan.host(to), daemon)
+}
+
+fn pull_from(address: Ipv4Addr, receiver: &Host, daemon: &Daemon) -> Result<Measure, String> {
     let served = Sampler::start(daemon.0.id());
     let start = Instant::now();
     let mut client = receiver
         .command("rsync")
         // An overwrite within the same second is a change for it too.
         .args(["-a", "--delete", "--modify-window=-1"])
-        .arg(format!("rsync://{}:{PORT}/data/", lan.host(0).v4()))
+        .arg(format!("rsync://{address}:{PORT}/data/"))
         .arg(receiver.shared())
         .stdin(Stdio::null())
         .spawn()

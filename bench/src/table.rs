@@ -1,67 +1,91 @@
 //! The table, in Markdown.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, slice, time::Duration};
 
 use crate::{
     measure::{Measure, median},
-    workload::Workload,
+    workload::{Timed, Workload},
 };
 
-/// Rows gathered so far.
-#[derive(Debug, Default)]
-pub(crate) struct Table {
-    rows: String,
+/// Above the rows.
+pub(crate) const HEAD: &str = "\
+| what | Kinfold | rsync | ratio | wire MB (rsync) | CPU s from + to (rsync) | peak MB from / to (rsync) |
+|---|---|---|---|---|---|---|";
+
+/// What was measured, of each the median.
+pub(crate) fn row(workload: &Workload, ours: &[Measure], theirs: &[Measure]) -> String {
+    let time = |runs: &[Measure]| median(runs.iter().map(|m| m.time));
+    let (kin, rsync) = (time(ours), time(theirs));
+    let (what, mut shown) = (workload.title, shown(ours));
+    if matches!(workload.timed, Timed::Idle(_)) {
+        shown = idle(ours);
+    }
+    if theirs.is_empty() {
+        return format!(
+            "| {what} | {shown} | – | – | {} | {} | {} |",
+            wire(ours),
+            cpu(ours),
+            peak(ours)
+        );
+    }
+    let ratio = kin.as_secs_f64() / rsync.as_secs_f64().max(1e-6);
+    format!(
+        "| {what} | {shown} | {} | {ratio:.2} | {} ({}) | {} ({}) | {} ({}) |",
+        self::shown(theirs),
+        wire(ours),
+        wire(theirs),
+        cpu(ours),
+        cpu(theirs),
+        peak(ours),
+        peak(theirs),
+    )
 }
 
-const HEAD: &str = "\
-| what | Kinfold | rsync | ratio | wire MB (rsync) | CPU s from + to (rsync) | peak MB from / to (rsync) |
-|---|---|---|---|---|---|---|
-";
+/// Another program's run of what is in the row before.
+pub(crate) fn other(name: &str, run: &Measure) -> String {
+    let (time, runs) = (seconds(run.time), slice::from_ref(run));
+    let (wire, cpu, peak) = (wire(runs), cpu(runs), peak(runs));
+    format!("| – the same, {name}, once | {time} | | | {wire} | {cpu} | {peak} |")
+}
 
-impl Table {
-    pub(crate) fn row(&mut self, workload: &Workload, ours: &[Measure], theirs: &[Measure]) {
-        let time = |runs: &[Measure]| median(runs.iter().map(|m| m.time));
-        let (kin, rsync) = (time(ours), time(theirs));
-        let mut shown = seconds(kin);
-        if ours.iter().any(|m| m.p99.is_some()) {
-            let tail = median(ours.iter().filter_map(|m| m.p99));
-            let _ = write!(shown, ", p99 {}", seconds(tail));
-        }
-        let _ = write!(self.rows, "| {} | {shown} ", workload.title);
-        if theirs.is_empty() {
-            let _ =
-                writeln!(self.rows, "| – | – | {} | {} | {} |", wire(ours), cpu(ours), peak(ours));
-            return;
-        }
-        let ratio = kin.as_secs_f64() / rsync.as_secs_f64().max(1e-6);
-        let _ = writeln!(
-            self.rows,
-            "| {} | {ratio:.2} | {} ({}) | {} ({}) | {} ({}) |",
-            seconds(rsync),
-            wire(ours),
-            wire(theirs),
-            cpu(ours),
-            cpu(theirs),
-            peak(ours),
-            peak(theirs),
-        );
-    }
+/// What the long line itself carries.
+pub(crate) fn plain(connections: u32, run: &Measure, round_trip: Duration) -> String {
+    let runs = slice::from_ref(run);
+    let (time, round_trip, wire) = (shown(runs), seconds(round_trip), wire(runs));
+    let of = if connections == 1 { "connection" } else { "connections" };
+    format!(
+        "| – the same, plain TCP, {connections} {of}, once (round trip {round_trip}) | {time} | | | {wire} | | |"
+    )
+}
 
-    /// Another program's run of what is in the row before.
-    pub(crate) fn other(&mut self, name: &str, run: &Measure) {
-        let (time, runs) = (seconds(run.time), [run.clone()]);
-        let _ = writeln!(
-            self.rows,
-            "| – the same, {name}, once | {time} | | | {} | {} | {} |",
-            wire(&runs),
-            cpu(&runs),
-            peak(&runs),
-        );
+/// The time, and what is to be said beside it.
+pub(crate) fn shown(runs: &[Measure]) -> String {
+    let mut shown = seconds(median(runs.iter().map(|m| m.time)));
+    if runs.iter().any(|m| m.p99.is_some()) {
+        let tail = median(runs.iter().filter_map(|m| m.p99));
+        let _ = write!(shown, ", p99 {}", seconds(tail));
     }
+    if runs.iter().any(|m| m.settled.is_some()) {
+        let done = median(runs.iter().filter_map(|m| m.settled));
+        let _ = write!(shown, ", done after {}", seconds(done));
+    }
+    if runs.iter().any(|m| m.first.is_some()) {
+        let first = median(runs.iter().filter_map(|m| m.first));
+        let _ = write!(shown, ", first sync {}", seconds(first));
+    }
+    let dropped = median(runs.iter().map(|m| m.dropped));
+    if dropped > 0 {
+        let _ = write!(shown, ", {dropped} packets dropped");
+    }
+    shown
+}
 
-    pub(crate) fn text(&self) -> String {
-        format!("{HEAD}{}", self.rows)
-    }
+/// Processor time of both ends, in percent of a core.
+fn idle(runs: &[Measure]) -> String {
+    let percent = |cpu: f64, time: Duration| 100.0 * cpu / time.as_secs_f64().max(1e-6);
+    let sender = median(runs.iter().map(|m| percent(m.sender.cpu, m.time)));
+    let receiver = median(runs.iter().map(|m| percent(m.receiver.cpu, m.time)));
+    format!("{sender:.3} % + {receiver:.3} %")
 }
 
 fn seconds(time: Duration) -> String {
@@ -99,15 +123,33 @@ mod tests {
         let runs = |millis: [u64; 3]| {
             millis.map(|ms| Measure { time: Duration::from_millis(ms), ..Measure::default() })
         };
-        let mut table = Table::default();
-        table.row(&WORKLOADS[0], &runs([3000, 2000, 9000]), &runs([1500, 1000, 2000]));
-        table.row(&WORKLOADS[1], &runs([50, 60, 70]), &[]);
-        let text = table.text();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 4, "{text}");
-        assert!(lines[2].contains("| 3.00 s | 1.50 s | 2.00 |"), "{text}");
-        assert!(lines[3].contains("| 60.0 ms | – | – |"), "{text}");
+        let both = row(&WORKLOADS[0], &runs([3000, 2000, 9000]), &runs([1500, 1000, 2000]));
+        let alone = row(&WORKLOADS[1], &runs([50, 60, 70]), &[]);
+        let first = Some(Duration::from_secs(6));
+        let again = runs([300, 400, 500]).map(|run| Measure { first, ..run });
+        let again = row(&WORKLOADS[6], &again, &again);
+        assert!(again.contains("| 0.40 s, first sync 6.00 s | 0.40 s, first"), "{again}");
+        assert!(both.contains("| 3.00 s | 1.50 s | 2.00 |"), "{both}");
+        assert!(alone.contains("| 60.0 ms | – | – |"), "{alone}");
+        let run =
+            Measure { settled: Some(Duration::from_secs(9)), dropped: 7, ..Measure::default() };
+        let plain = plain(4, &run, Duration::from_millis(50));
+        assert!(plain.contains("4 connections, once (round trip 50.0 ms)"), "{plain}");
+        assert!(plain.contains("| 0.0 ms, done after 9.00 s, 7 packets dropped |"), "{plain}");
+        let other = other("another", &run);
         let columns = |line: &str| line.matches('|').count();
-        assert!(lines.iter().all(|line| columns(line) == columns(lines[0])), "{text}");
+        for row in [&both, &alone, &again, &plain, &other] {
+            assert!(HEAD.lines().all(|line| columns(line) == columns(row)), "{row}");
+        }
+    }
+
+    #[test]
+    fn an_idle_pairs_time_is_told_in_percent_of_a_core() {
+        let idle = WORKLOADS.iter().find(|w| w.id == "idle").expect("it is there");
+        let usage = |cpu| lab::Usage { cpu, peak: 0 };
+        let (sender, receiver) = (usage(0.6), usage(0.06));
+        let time = Duration::from_secs(600);
+        let row = row(idle, &[Measure { time, sender, receiver, ..Measure::default() }], &[]);
+        assert!(row.contains("| 0.100 % + 0.010 % | – |"), "{row}");
     }
 }

@@ -5,12 +5,15 @@ use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use lab::files;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// What goes over the long line.
+pub(crate) const LINE_BYTES: u64 = GIB;
 
 /// What the clock is about.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +28,10 @@ pub(crate) enum Timed {
     Restart,
     /// A hundred small writes, each until it can be read on the other side.
     Live,
+    /// A change as above, over a [`crate::line::Line`]: from the first byte of contents that comes out of it to the last.
+    Line(fn(&Path)),
+    /// Nothing happens for so long, after a first sync: what is counted is processor time.
+    Idle(Duration),
 }
 
 /// The smallest run that a measurement is part of.
@@ -121,6 +128,15 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         }),
     },
     Workload {
+        id: "long-line",
+        title: "W8: 1 GiB over 50 ms and 1 Gbit/s (8.59 s at the line's rate), first to last byte of contents",
+        part_of: PartOf::All,
+        make: |dir, divide| files::random_file(waiting(dir), LINE_BYTES / u64::from(divide), 7),
+        timed: Timed::Line(|dir| {
+            fs::rename(waiting(dir), dir.join("one.bin")).expect("it is there");
+        }),
+    },
+    Workload {
         id: "eight",
         title: "512 MiB and 5,000 files of 4 KiB to eight devices at once, first sync",
         part_of: PartOf::All,
@@ -144,6 +160,13 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         make: a_million,
         timed: Timed::Restart,
     },
+    Workload {
+        id: "idle",
+        title: "ten minutes of nothing to do, 50,000 files in sync, of one core",
+        part_of: PartOf::OwnOnly,
+        make: small_files,
+        timed: Timed::Idle(Duration::from_secs(600)),
+    },
 ];
 
 impl Timed {
@@ -151,6 +174,11 @@ impl Timed {
     pub(crate) fn receivers(self) -> u8 {
         if let Self::Fan(devices) = self { devices } else { 1 }
     }
+}
+
+/// Beside the folder, on the same disk: it comes in whole, and the clock is not about writing it.
+fn waiting(dir: &Path) -> PathBuf {
+    dir.with_file_name("waiting.bin")
 }
 
 fn one_file(dir: &Path, divide: u32) {

@@ -89,10 +89,12 @@ fn look(root: u32, seen: &Mutex<BTreeMap<u32, Usage>>) {
     let mut next = 0;
     while let Some(&pid) = pids.get(next) {
         next += 1;
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        pids.extend(
-            children.unwrap_or_default().split_whitespace().filter_map(|w| w.parse::<u32>().ok()),
-        );
+        // Any thread may have started a process: those of Go programs do.
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            pids.extend(children.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        }
     }
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     for pid in pids {
@@ -111,4 +113,32 @@ fn ticks(pid: u32) -> Option<u64> {
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_another_thread_started_is_seen() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut child = std::process::Command::new("cat")
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .expect("`cat` can be started");
+            tell.send(child.id()).expect("somebody listens");
+            let _ = ended.recv();
+            drop(child.stdin.take());
+            child.wait().expect("it ends")
+        });
+        let child = told.recv().expect("it was started");
+        let seen = Mutex::default();
+        look(std::process::id(), &seen);
+        drop(end);
+        thread.join().expect("the thread ends");
+        let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        assert!(seen.contains_key(&child), "{seen:?}");
+    }
 }

@@ -16,6 +16,8 @@ use wire::{
 use crate::content::ChunkList;
 
 mod codec;
+mod columns;
+mod dirs;
 mod file;
 mod mem;
 mod seals;

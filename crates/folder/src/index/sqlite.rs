@@ -4,14 +4,15 @@ use std::path::Path;
 
 use bytes::Bytes;
 use identity::DeviceId;
-use rusqlite::{Connection, OptionalExtension as _, Params, params, types::ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use wire::{Hash, RelPath, sync::Fingerprint};
 
 use super::{
     ChunkSource, Here, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals,
-    below, bucket_of,
-    codec::{self, decode_here, decode_known},
-    file, inode_key, joined, split,
+    below, bucket_of, codec,
+    columns::{blob, here, keys, known, path, text, whole_row},
+    dirs::Dirs,
+    file, joined, split,
     sums::{BLOCKS, Sums},
 };
 use crate::content::ChunkList;
@@ -32,16 +33,27 @@ pub struct SqliteIndex {
     failed: bool,
     /// True if there may be signatures: most folders have none, and look for none.
     sealed: bool,
+    dirs: Dirs,
+    /// The row that was read last: most are written right after.
+    seen: Option<(RelPath, Option<Old>)>,
     known_blob: Vec<u8>,
     here_blob: Vec<u8>,
 }
 
 /// What `put` has to know of the row it replaces.
+#[derive(Debug)]
 struct Old {
     id: i64,
     known: Vec<Hash>,
     here: Option<Here>,
     has_local: bool,
+}
+
+impl Old {
+    fn of(id: i64, row: &Row) -> Self {
+        let known = row.known.iter().map(|known| known.hash).collect();
+        Self { id, known, here: row.here.clone(), has_local: row.local.is_some() }
+    }
 }
 
 impl SqliteIndex {
@@ -73,6 +85,8 @@ impl SqliteIndex {
             totals,
             changing: false,
             failed: false,
+            dirs: Dirs::default(),
+            seen: None,
             known_blob: Vec::new(),
             here_blob: Vec::new(),
         })
@@ -105,24 +119,20 @@ impl SqliteIndex {
         done
     }
 
-    fn old(&self, parent: &str, name: &str) -> Result<Option<Old>, IndexError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT id, here, known, local IS NULL FROM rows WHERE parent = ? AND name = ?",
-        )?;
+    fn find(&self, parent: &str, name: &str) -> Result<Option<(i64, Row)>, IndexError> {
+        let sql = "SELECT id, here, known, local FROM rows WHERE parent = ? AND name = ?";
+        let mut statement = self.reading()?.prepare_cached(sql)?;
         let mut rows = statement.query([parent, name])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some(Old {
-            id: row.get(0)?,
-            here: here(row, 1)?,
-            known: codec::known_hashes(blob(row, 2)?)?,
-            has_local: !row.get::<_, bool>(3)?,
-        }))
+        rows.next()?.map(|row| Ok((row.get(0)?, whole_row(row, 1)?))).transpose()
     }
 
     fn replace(&mut self, path: &RelPath, row: &Row) -> Result<(), IndexError> {
         let (parent, name) = split(path)?;
         let bucket = bucket_of(path);
-        let old = self.old(parent, name)?;
+        let old = match self.seen.take() {
+            Some((seen, old)) if seen == *path => old,
+            _ => self.find(parent, name)?.map(|(id, row)| Old::of(id, &row)),
+        };
         let (content, inode) = keys(row.here.as_ref());
         self.known_blob.clear();
         codec::encode_known(&row.known, &mut self.known_blob);
@@ -134,12 +144,15 @@ impl SqliteIndex {
         let here = row.here.is_some().then_some(&self.here_blob);
         match &old {
             None if row.is_empty() => return Ok(()),
-            None => execute(
-                &self.db,
-                "INSERT INTO rows (parent, name, bucket, content, inode, here, known) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
-                params![parent, name, bucket, content, inode, here, known],
-            )?,
+            None => {
+                self.dirs.add(parent);
+                execute(
+                    &self.db,
+                    "INSERT INTO rows (parent, name, bucket, content, inode, here, known) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    params![parent, name, bucket, content, inode, here, known],
+                )?
+            }
             Some(old) if row.is_empty() => {
                 execute(&self.db, "DELETE FROM rows WHERE id = ?", [old.id])?
             }
@@ -176,6 +189,25 @@ impl SqliteIndex {
         }
     }
 
+    /// Reads which directories have rows: one look-up for each.
+    fn read_dirs(&mut self) -> Result<(), IndexError> {
+        let mut dirs = Dirs::none();
+        let mut statement = self
+            .reading()?
+            .prepare_cached("SELECT parent FROM rows WHERE parent > ? ORDER BY parent LIMIT 1")?;
+        let mut last = String::new();
+        while !dirs.is_full()
+            && let Some(parent) =
+                statement.query_row([&last], |row| row.get::<_, String>(0)).optional()?
+        {
+            dirs.add(&parent);
+            last = parent;
+        }
+        drop(statement);
+        self.dirs = dirs;
+        Ok(())
+    }
+
     /// Forgets who signed for a record, and the signatures that no known record needs any more.
     fn forget_seals(&self, record: &Hash) -> Result<(), IndexError> {
         if !self.sealed {
@@ -207,12 +239,11 @@ impl SqliteIndex {
 
 impl Index for SqliteIndex {
     fn row(&mut self, path: &RelPath) -> Result<Option<Row>, IndexError> {
-        let db = self.reading()?;
         let Ok((parent, name)) = split(path) else { return Ok(None) };
-        let mut statement =
-            db.prepare_cached("SELECT here, known, local FROM rows WHERE parent = ? AND name = ?")?;
-        let mut rows = statement.query([parent, name])?;
-        rows.next()?.map(|row| whole_row(row, 0)).transpose()
+        let found = self.find(parent, name)?;
+        let old = found.as_ref().map(|(id, row)| Old::of(*id, row));
+        self.seen = Some((path.clone(), old));
+        Ok(found.map(|(_, row)| row))
     }
 
     fn put(&mut self, path: &RelPath, row: &Row) -> Result<(), IndexError> {
@@ -239,6 +270,12 @@ impl Index for SqliteIndex {
     }
 
     fn has_any_below(&mut self, dir: &RelPath) -> Result<bool, IndexError> {
+        if self.dirs.is_unread() {
+            self.read_dirs()?;
+        }
+        if !self.dirs.may_have_below(dir.as_str()) {
+            return Ok(false);
+        }
         let (after, end) = below(dir);
         let mut statement = self.reading()?.prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM rows WHERE parent = ?1) \
@@ -494,47 +531,6 @@ impl Index for SqliteIndex {
 
 fn execute(db: &Connection, sql: &str, params: impl Params) -> Result<usize, IndexError> {
     Ok(db.prepare_cached(sql)?.execute(params)?)
-}
-
-/// The columns by which a row is found.
-fn keys(here: Option<&Here>) -> (Option<i64>, Option<i64>) {
-    let content = here.and_then(|here| here.content);
-    let head = content.map(|content| content.head().cast_signed());
-    (head, inode_key(here).map(u64::cast_signed))
-}
-
-/// A blob; empty where there is none.
-fn blob<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<&'a [u8], IndexError> {
-    match row.get_ref(column)? {
-        ValueRef::Null => Ok(&[]),
-        ValueRef::Blob(bytes) => Ok(bytes),
-        _ => Err(IndexError::Corrupt("a column has the wrong type".into())),
-    }
-}
-
-fn text<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<&'a str, IndexError> {
-    let text = row.get_ref(column)?.as_str();
-    text.map_err(|_| IndexError::Corrupt("a name is not text".into()))
-}
-
-/// The path in the first two columns.
-fn path(row: &rusqlite::Row<'_>) -> Result<RelPath, IndexError> {
-    joined(text(row, 0)?, text(row, 1)?)
-}
-
-fn here(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Here>, IndexError> {
-    let blob = blob(row, column)?;
-    if blob.is_empty() { Ok(None) } else { decode_here(blob).map(Some) }
-}
-
-fn known(row: &rusqlite::Row<'_>, column: usize) -> Result<Vec<Known>, IndexError> {
-    decode_known(Bytes::copy_from_slice(blob(row, column)?))
-}
-
-/// A row, from what is here, what is known and what is not shared.
-fn whole_row(row: &rusqlite::Row<'_>, at: usize) -> Result<Row, IndexError> {
-    let local = known(row, at + 2)?.into_iter().next();
-    Ok(Row { here: here(row, at)?, known: known(row, at + 1)?, local })
 }
 
 fn sealed(db: &Connection, record: &Hash) -> Result<Vec<Sealed>, IndexError> {
