@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{Kin, KinCommand, Lan, Usage, pump_until, trees};
+use lab::{Kin, KinCommand, Lan, LongLine, Usage, pump_until, trees};
 
 use crate::{
-    line::{Line, Span},
+    line::Span,
     live,
     measure::Measure,
     workload::{Timed, Workload},
@@ -35,8 +35,9 @@ pub(crate) fn run(
     divide: u32,
 ) -> Result<Measure, String> {
     let before = wire(lan);
-    let line = matches!(workload.timed, Timed::Line(_)).then(|| Line::between(lan)).transpose()?;
-    let address = if line.is_some() { Line::address() } else { lan.host(0).v4() };
+    let line =
+        matches!(workload.timed, Timed::Line(_)).then(|| LongLine::between(lan)).transpose()?;
+    let address = if line.is_some() { LongLine::address() } else { lan.host(0).v4() };
     let mut session = Session::start(kin, lan, address);
     let mut measure = match workload.timed {
         Timed::First | Timed::Fan(_) => {

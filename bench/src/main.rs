@@ -28,7 +28,6 @@ mod plot;
 mod rsync;
 mod syncthing;
 mod table;
-mod tun;
 mod workload;
 
 use std::{
@@ -119,7 +118,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     if chosen.is_empty() {
         return Err("no such measurement; --list says what there is".to_owned());
     }
-    if !line::Line::possible() && chosen.iter().any(|w| matches!(w.timed, Timed::Line(_))) {
+    if !lab::LongLine::is_possible() && chosen.iter().any(|w| matches!(w.timed, Timed::Line(_))) {
         eprintln!("no /dev/net/tun: the long line is left out");
         chosen.retain(|w| !matches!(w.timed, Timed::Line(_)));
     }

@@ -9,12 +9,9 @@ use std::{
 };
 
 use clap::Subcommand;
-use lab::{Lan, eventually};
+use lab::{Lan, LongLine, eventually};
 
-use crate::{
-    line::{Line, Span},
-    measure::Measure,
-};
+use crate::{line::Span, measure::Measure};
 
 const PORT: u16 = 9100;
 
@@ -41,7 +38,7 @@ impl Drop for Server {
 
 /// Fetches `bytes` over the line; says the round trip, too.
 pub(crate) fn run(lan: &Lan, connections: u32, bytes: u64) -> Result<(Measure, Duration), String> {
-    let line = Line::between(lan)?;
+    let line = LongLine::between(lan)?;
     let (sender, receiver) = (lan.host(0), lan.host(1));
     let me = std::env::current_exe().map_err(|e| e.to_string())?;
     let server = sender.command(&me).arg("plain-serve").stdin(Stdio::null()).spawn();
@@ -52,7 +49,7 @@ pub(crate) fn run(lan: &Lan, connections: u32, bytes: u64) -> Result<(Measure, D
     let fetched = receiver
         .command(&me)
         .arg("plain-fetch")
-        .args([Line::address().to_string(), connections.to_string(), bytes.to_string()])
+        .args([LongLine::address().to_string(), connections.to_string(), bytes.to_string()])
         .output()
         .map_err(|e| format!("plain TCP: {e}"))?;
     if !fetched.status.success() {

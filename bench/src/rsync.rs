@@ -8,10 +8,10 @@ use std::{
     time::Instant,
 };
 
-use lab::{Host, Lan, Sampler, eventually};
+use lab::{Host, Lan, LongLine, Sampler, eventually};
 
 use crate::{
-    line::{Line, Span},
+    line::Span,
     measure::Measure,
     workload::{Timed, Workload},
 };
@@ -29,7 +29,8 @@ impl Drop for Daemon {
 }
 
 pub(crate) fn run(lan: &Lan, workload: &Workload) -> Result<Measure, String> {
-    let line = matches!(workload.timed, Timed::Line(_)).then(|| Line::between(lan)).transpose()?;
+    let line =
+        matches!(workload.timed, Timed::Line(_)).then(|| LongLine::between(lan)).transpose()?;
     let (sender, receiver) = (lan.host(0), lan.host(1));
     let config = sender.home().join("rsyncd.conf");
     let text = format!(
@@ -60,7 +61,7 @@ pub(crate) fn run(lan: &Lan, workload: &Workload) -> Result<Measure, String> {
             change(&sender.shared());
             let line = line.as_ref().ok_or("there is no long line")?;
             let span = Span::from_now(line);
-            let pulled = pull_from(Line::address(), receiver, &daemon)?;
+            let pulled = pull_from(LongLine::address(), receiver, &daemon)?;
             let measure = span.measure(line, Instant::now())?;
             return Ok(Measure { sender: pulled.sender, receiver: pulled.receiver, ..measure });
         }

@@ -28,7 +28,7 @@ pub(crate) enum Timed {
     Restart,
     /// A hundred small writes, each until it can be read on the other side.
     Live,
-    /// A change as above, over a [`crate::line::Line`]: from the first byte of contents that comes out of it to the last.
+    /// A change as above, over a [`lab::LongLine`]: from the first byte of contents that comes out of it to the last.
     Line(fn(&Path)),
     /// Nothing happens for so long, after a first sync: what is counted is processor time.
     Idle(Duration),

@@ -157,8 +157,16 @@ pub(crate) async fn run(request: Request, ceremony: Ceremony<'_>) -> Result<(), 
                 None => Some(run.broken_off()),
             },
             typed = run.input.next(), if run.listening => run.typed(typed).await,
-            Some(()) = stop_asked.recv() => Some(run.interrupted().await),
-            () = until(deadline) => Some(Err(run.expired().await)),
+            Some(()) = stop_asked.recv() => {
+                events.close();
+                run.end().await;
+                Some(run.interrupted().await)
+            }
+            () = until(deadline) => {
+                events.close();
+                run.end().await;
+                Some(Err(run.expired().await))
+            }
         };
         if let Some(ended) = step {
             break ended;
@@ -282,7 +290,7 @@ impl Run<'_> {
             ApiEvent::Timeout if self.joins => Some(Err(timeout(
                 "the device that issued the code was not found; nothing is joined",
             )
-            .hint("start it there (kin up); across networks both need a relay: kin relay use"))),
+            .hint("see that it runs there (kin up); across networks both need a relay (kin relay use), and kin codes there says whether a relay has the code"))),
             ApiEvent::Timeout => Some(Err(self.expired().await)),
             ApiEvent::Stopped => Some(self.broken_off()),
             _ => None,
@@ -446,6 +454,15 @@ impl Run<'_> {
                 Err(CommandError::failed("stopped", &format!("the {what} was broken off: {why}"))
                     .hint("kin log may say more; try again"))
             }
+        }
+    }
+
+    /// Nobody waits here any more: the device lets nobody in from now on, so that what is asked next stays true. Before a
+    /// yes nothing can come of it.
+    async fn end(&mut self) {
+        if !self.joins && self.said_yes.is_some() {
+            // A device that does not answer does not answer what follows, either.
+            let _: Result<Value, _> = self.device.ask(Request::PairCancel).await;
         }
     }
 

@@ -87,7 +87,9 @@ impl Once {
     /// Takes in what happened. `asking` is true while a question is open.
     pub(crate) fn event(&mut self, event: &Event, asking: bool, now: Instant) -> Option<Over> {
         match event {
-            Event::InSync { .. } => return Some(Over::InSync),
+            Event::InSync { not_applied, not_applied_elsewhere, .. } => {
+                return Some(agreed((*not_applied, *not_applied_elsewhere)));
+            }
             Event::PeerFound { name, .. } if self.found.len() < MAX_FOUND => {
                 self.found.insert(name.clone());
             }
@@ -174,6 +176,25 @@ impl Once {
     }
 }
 
+/// All agree: but where a device could not put in place what it knows, the folder is not the same there.
+fn agreed(lost: words::Lost) -> Over {
+    let (message, hint) = match lost {
+        (0, 0) => return Over::InSync,
+        (0, there) => (
+            format!(
+                "{} of this folder could not be put in place on another device",
+                words::paths(there)
+            ),
+            "keep them here: there may be no other copy; kin on the other device says why",
+        ),
+        (here, _) => (
+            format!("{} of other devices could not be put in place here", words::paths(here)),
+            "mend what is said of each above (skipped), and run it again",
+        ),
+    };
+    Over::Failed(CommandError::failed("not_applied", &message).hint(hint))
+}
+
 fn or_a_device(name: &str) -> &str {
     if name.is_empty() { "a device" } else { name }
 }
@@ -206,6 +227,20 @@ mod tests {
         }
     }
 
+    fn in_sync((not_applied, not_applied_elsewhere): words::Lost) -> Event {
+        let (files, bytes, peers, skipped) = (1, 1, 1, 0);
+        Event::InSync { files, bytes, peers, skipped, not_applied, not_applied_elsewhere }
+    }
+
+    /// What a script may then clear away must be on the other side.
+    #[test]
+    fn e25_what_could_not_be_put_in_place_is_no_success() {
+        for (lost, code) in [((0, 0), 0), ((3, 0), 1), ((0, 3), 1), ((1, 1), 1)] {
+            let mut once = Once::new(Instant::now(), TIMEOUT);
+            assert_eq!(exit(once.event(&in_sync(lost), false, Instant::now())), code, "{lost:?}");
+        }
+    }
+
     fn refused(name: &str) -> Event {
         Event::Refused { name: name.into(), reason: "no".into() }
     }
@@ -226,14 +261,7 @@ mod tests {
         let start = Instant::now();
         let mut once = Once::new(start, TIMEOUT);
         assert_eq!(once.event(&connected(1), false, start), None);
-        assert_eq!(
-            exit(once.event(
-                &Event::InSync { files: 1, bytes: 1, peers: 1, skipped: 0 },
-                false,
-                start
-            )),
-            0
-        );
+        assert_eq!(exit(once.event(&in_sync((0, 0)), false, start)), 0);
     }
 
     #[test]

@@ -154,7 +154,14 @@ fn confirm(id: u32) -> Event {
 }
 
 fn in_sync() -> Event {
-    Event::InSync { files: 1, bytes: 1, peers: 1, skipped: 0 }
+    Event::InSync {
+        files: 1,
+        bytes: 1,
+        peers: 1,
+        skipped: 0,
+        not_applied: 0,
+        not_applied_elsewhere: 0,
+    }
 }
 
 fn line(line: &str) -> Typed {

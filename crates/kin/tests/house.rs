@@ -32,8 +32,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 /// Rules of the engine (E), of trust (T), attacks and faults of dsync: how many there are, and those that
 /// need no test whose name begins with their number (`e13_`, `t3_`, `attack_08_`, `dsync_05_`).
 const RULES: [(&str, u8, &[u8]); 4] = [
-    // Not built yet: several connections (24).
-    ("e", 25, &[24]),
+    ("e", 25, &[]),
     ("t", 24, &[]),
     // Numbers 36 and 42 are of many tests, with names of their own.
     ("attack_", 42, &[36, 42]),

@@ -16,16 +16,19 @@
 pub mod files;
 mod kin;
 mod lan;
+mod long_line;
 mod machine;
 mod postgres;
 mod sites;
 pub mod sshd;
 pub mod trees;
+mod tun;
 mod usage;
 mod wait;
 
 pub use kin::{Answers, Kin, KinCommand, pump_until};
 pub use lan::{Addressing, Counters, Host, Lan};
+pub use long_line::{LongLine, Passed};
 pub use machine::{Door, Machine};
 pub use postgres::Postgres;
 pub use sites::Sites;

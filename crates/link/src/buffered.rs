@@ -29,6 +29,11 @@ impl<S> ReadAhead<S> {
         Self { stream, buffer: vec![0; SMALL], start: 0, end: 0 }
     }
 
+    /// What is read from.
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// From here on reads in large pieces.
     pub(crate) fn widen(&mut self) {
         if self.buffer.len() < LARGE {

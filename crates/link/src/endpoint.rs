@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use identity::{DeviceId, DeviceKey};
@@ -33,15 +33,23 @@ pub struct Endpoint {
 struct Keyed {
     own: DeviceId,
     connector: TlsConnector,
+    /// For strands; `None` where links have none.
+    strands: Option<TlsConnector>,
     acceptor: TlsAcceptor,
 }
 
 impl Keyed {
     fn new(key: &Arc<DeviceKey>, protocol: Protocol) -> Result<Self, LinkError> {
         let (client, server) = tls::configs(key, protocol)?;
+        let strands = protocol.strand_alpn().map(|alpn| {
+            let mut client = client.clone();
+            client.alpn_protocols = vec![alpn.to_vec()];
+            Arc::new(client).into()
+        });
         Ok(Self {
             own: key.id(),
             connector: Arc::new(client).into(),
+            strands,
             acceptor: Arc::new(server).into(),
         })
     }
@@ -102,8 +110,34 @@ impl Endpoint {
     /// nobody who answers; [`LinkError::NotKinfold`], [`LinkError::BadKey`] if it is somebody else;
     /// [`LinkError::Own`] if it is this very device.
     pub async fn dial(&self, addr: SocketAddr) -> Result<Link, LinkError> {
+        let keyed = self.keyed();
+        self.connect(addr, keyed.own, &keyed.connector).await
+    }
+
+    /// As [`Endpoint::dial`], for a further connection that is to belong to a link: the other end takes it
+    /// for nothing else.
+    ///
+    /// # Errors
+    /// As [`Endpoint::dial`]; [`LinkError::NotKinfold`] also from an end that knows no strands, and where
+    /// this end has none.
+    pub async fn dial_strand(&self, addr: SocketAddr) -> Result<Link, LinkError> {
+        let keyed = self.keyed();
+        match &keyed.strands {
+            Some(strands) => self.connect(addr, keyed.own, strands).await,
+            None => Err(LinkError::NotKinfold("its links have no strands".to_owned())),
+        }
+    }
+
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        own: DeviceId,
+        connector: &TlsConnector,
+    ) -> Result<Link, LinkError> {
+        let began = Instant::now();
         let connected = within(self.limits.connect_timeout, TcpStream::connect(addr)).await?;
         let stream = connected.map_err(LinkError::Refused)?;
+        let connecting = began.elapsed();
         // A port of our own range, dialled while nobody listens, may connect to itself.
         if let (Ok(here), Ok(there)) = (stream.local_addr(), stream.peer_addr())
             && same_place(here, there)
@@ -112,11 +146,16 @@ impl Endpoint {
         }
         socket::tune(&stream).map_err(LinkError::io)?;
         let name = ServerName::from(addr.ip());
-        let keyed = self.keyed();
         let stream = ReadAhead::new(Carrier::Tcp(stream));
-        let handshake = keyed.connector.connect(name, stream);
+        let began = Instant::now();
+        let handshake = connector.connect(name, stream);
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, true)
+        // Each took one round trip at least, and as much longer as a busy machine made it.
+        let round_trip = connecting.min(began.elapsed());
+        let mut link =
+            self.finish(own, stream.map_err(LinkError::handshake)?.into(), addr, true)?;
+        link.set_round_trip(round_trip);
+        Ok(link)
     }
 
     /// Makes a link over a stream that somebody else carries, as its TLS client or its server. Nobody but the two
@@ -151,9 +190,14 @@ impl Endpoint {
     ) -> Result<Link, LinkError> {
         socket::tune(&stream).map_err(LinkError::io)?;
         let keyed = self.keyed();
+        let began = Instant::now();
         let handshake = keyed.acceptor.accept(ReadAhead::new(Carrier::Tcp(stream)));
         let stream = within(self.limits.handshake_timeout, handshake).await?;
-        self.finish(keyed.own, stream.map_err(LinkError::handshake)?.into(), addr, false)
+        let round_trip = began.elapsed();
+        let stream = stream.map_err(LinkError::handshake)?.into();
+        let mut link = self.finish(keyed.own, stream, addr, false)?;
+        link.set_round_trip(round_trip);
+        Ok(link)
     }
 
     fn finish(
@@ -164,7 +208,10 @@ impl Endpoint {
         dialled: bool,
     ) -> Result<Link, LinkError> {
         let (_, connection) = stream.get_ref();
-        if connection.alpn_protocol() != Some(self.protocol.alpn()) {
+        let agreed = connection.alpn_protocol();
+        let strand = agreed.is_some() && agreed == self.protocol.strand_alpn();
+        // What somebody else carries has one connection.
+        if (!strand && agreed != Some(self.protocol.alpn())) || (strand && addr == NOWHERE) {
             return Err(LinkError::NotKinfold("it did not agree on a protocol".to_owned()));
         }
         let Some([key]) = connection.peer_certificates() else {
@@ -174,7 +221,7 @@ impl Endpoint {
         if peer == own {
             return Err(LinkError::Own);
         }
-        Link::new(stream, peer, addr, dialled)
+        Link::new(stream, peer, addr, dialled, strand)
     }
 }
 

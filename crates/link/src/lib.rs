@@ -25,6 +25,6 @@ pub use discovery::{Advert, Asking, Discovery, Found, Plain, PlainFound, own_add
 pub use endpoint::Endpoint;
 pub use error::LinkError;
 pub use limits::{Limits, Source};
-pub use link::{Link, LinkReader, LinkWriter};
+pub use link::{LONG_WAY, Link, LinkReader, LinkWriter};
 pub use listener::{Door, Listener, Visitor};
 pub use tls::Protocol;

@@ -14,12 +14,16 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsStream;
+use tracing::debug;
 use wire::{
     buffer::{self, Buffer},
     frame::{Channel, HEADER_LEN, MAX_STRANGER_FRAME, decode_header, encode_header},
 };
 
-use crate::{LinkError, buffered::ReadAhead, carrier::Carrier, tls::EXPORTER};
+use crate::{LinkError, buffered::ReadAhead, carrier::Carrier, socket, tls::EXPORTER};
+
+/// A way there and back that takes longer than this is long (rule E24).
+pub const LONG_WAY: Duration = Duration::from_millis(5);
 
 /// Frames are collected up to this many bytes before they are encrypted and sent together.
 const COLLECT: usize = 256 * 1024;
@@ -42,6 +46,8 @@ pub struct Link {
     peer: DeviceId,
     addr: SocketAddr,
     dialled: bool,
+    strand: bool,
+    round_trip: Option<Duration>,
     exporter: [u8; 32],
     key_exchange: String,
 }
@@ -52,6 +58,7 @@ impl Link {
         peer: DeviceId,
         addr: SocketAddr,
         dialled: bool,
+        strand: bool,
     ) -> Result<Self, LinkError> {
         let mut exporter = [0; 32];
         match &mut stream {
@@ -72,7 +79,7 @@ impl Link {
             .negotiated_key_exchange_group()
             .map(|group| format!("{:?}", group.name()))
             .unwrap_or_default();
-        Ok(Self { stream, peer, addr, dialled, exporter, key_exchange })
+        Ok(Self { stream, peer, addr, dialled, strand, round_trip: None, exporter, key_exchange })
     }
 
     /// The device at the other end, by the key that it proved.
@@ -85,6 +92,29 @@ impl Link {
     #[must_use]
     pub fn dialled(&self) -> bool {
         self.dialled
+    }
+
+    /// True if it is no link of its own but is to belong to another one with the same peer.
+    #[must_use]
+    pub fn is_strand(&self) -> bool {
+        self.strand
+    }
+
+    /// How long the way to the other end and back took at most, as far as the handshake has shown it.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    pub(crate) fn set_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip);
+        let (ahead, _) = self.stream.get_ref();
+        if let Carrier::Tcp(stream) = ahead.stream()
+            && round_trip > LONG_WAY
+            && let Err(error) = socket::tune_long(stream)
+        {
+            debug!(%error, "the socket cannot be set up for a long way");
+        }
     }
 
     /// The other end's address and port. Of a link that came in, the port is a passing one.

@@ -21,6 +21,20 @@ const KEEPALIVE_TRIES: u32 = 3;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
 
+/// Bytes that may wait unsent in the socket of a connection over a long way: what waits there cannot go by
+/// another connection of its link, and all have to wait for it (rule E24).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 256 * 1024;
+
+/// Sets up a stream whose way is long.
+pub(crate) fn tune_long(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = stream;
+    Ok(())
+}
+
 /// Sets up a stream that was dialled or accepted.
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;

@@ -46,6 +46,14 @@ impl Protocol {
             Self::Ssh => b"kin-ssh/1",
         }
     }
+
+    /// The same of further connections that belong to a link, if there are such.
+    pub(crate) fn strand_alpn(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Devices => Some(b"kin-strand/1"),
+            Self::Ssh => None,
+        }
+    }
 }
 
 /// Label under which ceremonies take key material from a link (RFC 8446, section 7.5).
@@ -100,7 +108,8 @@ pub(crate) fn configs(
         .map_err(setup)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
-    server.alpn_protocols = vec![protocol.alpn().to_vec()];
+    let alpn = std::iter::once(protocol.alpn()).chain(protocol.strand_alpn());
+    server.alpn_protocols = alpn.map(<[u8]>::to_vec).collect();
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     server.max_early_data_size = 0;

@@ -147,6 +147,10 @@ pub enum Event {
         peers: usize,
         /// Paths that were skipped and are not mended; all others are in step.
         skipped: u64,
+        /// Those of them that others have, and that could not be put in place here.
+        not_applied: u64,
+        /// The same at the peer that says so of most.
+        not_applied_elsewhere: u64,
     },
     /// A change from a peer is in the tree, durably.
     Applied {

@@ -13,6 +13,11 @@ const DEVICE_KEY: &str = "device.key";
 const INBOX_KEY: &str = "inbox.key";
 /// What a device that has been in use has: its groups and folders.
 pub(crate) const DATABASE: &str = "state.db";
+/// Is there since the database first held a group.
+pub(crate) const USED: &str = "state.used";
+/// What is in it, for people.
+pub(crate) const USED_TEXT: &[u8] =
+    b"This device has been in a group: what it knows is in state.db. Without that file kin makes no new one in silence.\n";
 /// The keys that a rotation will put in their places.
 const NEXT: [&str; 2] = ["device.key.next", "inbox.key.next"];
 /// Inbox keys of before, each with the time when it is destroyed.

@@ -3,7 +3,7 @@
 //! Nothing that a relay answers makes it trusted. Each request of [`Client`] has a connection of its own, with
 //! nothing resumed, so that the relay cannot tell by its connections which requests belong together.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
@@ -51,7 +51,7 @@ pub enum ClientError {
         host: String,
         /// Its port.
         port: u16,
-        /// What TLS says.
+        /// In what.
         why: String,
     },
     /// It broke off, or said something that makes no sense.
@@ -71,14 +71,36 @@ impl ClientError {
     }
 
     /// What went wrong, and why.
-    fn broken(error: &dyn std::error::Error) -> Self {
+    fn broken(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut said = error.to_string();
-        let mut cause = error.source();
+        let mut cause = Some(error);
         while let Some(inner) = cause {
-            said = format!("{said}: {inner}");
+            // Those under our own ends speak to programmers.
+            if let Some(why) = plain(inner) {
+                return Self::Broken(why);
+            }
+            if !said.ends_with(&inner.to_string()) {
+                said = format!("{said}: {inner}");
+            }
             cause = inner.source();
         }
         Self::Broken(said)
+    }
+}
+
+/// In our words, if there are any.
+fn plain(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls::in_words(error));
+    }
+    let error = error.downcast_ref::<io::Error>()?;
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Some("it ended the connection".to_owned()),
+        // As it is, where the system says so; else whatever it holds says it.
+        _ => match error.get_ref() {
+            Some(inner) => plain(inner),
+            None => Some(error.to_string()),
+        },
     }
 }
 
@@ -257,10 +279,12 @@ impl Client {
         connector.connect(name, stream).await.map_err(|error| {
             match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
                 // What it showed is not what the address names, or it has nothing to show.
-                Some(why) => {
-                    ClientError::NotTheRelay { host: host.to_owned(), port, why: why.to_string() }
-                }
-                None => unreachable(&error),
+                Some(why) => ClientError::NotTheRelay {
+                    host: host.to_owned(),
+                    port,
+                    why: tls::in_words(why),
+                },
+                None => unreachable(&plain(&error).unwrap_or_else(|| error.to_string())),
             }
         })
     }

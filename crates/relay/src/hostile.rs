@@ -29,6 +29,8 @@ pub struct Mischief {
     pub lie_about_absence: bool,
     /// Says of everything that it cannot be done.
     pub refuse: Option<Refusal>,
+    /// Fails like one whose disk is full.
+    pub fail: bool,
     /// Answers with the first entry that was ever put under a lookup id.
     pub stale: bool,
 }
@@ -73,6 +75,9 @@ impl Hostile {
 
     fn mischief(&self) -> Result<Mischief, StoreError> {
         let mischief = self.kept().mischief;
+        if mischief.fail {
+            return Err(StoreError::Failed("database or disk is full".to_owned()));
+        }
         mischief.refuse.map_or(Ok(mischief), |refusal| Err(refusal.into()))
     }
 }
@@ -195,6 +200,13 @@ impl Store for Hostile {
 
     fn sweep(&self, now: u64) -> Pending<'_, Swept> {
         self.store.sweep(now)
+    }
+
+    fn probe(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            self.mischief()?;
+            self.store.probe().await
+        })
     }
 
     fn counts(&self) -> Pending<'_, Counts> {

@@ -17,6 +17,7 @@ use tree::{FileError, StateDir, StateError, StateLock};
 use crate::{
     AddressError, Identity, RelayAddress, Server, ServerError, Settings, TlsError,
     store::{Postgres, Sqlite, Store, StoreError},
+    tls,
 };
 
 mod options;
@@ -34,6 +35,9 @@ const KEY_PREFIX: &str = "kin-relay-key-";
 /// Largest file of certificates in bytes.
 const MAX_CHAIN: usize = 256 << 10;
 
+/// What to do about a full disk.
+const MAKE_ROOM: &str = "make room on the disk that --dir is on, and start it again";
+
 /// Why a relay cannot be run as it was told to.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,15 +51,27 @@ pub enum OperateError {
     /// A file that was named.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Another process uses the directory.
+    #[error("another relay is using {}", .0.display())]
+    InUse(PathBuf),
+    /// There is a store of a relay that had a key, and the key is not there.
+    #[error("{} is missing, and a store is beside it", .0.display())]
+    KeyMissing(PathBuf),
+    /// The certificate is for other names.
+    #[error("--cert: the certificate is not for {0}, so no device would accept it")]
+    OtherName(String),
     /// The key in the directory.
     #[error("{}: this is no relay's key, or it is damaged", .0.display())]
     Key(PathBuf),
     /// Its address.
     #[error("the address that clients are told makes no sense: {0}")]
     Address(#[from] AddressError),
-    /// The store.
+    /// The store in the directory.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// The database.
+    #[error(transparent)]
+    Database(StoreError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -78,14 +94,18 @@ impl OperateError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Options(error) => error.kind(),
-            Self::State(StateError::Locked { .. }) => "in_use",
-            Self::State(_) | Self::Key(_) => "state",
+            Self::InUse(_) => "in_use",
+            Self::State(StateError::NotADirectory(_)) => "not_a_directory",
+            Self::State(_) | Self::Key(_) | Self::KeyMissing(_) => "state",
             Self::File(_) => "file",
             Self::Address(_) => "address",
-            Self::Store(_) => "store",
-            Self::Tls(_) => "tls",
+            Self::Store(_) | Self::Database(_) => "store",
+            Self::OtherName(_) | Self::Tls(_) => "tls",
             Self::Io { .. } => "io",
-            Self::Server(ServerError::Listen { .. }) => "listen",
+            Self::Server(ServerError::Listen { source, .. }) => match source.kind() {
+                io::ErrorKind::AddrInUse => "port_in_use",
+                _ => "listen",
+            },
             Self::Server(_) => "relay",
         }
     }
@@ -93,7 +113,10 @@ impl OperateError {
     /// True if it was asked for in a way that cannot be done.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Options(_) | Self::Address(_) | Self::File(_))
+        match self {
+            Self::Options(_) | Self::Address(_) | Self::File(_) | Self::OtherName(_) => true,
+            _ => matches!(self.kind(), "port_in_use" | "not_a_directory"),
+        }
     }
 
     /// What to do next; empty if there is nothing to say.
@@ -101,9 +124,18 @@ impl OperateError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Options(error) => error.hint(),
-            Self::State(StateError::Locked { .. }) => {
-                "another relay has this directory: stop it, or give this one another --dir"
+            Self::InUse(_) => "stop that one, or give this one another --dir",
+            Self::State(StateError::NotADirectory(_)) => "give a directory to --dir",
+            Self::State(StateError::Io { source, .. })
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                MAKE_ROOM
             }
+            Self::KeyMissing(_) => {
+                "put the key back from a backup; if a new key is meant, remove relay.db, too: the relay has another \
+                 address then, and every device must be told"
+            }
+            Self::OtherName(_) => "say a name that it is for: --host NAME",
             Self::Key(_) => {
                 "put back the key from a backup; with a new key all clients need the new address"
             }
@@ -117,8 +149,14 @@ impl OperateError {
                 io::ErrorKind::PermissionDenied => "ports below 1024 need a right of their own",
                 _ => "",
             },
-            Self::Store(StoreError::Newer { .. }) => "update kin on this machine",
-            Self::Store(StoreError::Failed(_)) => {
+            Self::Store(StoreError::Newer { .. }) | Self::Database(StoreError::Newer { .. }) => {
+                "update kin on this machine"
+            }
+            Self::Store(StoreError::DiskFull(_)) => MAKE_ROOM,
+            Self::Store(StoreError::Damaged(_)) => {
+                "move relay.db away, or put a backup in its place: devices bring again what is lost (docs/relay.md, Backup)"
+            }
+            Self::Database(StoreError::Failed(_)) => {
                 "docs/relay.md says what a store needs, and how TLS to a database is chosen"
             }
             _ => "",
@@ -168,9 +206,18 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
     allow_descriptors();
     let dir = directory(&options, |name| env::var_os(name)).ok_or(OptionsError::NoDirectory)?;
     let state = StateDir::open(&dir)?;
-    let (store, lock): (Arc<dyn Store>, _) = match options.store.as_deref() {
+    let in_file = matches!(options.store.as_deref(), None | Some("sqlite"));
+    let lock = if in_file { Some(state.lock().map_err(in_use)?) } else { None };
+    // Before the store, so that there is never a store whose relay had no key yet.
+    let identity = identity(&options, &state)?;
+    let (host, guessed) = host(options.host.as_deref(), listen.ip());
+    if let Identity::Certificate { chain, .. } = &identity
+        && !tls::is_for(chain, &host)?
+    {
+        return Err(OperateError::OtherName(host));
+    }
+    let store: Arc<dyn Store> = match options.store.as_deref() {
         None | Some("sqlite") => {
-            let lock = state.lock()?;
             // Made here so that it is this user's alone; SQLite takes an empty file for a new one.
             state.create(STORE_FILE, b"")?;
             let path = dir.join(STORE_FILE);
@@ -179,14 +226,14 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
             let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, quotas)).await;
             let opened =
                 opened.map_err(|error| io(io::Error::other(error), "cannot open the store"))?;
-            (Arc::new(opened?), Some(lock))
+            Arc::new(opened.map_err(OperateError::Store)?)
         }
         Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            (Arc::new(Postgres::open(url, options.quotas()).await?), None)
+            let opened = Postgres::open(url, options.quotas()).await;
+            Arc::new(opened.map_err(OperateError::Database)?)
         }
         Some(_) => return Err(OptionsError::Store.into()),
     };
-    let identity = identity(&options, &state)?;
     let limits = options.limits();
     let kind = store.kind();
     let mut settings = Settings { listen, metrics, limits };
@@ -202,7 +249,6 @@ pub async fn start(given: Options) -> Result<Operated, OperateError> {
     };
     let server = bound?;
     let port = server.port().map_err(|error| io(error, "cannot read the port"))?;
-    let (host, guessed) = host(options.host.as_deref(), settings.listen.ip());
     let address = RelayAddress::new(&host, options.public_port.unwrap_or(port), identity.key())?;
     if let Some(reach) = reach {
         server.reached_at(RelayAddress::new(&reach.0, reach.1, identity.key())?);
@@ -230,6 +276,13 @@ fn allow_descriptors() {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         // If it may not, there are fewer connections, and who comes then waits.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
+fn in_use(error: StateError) -> OperateError {
+    match error {
+        StateError::Locked { path, .. } => OperateError::InUse(path),
+        error => error.into(),
     }
 }
 
@@ -270,6 +323,9 @@ fn identity(options: &Options, state: &StateDir) -> Result<Identity, OperateErro
     }
     let path = state.path().join(KEY_FILE);
     if state.read(KEY_FILE)?.is_none() {
+        if state.holds(STORE_FILE)? {
+            return Err(OperateError::KeyMissing(path));
+        }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| io(io::Error::other(error.to_string()), "no randomness"))?;
@@ -361,6 +417,37 @@ mod tests {
         let damaged = identity(&Options::default(), &state).err().unwrap();
         assert_eq!(damaged.kind(), "state");
         assert_eq!(state.read(KEY_FILE).unwrap().unwrap(), b"kin-relay-key-1qqqq");
+    }
+
+    #[test]
+    fn a_key_that_is_missing_beside_a_store_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        state.create(STORE_FILE, b"").unwrap();
+        let missing = identity(&Options::default(), &state).err().unwrap();
+        assert_eq!(missing.kind(), "state");
+        assert!(missing.to_string().contains(KEY_FILE), "{missing}");
+        assert!(missing.hint().contains("remove relay.db"), "{}", missing.hint());
+        assert_eq!(state.read(KEY_FILE).unwrap(), None);
+    }
+
+    #[test]
+    fn what_to_do_is_said_of_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let lock = state.lock().unwrap();
+        let second = state.lock().map_err(in_use).err().unwrap();
+        drop(lock);
+        let shown = dir.path().canonicalize().unwrap().display().to_string();
+        assert!(second.to_string().ends_with(&shown), "{second}");
+        assert!(!second.to_string().contains("device"), "{second}");
+        assert_eq!((second.kind(), second.is_usage()), ("in_use", false));
+        state.create(STORE_FILE, &[7; 8192]).unwrap();
+        let opened = Sqlite::open(&dir.path().join(STORE_FILE), Options::default().quotas());
+        let damaged = OperateError::Store(opened.err().unwrap());
+        assert!(damaged.hint().contains("move relay.db away"), "{}", damaged.hint());
+        let full = OperateError::Store(StoreError::DiskFull(String::new()));
+        assert!(full.hint().contains("make room"), "{}", full.hint());
     }
 
     #[test]

@@ -5,8 +5,11 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
-    time::{Duration, SystemTime},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
@@ -16,7 +19,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use wire::relay::MailboxId;
+use wire::relay::{MailboxId, Refusal};
 
 use crate::{
     Identity, RelayAddress, TlsError, socket,
@@ -43,6 +46,8 @@ use splice::Meetings;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How often what has had its time is removed, if there is nothing left to remove.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often it is tried whether the store can be written, while it can: else with each sweep.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// How often the store is asked what other processes have taken in: half of it is what a delivery takes longer.
 const ARRIVALS_EVERY: Duration = Duration::from_millis(100);
 /// What requests that are under way may take when the relay stops.
@@ -93,6 +98,8 @@ pub(crate) struct Shared {
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     metrics: Metrics,
+    /// True since the store failed, until it has taken something again.
+    failing: AtomicBool,
     meetings: Meetings,
     /// How other processes on the same store reach this one.
     reach: OnceLock<RelayAddress>,
@@ -103,6 +110,23 @@ pub(crate) struct Shared {
 impl Shared {
     fn arrived(&self, mailbox: MailboxId) {
         self.hub.ring(mailbox);
+    }
+
+    /// The store's answer as one of ours. What is wrong with the store is for its operator, not for strangers.
+    fn refused(&self, error: &StoreError) -> Refusal {
+        match error {
+            StoreError::Refused(refusal) => *refusal,
+            error => {
+                tracing::error!(%error, "the store failed");
+                self.failing.store(true, Relaxed);
+                Refusal::Unavailable
+            }
+        }
+    }
+
+    /// Whether the store answers and can be written.
+    async fn is_healthy(&self) -> bool {
+        self.store.counts().await.is_ok() && !self.failing.load(Relaxed)
     }
 }
 
@@ -134,6 +158,7 @@ impl Server {
             hub: Hub::new(),
             gate: Gate::new(settings.limits),
             metrics: Metrics::default(),
+            failing: AtomicBool::new(false),
             meetings: Meetings::default(),
             reach: OnceLock::new(),
             stopping: watch::Sender::new(false),
@@ -254,8 +279,13 @@ async fn listen_to_others(shared: Arc<Shared>) {
 
 async fn sweep(shared: Arc<Shared>) {
     let mut ticks = interval(SWEEP_EVERY);
+    let mut probed: Option<Instant> = None;
     loop {
         ticks.tick().await;
+        if shared.failing.load(Relaxed) || probed.is_none_or(|at| at.elapsed() >= PROBE_EVERY) {
+            probed = Some(Instant::now());
+            probe(&shared).await;
+        }
         // Each takes a bounded part; others are answered in between.
         loop {
             match shared.store.sweep(now()).await {
@@ -271,6 +301,20 @@ async fn sweep(shared: Arc<Shared>) {
                     break;
                 }
             }
+        }
+    }
+}
+
+/// A full disk is seen before somebody's deposit meets it, and so is that there is room again.
+async fn probe(shared: &Shared) {
+    match shared.store.probe().await {
+        Ok(()) => {
+            if shared.failing.swap(false, Relaxed) {
+                tracing::info!("the store is written again");
+            }
+        }
+        Err(error) => {
+            shared.refused(&error);
         }
     }
 }

@@ -5,7 +5,9 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use wire::relay::{Item, Lane, LookupId, MailboxId, MeetingId, Owner, Refusal, TokenHash};
+use wire::relay::{
+    Item, Lane, LookupId, MAX_REQUEST, MailboxId, MeetingId, Owner, Refusal, TokenHash,
+};
 
 mod postgres;
 mod sqlite;
@@ -32,6 +34,12 @@ pub enum StoreError {
     /// The database says so.
     #[error("{0}")]
     Failed(String),
+    /// There is no room on its disk.
+    #[error("{0}")]
+    DiskFull(String),
+    /// Its file is none, or holds nonsense.
+    #[error("{0}")]
+    Damaged(String),
     /// A newer relay has written it.
     #[error("{place}: a newer kin has written it (version {found}, this one knows {known})")]
     Newer {
@@ -201,6 +209,12 @@ pub trait Store: Send + Sync {
     /// Removes what has had its time, a bounded part of it: until nothing is returned there may be more.
     fn sweep(&self, now: u64) -> Pending<'_, Swept>;
 
+    /// Writes as much as the largest deposit may be, so that it is durable, and takes it back.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn probe(&self) -> Pending<'_, ()>;
+
     /// How much there is; where many processes use the store, as of some seconds ago.
     fn counts(&self) -> Pending<'_, Counts>;
 
@@ -223,6 +237,14 @@ pub trait Store: Send + Sync {
         let _ = (meeting, place, until, now);
         None
     }
+}
+
+/// What a probe writes: an entry that has expired already, of nobody.
+pub(crate) fn sample() -> Result<NewEntry, StoreError> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let entry = Bytes::from(vec![0; MAX_REQUEST]);
+    Ok(NewEntry { lookup: LookupId(random), owner: Owner(random), until: 0, entry })
 }
 
 /// What decides about a deposit: alike in every store.

@@ -13,6 +13,7 @@ use rustls::{
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
     },
     crypto::{
         CryptoProvider, WebPkiSupportedAlgorithms,
@@ -23,7 +24,7 @@ use rustls::{
         CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
         pem::PemObject as _,
     },
-    server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage},
+    server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, ParsedCertificate},
     sign::{CertifiedKey, Signer, SigningKey},
 };
 use wire::relay::CHANNEL_LEN;
@@ -123,6 +124,37 @@ pub(crate) fn server(identity: &Identity) -> Result<ServerConfig, TlsError> {
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+/// Whether the first certificate of a chain in PEM is for that host.
+pub(crate) fn is_for(chain: &[u8], host: &str) -> Result<bool, TlsError> {
+    let unusable = |what: &dyn ToString| TlsError::Certificate(what.to_string());
+    let first = CertificateDer::from_pem_slice(chain).map_err(|error| unusable(&error))?;
+    let parsed = ParsedCertificate::try_from(&first).map_err(|error| unusable(&error))?;
+    let Ok(name) = ServerName::try_from(host) else { return Ok(false) };
+    Ok(verify_server_name(&parsed, &name).is_ok())
+}
+
+/// What TLS says of the other end, in our words.
+pub(crate) fn in_words(error: &Error) -> String {
+    use CertificateError as Of;
+    let said = match error {
+        Error::InvalidCertificate(of) => match of {
+            Of::ApplicationVerificationFailure | Of::BadSignature => "it has another key",
+            Of::NotValidForName | Of::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            Of::UnknownIssuer => "nobody whom this system trusts has signed its certificate",
+            Of::Expired | Of::ExpiredContext { .. } => "the time of its certificate is over",
+            Of::NotValidYet | Of::NotValidYetContext { .. } => {
+                "the time of its certificate has not begun: check this device's clock"
+            }
+            _ => "its certificate cannot be used",
+        },
+        Error::PeerIncompatible(_) | Error::AlertReceived(_) => "it wants another kind of TLS",
+        _ => "it does not speak TLS as a relay does",
+    };
+    said.to_owned()
 }
 
 /// The configuration of a client of that relay, for one protocol. An authority (PEM) takes the place of those that

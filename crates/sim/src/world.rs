@@ -463,6 +463,7 @@ impl World {
         let device = &mut self.devices[number];
         if let Some(mut engine) = device.engine.take() {
             engine.stop();
+            engine.tree_is_durable();
             engine.commit().map_err(|error| format!("the engine failed: {error}"))?;
         }
         device.run += 1;

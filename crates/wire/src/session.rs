@@ -12,8 +12,10 @@ use crate::{WireError, device, frame::MAX_STRANGER_FRAME};
 
 mod codec;
 mod name;
+mod strand;
 
 pub use name::Name;
+pub use strand::StrandTag;
 
 /// Version of the session protocol that this code speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -166,6 +168,10 @@ pub enum Message {
     Alive,
     /// Between devices that outlive a run; never in a session of `kin sync`.
     Device(device::Message),
+    /// The first frame on a strand, each way: to which link it belongs (rule E24).
+    Strand(StrandTag),
+    /// The number of the next frame on this connection, where it does not follow the one before it.
+    Order(u64),
 }
 
 impl Message {

@@ -60,6 +60,16 @@ pub struct Status {
     pub settled: bool,
     /// Paths whose contents no connected peer has.
     pub lacking: u64,
+    /// Paths that are known and could not be put in place, for want of space say.
+    pub not_applied: u64,
+}
+
+impl Status {
+    /// True if both know the same and have nothing more to do (rule E25).
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        Self { not_applied: 0, ..*self } == Self { not_applied: 0, ..*other }
+    }
 }
 
 /// Records of one author under one signature.

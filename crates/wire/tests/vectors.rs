@@ -67,6 +67,11 @@ fn the_vectors_in_the_document_are_what_the_code_makes() {
     add("frame_header", &encode_header(Channel::Folder(0), 70_000).unwrap());
     add("session_standing", &session::Message::Standing { known: true }.encode());
     add("session_alive", &session::Message::Alive.encode());
+    let tag = session::StrandTag::offer(&[0x41; 32], &[0x42; 32]);
+    add("session_strand", &session::Message::Strand(tag).encode());
+    let tag = session::StrandTag::answer(&[0x41; 32], &[0x42; 32]);
+    add("session_strand_answer", &session::Message::Strand(tag).encode());
+    add("session_order", &session::Message::Order(300).encode());
     let ssh = |message| session::Message::Device(message).encode();
     let key = || "ssh-ed25519 AAAA".to_owned();
     add("device_not_admitted", &ssh(device::Message::NotAdmitted));

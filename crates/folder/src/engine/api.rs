@@ -278,6 +278,9 @@ pub enum Event {
         skipped: u64,
         /// Paths that differ here because this device does not write, or takes nothing.
         apart: u64,
+        /// Paths of which something is known that could not be put in place: here, which are among the skipped ones,
+        /// and at the peer that says so of most.
+        lost: (u64, u64),
     },
     /// This replica took a new id (rule E1); why, in words.
     NewReplica {

@@ -348,6 +348,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// A conflict copy, or a change that is not shared, may have come or gone.
     pub(super) fn note_row(&mut self, path: &RelPath, row: &Row) {
         self.roles.note_local(path, row.local.is_some(), self.options.mode);
+        if row.here.is_none() {
+            self.scan.looks_as(path, None);
+        }
         if !path.as_str().contains(".conflict-") {
             return;
         }

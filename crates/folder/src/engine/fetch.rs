@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     compress,
-    content::Chunk,
+    content::{Chunk, ChunkList},
     index::{Here, Index, Row},
     jobs::{CopyItem, Failure, Job},
 };
@@ -93,6 +93,9 @@ pub(super) struct Fetch {
     pub(super) large: VecDeque<Hash>,
     /// Small contents that an interrupted run left in `.kin/partial`.
     pub(super) whole: HashSet<Hash>,
+    /// Large contents that are whole in `.kin/partial`, and not in place yet: what they lie in may lack for long. The
+    /// index forgets the list of a content that nothing in the tree has.
+    pub(super) unplaced: HashMap<Hash, ChunkList>,
     pub(super) copies: VecDeque<CopyItem>,
     copy_jobs: usize,
     pub(super) transfers: BTreeMap<Hash, Transfer>,
@@ -300,6 +303,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for request in self.fetch.requests.values() {
             let small = matches!(request.asked, Asked::Small(_));
             *under_way.entry(request.peer).or_default() += usize::from(small);
+        }
+        let has_room = |(id, peer): (&PeerId, &super::peer::Peer)| {
+            peer.replica.is_some() && under_way.get(id).is_none_or(|open| *open < SMALL_REQUESTS)
+        };
+        if !self.peers.iter().any(has_room) {
+            // What nobody has is noticed when somebody has answered.
+            return;
         }
         let mut later = VecDeque::new();
         while let Some(content) = self.fetch.small.pop_front() {

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Contents held in memory for groups to come, in bytes; beyond it no more is asked for.
-const MAX_HELD: usize = 32 << 20;
+const MAX_HELD: usize = 16 << 20;
 
 /// Where the contents of a file to be placed come from.
 #[derive(Clone, Debug)]
@@ -132,9 +132,7 @@ impl Groups {
         let path = change.path.clone();
         let intent =
             intent.map(|(kind, content)| Intent { path: path.clone(), swap, content, kind });
-        if let What::Place { from: StagedFrom::Bytes(bytes), .. } = &change.what {
-            self.held += bytes.len();
-        }
+        self.held += held_by(&change);
         self.busy.insert(path);
         self.busy.extend(then.copy().cloned());
         self.items.push(Item { change, intent, then });
@@ -276,9 +274,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         let most = self.group.items.len().min(self.options.max_group);
         let items: Vec<_> = self.group.items.drain(..most).collect();
-        if self.group.items.is_empty() {
-            self.group.held = 0;
-        }
+        self.group.held -= items.iter().map(|item| held_by(&item.change)).sum::<usize>();
         let intents: Vec<_> = items.iter().filter_map(|item| item.intent.clone()).collect();
         if !intents.is_empty() {
             self.index.put_intents(&intents)?;
@@ -422,7 +418,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 here.shown = record.hash.head();
                 here.content_dot = Some(record.record.content_dot);
                 here.racy = is_racy(&stat, self.now.wall);
+                self.scan.looks_as(path, (!here.racy).then_some(stat));
                 row.here = Some(here);
+                self.fetch.unplaced.remove(&record.record.body.content());
                 self.has_contents_again();
                 copied = copy;
                 kind
@@ -506,7 +504,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 self.learn.block_until_changed(path);
                 self.skip(
                     path.to_string(),
-                    Trouble::Apply,
+                    Trouble::Stays,
                     "was deleted elsewhere, but still holds files that stay on this device; move them away or delete them",
                 );
             }
@@ -540,6 +538,14 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         Ok(())
+    }
+}
+
+/// Bytes of contents that a change keeps in memory.
+fn held_by(change: &Change) -> usize {
+    match &change.what {
+        What::Place { from: StagedFrom::Bytes(bytes), .. } => bytes.len(),
+        _ => 0,
     }
 }
 

@@ -21,6 +21,14 @@ const MARGIN: u64 = 1 << 20;
 /// counts as having been set. A machine that slept looks the same, and costs one look.
 const CLOCK_SLACK_MS: u64 = 3600 * 1000;
 
+/// Over starts, a look at which nothing goes by age because of the last one: sooner than this after it, in milliseconds.
+/// Else a clock that is wrong for a minute would empty the history of a folder that is started again and again.
+const SOONEST_MS: u64 = 50 * 60 * 1000;
+/// And later than this: the device was away, or its clock is wrong.
+const LATEST_MS: u64 = 8 * 24 * 3600 * 1000;
+/// When the last look was that let something go by age, or found the clock set, by the wall clock: 8 bytes.
+const LAST_META: &str = "kept";
+
 /// When history is looked through.
 #[derive(Debug)]
 pub(super) struct Keeping {
@@ -79,13 +87,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// Has history looked through if it is time, or if space lacks.
-    pub(super) fn keep_history(&mut self) {
+    pub(super) fn keep_history(&mut self) -> Result<(), EngineError> {
         if self.stopping {
             self.keeping = Keeping::default();
-            return;
+            return Ok(());
         }
         if self.now.ms < self.keeping.next_wake() {
-            return;
+            return Ok(());
         }
         let now = millis(self.now.wall);
         let clock_was_set = self.keeping.last.is_some_and(|last| {
@@ -93,6 +101,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let expected = millis(last.wall).saturating_add(steady);
             now.abs_diff(expected) > CLOCK_SLACK_MS
         });
+        let clock_was_set = !self.may_go_by_age(now)? || clock_was_set;
         let lacking = std::mem::take(&mut self.keeping.lacking);
         self.keeping.served = std::mem::take(&mut self.keeping.waiting);
         self.keeping.last = Some(self.now);
@@ -100,6 +109,20 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.keeping.under_way = true;
         let moment = Moment { now, clock_was_set, total_space: 0, lacking };
         self.effects.push(Effect::Job(Job::TidyHistory { limits: self.options.history, moment }));
+        Ok(())
+    }
+
+    /// True if the last look, of whatever run, was about as long ago as it should be.
+    fn may_go_by_age(&mut self, now: u64) -> Result<bool, EngineError> {
+        let last = self.index.meta(LAST_META)?;
+        let last = last.and_then(|last| Some(u64::from_le_bytes(last[..].try_into().ok()?)));
+        let since = last.and_then(|last| now.checked_sub(last));
+        if since.is_some_and(|since| since < SOONEST_MS) {
+            return Ok(false);
+        }
+        // Goes to disk with the next commit: this is no news for anybody.
+        self.index.put_meta(LAST_META, &now.to_le_bytes())?;
+        Ok(since.is_some_and(|since| since <= LATEST_MS))
     }
 
     /// An apply lacks space: old versions make room for it, or it waits with an error.

@@ -362,7 +362,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// Until the whole folder has been looked at once, what peers tell of may be here already: to decide sooner would
     /// bring contents for nothing, and find each path taken.
     pub(super) fn may_decide(&self) -> bool {
-        self.knows_what_was_here()
+        self.scan.first_done && !self.scan.doubt.is_first_look()
     }
 
     /// Decides what is queued, as far as is good for one go.

@@ -109,11 +109,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return Ok(());
         }
         if before.is_none() && !row.known.is_empty() {
-            self.speak_anew()?;
+            self.speak_anew_of(&path)?;
         }
         let seen = self.seen_before(&row, before.as_ref())?;
         row.here = Some(here);
-        let found = before.is_none() && !self.knows_what_was_here();
+        let found = before.is_none() && !self.knows_what_was_at(&path);
         let change = Change {
             body: Body::Dir,
             mode: stat.mode,
@@ -199,13 +199,13 @@ impl<I: Index, A: Authority> Engine<I, A> {
             return Ok(());
         }
         if before.is_none() && !row.known.is_empty() {
-            self.speak_anew()?;
+            self.speak_anew_of(&path)?;
         }
         let mut seen = self.seen_before(&row, before.as_ref())?;
         if let Some(known) = siblings.with_contents(&body) {
             seen.join(&known.record.version);
         }
-        let found = before.is_none() && !self.knows_what_was_here();
+        let found = before.is_none() && !self.knows_what_was_at(&path);
         let inline = match small {
             Some(bytes) if self.scan.first_done && !self.scan.full && bytes.len() <= INLINE => {
                 self.worth_inlining(&body)?.then_some(bytes)
@@ -262,7 +262,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             // Something new where a deletion was applied is made knowing of it. In the first scan of a
             // new index it may as well be what was deleted (rule E5).
-            (None, Some(winner)) if self.knows_what_was_here() && !winner.record.body.is_live() => {
+            (None, Some(winner))
+                if self.knows_what_was_at(&winner.record.path) && !winner.record.body.is_live() =>
+            {
                 Ok(siblings.joined())
             }
             (None, _) => Ok(VersionVector::new()),

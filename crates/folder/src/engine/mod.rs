@@ -6,9 +6,8 @@
 //! order. The engine never waits for anything: queues that could grow because somebody else is slow are
 //! bounded by windows (rule E22), and requests are served only while the link they came from drains.
 //!
-//! The parts: `scan` (what the disk says), `learn` (what peers say, and what follows), `peer` (comparing
-//! records), `fetch` (bringing contents), `serve` (giving them), `group` (applying), `recover` (after a
-//! stop in between), `counters` (who this is).
+//! The parts: `scan` (what the disk says), `learn` (what peers say, and what follows), `peer` (comparing records), `fetch`
+//! (bringing contents), `serve` (giving them), `group` (applying), `recover` and `power` (after a stop), `counters` (who this is).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -41,6 +40,7 @@ mod kept;
 mod learn;
 mod local;
 mod peer;
+mod power;
 mod push;
 mod recover;
 mod report;
@@ -135,7 +135,7 @@ pub struct Engine<I, A> {
     last_progress: u64,
     last_told: u64,
     /// What was agreed on, and with whom, when that was last told.
-    told_in_sync: Option<(Fingerprint, Vec<PeerId>, u64, u64)>,
+    told_in_sync: Option<(Fingerprint, Vec<PeerId>, [u64; 4])>,
 }
 
 impl<I: Index, A: Authority> Engine<I, A> {
@@ -365,7 +365,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn go_on(&mut self) -> Result<(), EngineError> {
         self.read_again();
         self.scan_on()?;
-        self.keep_history();
+        self.keep_history()?;
         self.reconcile_on()?;
         self.fetch_on();
         self.brake_on()?;
@@ -411,11 +411,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.catch_up()?;
         self.commit()?;
         self.fetch.progress = Progress::default();
-        let status = Status {
-            root: self.index.fingerprint(0, 0),
-            settled: !self.brake.is_on(),
-            lacking: self.fetch.lacking(),
-        };
+        let status = self.status(!self.brake.is_on());
         let mut agreeing = Vec::new();
         for (id, peer) in &mut self.peers {
             if peer.replica.is_none() {
@@ -427,7 +423,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
             // Rule E25: what waits for contents that nobody has here is neither applied nor skipped.
             let complete = status.lacking == 0;
-            let agrees = |theirs: Status| complete && theirs == status;
+            let agrees = |theirs: Status| complete && theirs.agrees_with(&status);
             agreeing.extend(peer.status.is_some_and(agrees).then_some(*id));
         }
         let agreed = agreeing.len();
@@ -439,14 +435,17 @@ impl<I: Index, A: Authority> Engine<I, A> {
             // Once for each state and set of peers: coming to rest again is no news.
             let skipped = self.reports.count();
             let apart = self.apart()?;
-            let told = Some((status.root, self.peers.keys().copied().collect(), skipped, apart));
+            let theirs = self.peers.values().filter_map(|peer| peer.status);
+            let lost = (status.not_applied, theirs.map(|it| it.not_applied).max().unwrap_or(0));
+            let peers = self.peers.keys().copied().collect();
+            let told = Some((status.root, peers, [skipped, apart, lost.0, lost.1]));
             if self.told_in_sync != told {
                 self.told_in_sync = told;
                 // Goes to disk with the next commit: an older value only says more again than it must.
                 self.index.put_meta("agreed", &self.counter.to_le_bytes())?;
                 let totals = self.index.totals();
                 let (files, bytes) = (totals.files + totals.dirs, totals.bytes);
-                let event = Event::InSync { files, bytes, peers: agreed, skipped, apart };
+                let event = Event::InSync { files, bytes, peers: agreed, skipped, apart, lost };
                 self.effects.push(Effect::Event(event));
             }
         }
@@ -466,11 +465,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn tell_unsettled(&mut self, all: bool) -> Result<(), EngineError> {
         self.last_told = self.now.ms;
         self.commit()?;
-        let status = Status {
-            root: self.index.fingerprint(0, 0),
-            settled: false,
-            lacking: self.fetch.lacking(),
-        };
+        let status = self.status(false);
         for (id, peer) in &mut self.peers {
             if peer.replica.is_some() && (all || !peer.is_giving()) {
                 peer.told = Some(status);

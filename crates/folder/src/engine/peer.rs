@@ -120,13 +120,16 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.peers.insert(id, Peer { name, device, ..Peer::default() });
         let hello = Message::Hello { replica: self.replica };
         self.effects.push(Effect::Send { peer: id, message: hello });
-        let status = Status {
-            root: self.index.fingerprint(0, 0),
-            settled: false,
-            lacking: self.fetch.lacking(),
-        };
+        let status = self.status(false);
         self.effects.push(Effect::Send { peer: id, message: Message::Status(status) });
         Ok(())
+    }
+
+    /// What peers are told of how things stand here.
+    pub(super) fn status(&self, settled: bool) -> Status {
+        let root = self.index.fingerprint(0, 0);
+        let (lacking, not_applied) = (self.fetch.lacking(), self.reports.not_applied());
+        Status { root, settled, lacking, not_applied }
     }
 
     pub(super) fn peer_down(&mut self, id: PeerId) {

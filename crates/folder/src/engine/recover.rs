@@ -11,71 +11,7 @@ use crate::{
     jobs::{Job, RecoverItem},
 };
 
-/// In which start of the machine the index was written, unless that run came to its end.
-const BOOT_META: &str = "boot";
-/// When the index was written last by the wall clock, in nanoseconds: 8 bytes.
-const WRITTEN_META: &str = "written";
-/// What was changed so long before the power failed is on the disk, in nanoseconds: systems write after 30 s at most.
-const UNWRITTEN_NS: i64 = 60_000_000_000;
-
 impl<I: Index, A: Authority> Engine<I, A> {
-    /// Keeps in which start of the machine this is, and the time, for [`Self::notice_power_loss`].
-    pub(super) fn note_run(&mut self) -> Result<(), EngineError> {
-        if self.options.boot.is_empty() {
-            return Ok(());
-        }
-        let boot = if self.stopping { &[] } else { &self.options.boot[..] };
-        self.index.put_meta(BOOT_META, boot)?;
-        Ok(self.index.put_meta(WRITTEN_META, &self.now.wall.to_le_bytes())?)
-    }
-
-    /// If the machine was started anew and the last run did not come to its end, then what users wrote shortly before
-    /// may be gone from the disk, though it is in the index and others were told. Nobody has deleted it, nor edited
-    /// it back to what it was: nothing is taken for known to be here, as with a copied index (rule E5).
-    pub(super) fn notice_power_loss(&mut self) -> Result<(), EngineError> {
-        let boot = self.index.meta(BOOT_META)?.filter(|boot| !boot.is_empty());
-        if self.options.boot.is_empty() || boot.is_none_or(|boot| boot[..] == self.options.boot[..])
-        {
-            return Ok(());
-        }
-        self.scan.set_back = Some(self.replica);
-        let written = self.index.meta(WRITTEN_META)?;
-        let written =
-            written.and_then(|bytes| Some(i64::from_le_bytes(bytes[..].try_into().ok()?)));
-        let since = written.unwrap_or(i64::MAX).saturating_sub(UNWRITTEN_NS);
-        self.forget_changed_since(&RelPath::root(), since)
-    }
-
-    /// Nothing is taken for known to be here that was changed after a time.
-    fn forget_changed_since(&mut self, dir: &RelPath, since: i64) -> Result<(), EngineError> {
-        for (name, child) in self.index.children(dir)? {
-            let Ok(path) = dir.join(&name) else { continue };
-            self.forget_changed_since(&path, since)?;
-            let is_new = child.here.as_ref().is_some_and(|here| here.stat.ctime >= since);
-            // What an apply that was cut short has done there is found out by what was there before.
-            if is_new && !self.scan.open_intents.contains_key(&path) {
-                self.put(&path, &Row { here: None, ..child })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// False if what is found may have been there before, whatever the index says.
-    pub(super) fn knows_what_was_here(&self) -> bool {
-        self.scan.first_done && self.scan.set_back.is_none()
-    }
-
-    /// Before it is said what was found after a loss of power: under the same replica id it would have seen what it
-    /// may be older than.
-    pub(super) fn speak_anew(&mut self) -> Result<(), EngineError> {
-        if self.scan.set_back == Some(self.replica) {
-            let old = self.replica;
-            self.take_replica()?;
-            self.know_all_of(Some(old))?;
-        }
-        Ok(())
-    }
-
     pub(super) fn start(&mut self) -> Result<(), EngineError> {
         self.scan.started = true;
         if self.scan.open_intents.is_empty() {

@@ -29,6 +29,16 @@ pub(super) enum Trouble {
     List,
     /// What is known of it cannot be brought here or put in place: until it is.
     Apply,
+    /// It is a directory that was deleted elsewhere, and stays for what is ignored in it: as [`Self::Apply`], but
+    /// nothing is missing.
+    Stays,
+}
+
+impl Trouble {
+    /// True for what an apply mends.
+    fn is_of_apply(self) -> bool {
+        matches!(self, Self::Apply | Self::Stays)
+    }
 }
 
 /// One path that is not in step.
@@ -53,6 +63,11 @@ impl Reports {
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         self.told.len() as u64
+    }
+
+    /// How many of them are known and not in place.
+    pub(super) fn not_applied(&self) -> u64 {
+        self.told.values().filter(|report| report.trouble == Trouble::Apply).count() as u64
     }
 
     /// True if more can be remembered.
@@ -82,10 +97,17 @@ impl Reports {
         self.told.values().map(|report| report.again.0).min().unwrap_or(u64::MAX)
     }
 
+    /// What could not be read, directories among it.
+    pub(super) fn unread(&self) -> impl Iterator<Item = RelPath> {
+        let unread = |report: &Report| matches!(report.trouble, Trouble::Read | Trouble::List);
+        let told = self.told.iter().filter(move |(_, report)| unread(report));
+        told.filter_map(|(path, _)| path_of(path))
+    }
+
     /// Remembers; false if that was told before.
     fn note(&mut self, path: &str, trouble: Trouble, reason: &str, now: u64) -> bool {
         let listing = self.listing;
-        if trouble == Trouble::Apply
+        if trouble.is_of_apply()
             && self.told.get(path).is_some_and(|told| told.trouble == Trouble::Kind)
         {
             // What is in the way is told of already.
@@ -142,7 +164,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// As [`Self::mended`], if it had this trouble.
     pub(super) fn mended_of(&mut self, path: &str, trouble: Trouble) {
-        if self.reports.told.get(path).is_some_and(|report| report.trouble == trouble) {
+        let is_such = |report: &Report| {
+            report.trouble == trouble || trouble.is_of_apply() && report.trouble.is_of_apply()
+        };
+        if self.reports.told.get(path).is_some_and(is_such) {
             self.mended(path);
         }
     }
@@ -152,7 +177,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if !self.reports.told.is_empty() {
             for path in self.reports.below(dir.as_str(), true) {
                 let told = self.reports.told.get(&path);
-                if told.is_some_and(|told| told.trouble != Trouble::Apply) {
+                if told.is_some_and(|told| !told.trouble.is_of_apply()) {
                     self.mended(&path);
                 }
             }
@@ -173,7 +198,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Trouble::Read | Trouble::List => {
                     names.binary_search_by(|known| known.as_str().cmp(name)).is_err()
                 }
-                Trouble::Apply => false,
+                Trouble::Apply | Trouble::Stays => false,
             };
             if is_over {
                 let was_in_the_way = report.trouble == Trouble::Kind;
@@ -199,16 +224,20 @@ impl<I: Index, A: Authority> Engine<I, A> {
             }
         }
         for (path, trouble) in due {
-            let path = if path.is_empty() { Ok(RelPath::root()) } else { RelPath::parse(&path) };
-            match path {
-                Ok(path) if trouble == Trouble::List => {
+            match path_of(&path) {
+                Some(path) if trouble == Trouble::List => {
                     self.scan.to_list.insert(path);
                 }
-                Ok(path) => self.hints(vec![path]),
-                Err(_) => {}
+                Some(path) => self.hints(vec![path]),
+                None => {}
             }
         }
     }
+}
+
+/// The path that was told of, unless it was escaped.
+fn path_of(told: &str) -> Option<RelPath> {
+    if told.is_empty() { Some(RelPath::root()) } else { RelPath::parse(told).ok() }
 }
 
 /// Why a change could not be made, and what to do about it.

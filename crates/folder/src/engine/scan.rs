@@ -7,33 +7,26 @@ use std::{
 };
 
 use tree::{FileKind, Listing, Stat};
-use wire::{RelPath, record::Body, version::ReplicaId};
+use wire::{RelPath, record::Body};
 
 use super::{
     Authority, Effect, Engine, EngineError, PathSet, QUIET_MS, RESCAN_MS,
+    power::Doubt,
     report::{Trouble, cannot_look},
 };
 use crate::{
     index::{Index, Intent, Row},
-    jobs::{HashError, HashItem, Hashed, Job, why},
+    jobs::{Job, why},
 };
+
+mod reading;
 
 /// Directories listed at once.
 const LISTS_AT_ONCE: usize = 16;
-/// Jobs of hashing at once.
-const HASH_JOBS: usize = 4;
-/// Files in one job of hashing, at most.
-const HASH_FILES: usize = 64;
-/// Bytes in one job of hashing, unless a single file has more.
-const HASH_BYTES: u64 = 8 << 20;
 /// A deletion leaves after this long, unless the path comes back (rule E23), in milliseconds.
 pub(super) const VANISHED_MS: u64 = 200;
-/// A file that changed while it was read is read again after this long, then twice that, and so on.
-const UNSTABLE_MS: u64 = 50;
 /// A path that is being applied is looked at again after this long, in milliseconds.
 const BUSY_MS: u64 = 20;
-/// The longest wait for a file that keeps changing (rule E23), in milliseconds.
-const UNSTABLE_MAX_MS: u64 = 10_000;
 
 /// Progress of looking at the disk.
 #[derive(Debug)]
@@ -57,8 +50,8 @@ pub(super) struct Scan {
     /// Groups of applies that have ended in this run.
     groups: u64,
     /// Paths that were applied while something was being looked at, each with its group: what was seen of
-    /// them before is not news.
-    applied: HashMap<RelPath, u64>,
+    /// them before is not news. With the stat of what was put there, if that tells it from everything else.
+    applied: HashMap<RelPath, (u64, Option<Stat>)>,
     hash_jobs: usize,
     /// Directories made by an apply, to be listed once applies are over (rule E16).
     made: BTreeSet<RelPath>,
@@ -68,9 +61,8 @@ pub(super) struct Scan {
     pub(super) open_intents: HashMap<RelPath, Intent>,
     /// True if they were written down on another disk, or long ago: nothing was cut short in this tree.
     pub(super) is_copied: bool,
-    /// Who said what was said before, until all was looked at after a loss of power: what was changed last may be as it
-    /// was before that.
-    pub(super) set_back: Option<ReplicaId>,
+    /// What a loss of power may have changed.
+    pub(super) doubt: Doubt,
     /// Those of them that the apply has emptied for all that is known.
     pub(super) emptied: PathSet,
 }
@@ -98,7 +90,7 @@ impl Scan {
             unstable: BTreeMap::new(),
             open_intents: intents.into_iter().map(|it| (it.path.clone(), it)).collect(),
             is_copied: false,
-            set_back: None,
+            doubt: Doubt::default(),
             emptied: PathSet::new(),
         }
     }
@@ -127,6 +119,11 @@ impl Scan {
         std::mem::take(&mut self.first_just_ended)
     }
 
+    /// Paths at which something is that could not be looked at yet.
+    pub(super) fn unseen(&self) -> impl Iterator<Item = RelPath> {
+        self.unstable.keys().chain(self.to_stat.keys()).cloned()
+    }
+
     /// When something is due; what is due already waits for a job that is under way.
     pub(super) fn next_wake(&self, now: u64) -> u64 {
         if !self.started || self.recovering {
@@ -149,7 +146,7 @@ impl Scan {
     /// A path of the group that ended just now was changed. Whether somebody else changed it as well is looked at
     /// without further delay.
     pub(super) fn was_applied(&mut self, path: &RelPath, now: u64) {
-        self.applied.insert(path.clone(), self.groups);
+        self.applied.insert(path.clone(), (self.groups, None));
         if let Some(deadline) = self.to_stat.get_mut(path) {
             *deadline = now;
         }
@@ -157,7 +154,21 @@ impl Scan {
 
     /// True if what was seen of a path by a job of that time is older than an apply.
     fn is_stale(&self, path: &RelPath, since: u64) -> bool {
-        self.applied.get(path).is_some_and(|group| *group > since)
+        self.applied.get(path).is_some_and(|(group, _)| *group > since)
+    }
+
+    /// A path was applied, and looks like this since.
+    pub(super) fn looks_as(&mut self, path: &RelPath, stat: Option<Stat>) {
+        if let Some(applied) = self.applied.get_mut(path) {
+            applied.1 = stat;
+        }
+    }
+
+    /// True if what is seen at a path is what was just put there: that is asked of each file that is applied.
+    fn is_as_applied(&self, path: &RelPath, stat: &Stat) -> bool {
+        self.applied.get(path).is_some_and(|(_, applied)| applied.as_ref() == Some(stat))
+            && !self.vanished.contains_key(path)
+            && !self.unstable.contains_key(path)
     }
 }
 
@@ -259,7 +270,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.scan.full = false;
             self.scan.first_just_ended |= !std::mem::replace(&mut self.scan.first_done, true);
             self.scan.emptied.clear();
-            self.scan.set_back = None;
+            self.was_looked_through();
             self.look_at_locals()?;
             for path in std::mem::take(&mut self.scan.open_intents).into_keys() {
                 if !self.group.is_busy(&path) {
@@ -298,28 +309,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
     }
 
-    fn hash_on(&mut self) {
-        while self.scan.hash_jobs < HASH_JOBS && !self.scan.to_hash.is_empty() {
-            let (mut items, mut bytes) = (Vec::new(), 0);
-            while let Some((path, stat)) = self.scan.to_hash.pop_front() {
-                if self.scan.hashing.contains_key(&path) {
-                    continue;
-                }
-                bytes += stat.size;
-                self.scan.hashing.insert(path.clone(), (self.now.wall, self.scan.groups));
-                items.push(HashItem { path, stat });
-                if items.len() >= HASH_FILES || bytes >= HASH_BYTES {
-                    break;
-                }
-            }
-            if items.is_empty() {
-                break;
-            }
-            self.scan.hash_jobs += 1;
-            self.effects.push(Effect::Job(Job::Hash { items }));
-        }
-    }
-
     pub(super) fn stated(
         &mut self,
         items: Vec<(RelPath, io::Result<Option<Stat>>)>,
@@ -339,6 +328,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 other => other,
             };
             match result {
+                Ok(Some(stat)) if self.scan.is_as_applied(&path, &stat) => {
+                    self.seen_again(&path, false);
+                    self.mended_of(path.as_str(), Trouble::Read);
+                }
                 Ok(Some(stat)) => {
                     let row = self.row(&path)?;
                     self.saw(path, stat, row, (false, since))?;
@@ -460,7 +453,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// A directory is not there: what vanished below it goes when it does, or now if it has gone.
     fn lost_dir(&mut self, dir: &RelPath) -> Result<(), EngineError> {
         let here = self.row(dir)?.here.is_some_and(|here| here.stat.kind == FileKind::Dir);
-        if !here {
+        if !here && !self.lost_dir_in_doubt(dir)? {
             // What an apply put there just before the directory went.
             for (name, child) in self.index.children(dir)? {
                 if let Ok(path) = dir.join(&name) {
@@ -550,42 +543,5 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Ok(())
             }
         }
-    }
-
-    pub(super) fn hashed(&mut self, items: Vec<Hashed>) -> Result<(), EngineError> {
-        self.scan.hash_jobs -= 1;
-        for Hashed { path, result } in items {
-            let now = (self.now.wall, self.scan.groups);
-            let (asked, since) = self.scan.hashing.remove(&path).unwrap_or(now);
-            if self.group.is_busy(&path) || self.scan.is_stale(&path, since) {
-                // It was read before, or while, something else was put there.
-                self.scan.to_stat.entry(path).or_insert(self.now.ms + BUSY_MS);
-                continue;
-            }
-            match result {
-                Ok((stat, body)) => {
-                    self.scan.unstable.remove(&path);
-                    self.mended_of(&path, Trouble::Read);
-                    self.mended_of(&path, Trouble::Kind);
-                    self.saw_contents(path, stat, body, asked)?;
-                }
-                Err(HashError::Unstable) => {
-                    let waited = self.scan.unstable.get(&path).map_or(UNSTABLE_MS, |entry| entry.1);
-                    let next = (waited * 2).min(UNSTABLE_MAX_MS);
-                    self.scan.unstable.insert(path, (self.now.ms + waited, next));
-                }
-                Err(HashError::Gone) => {
-                    self.scan.unstable.remove(&path);
-                    if let Some(dir) = path.parent() {
-                        self.scan.to_list.insert(dir);
-                    }
-                }
-                Err(HashError::Io(reason)) => {
-                    self.scan.unstable.remove(&path);
-                    self.skip(path.to_string(), Trouble::Read, reason);
-                }
-            }
-        }
-        Ok(())
     }
 }

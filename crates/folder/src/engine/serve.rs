@@ -246,7 +246,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 return Ok(Some(source));
             }
         }
-        Ok(self.fetch.whole.contains(content).then_some((Place::Partial(*content), None)))
+        let is_whole =
+            self.fetch.whole.contains(content) || self.fetch.unplaced.contains_key(content);
+        Ok(is_whole.then_some((Place::Partial(*content), None)))
     }
 
     fn holds(&mut self, path: &RelPath, content: &Hash) -> Result<Option<Source>, EngineError> {
@@ -311,7 +313,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         wanted: &[u32],
     ) -> Result<(), EngineError> {
         let (mut ids, mut pages) = (Vec::new(), Vec::<(u32, Bytes)>::new());
-        if let Some(list) = self.index.chunks(&content)? {
+        if let Some(list) = self.list_of(&content)? {
             if wanted.is_empty() {
                 ids = list.page_ids().collect();
             }

@@ -15,6 +15,7 @@ use super::{Here, IndexError, Intent, IntentKind, Known, Totals, joined};
 
 const KNOWN_VERSION: u8 = 1;
 const HERE_VERSION: u8 = 1;
+const INTENTS_VERSION: u8 = 1;
 
 // Bits of the second byte of what is here; the lowest three are the kind.
 const KIND: u8 = 0b111;
@@ -200,7 +201,7 @@ pub(super) fn intent_kind(kind: IntentKind) -> u8 {
     }
 }
 
-/// Reads the columns of an intent.
+/// Makes an intent of its parts, which were columns in format 2.
 pub(super) fn decode_intent(
     path: &str,
     swap: u64,
@@ -215,6 +216,36 @@ pub(super) fn decode_intent(
         content: Hash::from_slice(content).ok_or_else(|| corrupt("an intent's content"))?,
         kind: *kind.ok_or_else(|| corrupt("an intent of an unknown kind"))?,
     })
+}
+
+/// The blob of some intents.
+pub(super) fn encode_intents(intents: &[Intent]) -> Vec<u8> {
+    let mut bytes = vec![INTENTS_VERSION];
+    for intent in intents {
+        put_number(&mut bytes, intent.path.as_str().len() as u64);
+        bytes.extend_from_slice(intent.path.as_bytes());
+        bytes.extend_from_slice(&intent.swap.to_le_bytes());
+        bytes.extend_from_slice(&intent.content.0);
+        bytes.push(intent_kind(intent.kind));
+    }
+    bytes
+}
+
+/// Reads a blob of intents.
+pub(super) fn decode_intents(mut blob: &[u8]) -> Result<Vec<Intent>, IndexError> {
+    let blob = &mut blob;
+    version(blob, INTENTS_VERSION)?;
+    let mut intents = Vec::new();
+    while !blob.is_empty() {
+        let len = length(blob)?;
+        let path = std::str::from_utf8(take(blob, len)?);
+        let path = path.map_err(|_| corrupt("an intent's path is not UTF-8"))?;
+        let swap = u64::from_le_bytes(array(blob)?);
+        let content: [u8; 32] = array(blob)?;
+        let [kind] = array(blob)?;
+        intents.push(decode_intent(path, swap, &content, i64::from(kind))?);
+    }
+    Ok(intents)
 }
 
 /// The totals as they are kept.
@@ -252,6 +283,10 @@ pub fn check_rows(bytes: &[u8]) {
     }
     if let Ok(totals) = decode_totals(bytes) {
         assert_eq!(encode_totals(&totals), bytes);
+    }
+    if let Ok(intents) = decode_intents(bytes) {
+        assert!(encode_intents(&intents).len() <= bytes.len());
+        assert_eq!(decode_intents(&encode_intents(&intents)).ok(), Some(intents));
     }
     let (kind, rest) = bytes.split_first().unwrap_or((&0, bytes));
     let (content, path) = rest.split_at(rest.len().min(32));

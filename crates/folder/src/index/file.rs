@@ -7,12 +7,12 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
-use super::IndexError;
+use super::{IndexError, intents::Intents};
 
 /// Marks the file as ours (`PRAGMA application_id`): "kinF".
 const APPLICATION: i32 = 0x6b69_6e46;
 /// Format of the file (`PRAGMA user_version`).
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// SQLite's page cache, in KiB.
 const CACHE_KIB: i32 = 32 * 1024;
 /// Pages of 4 KiB in the write-ahead log after which it is copied into the file (16 MiB).
@@ -37,14 +37,14 @@ const SCHEMA: [&str; 14] = [
     "CREATE TABLE lists (id INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE, list BLOB NOT NULL)",
     "CREATE TABLE chunks (head INTEGER NOT NULL, list INTEGER NOT NULL, offset INTEGER NOT NULL, \
      len INTEGER NOT NULL, PRIMARY KEY (head, list, offset)) WITHOUT ROWID",
-    "CREATE TABLE intents (path TEXT PRIMARY KEY, swap INTEGER NOT NULL, content BLOB NOT NULL, \
-     kind INTEGER NOT NULL) WITHOUT ROWID",
+    INTENTS,
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     LOCAL,
     SEALS,
     SEALED,
     SEALED_BY,
 ];
+const INTENTS: &str = "CREATE TABLE intents (id INTEGER PRIMARY KEY, batch BLOB NOT NULL)";
 const LOCAL: &str = "CREATE INDEX rows_local ON rows (parent, name) WHERE local IS NOT NULL";
 const SEALS: &str = "CREATE TABLE seals (id INTEGER PRIMARY KEY, author BLOB NOT NULL, \
      signature BLOB NOT NULL, lists BLOB NOT NULL)";
@@ -54,6 +54,9 @@ const SEALED_BY: &str = "CREATE INDEX sealed_by ON sealed (seal)";
 /// What format 1 did not have.
 const SINCE_2: [&str; 4] = [LOCAL, SEALS, SEALED, SEALED_BY];
 const LOCAL_COLUMN: &str = ", local BLOB)";
+/// Where each intent had a row, up to format 2.
+const INTENTS_SINGLE: &str = "CREATE TABLE intents (path TEXT PRIMARY KEY, swap INTEGER NOT NULL, \
+     content BLOB NOT NULL, kind INTEGER NOT NULL) WITHOUT ROWID";
 
 impl From<rusqlite::Error> for IndexError {
     fn from(error: rusqlite::Error) -> Self {
@@ -91,7 +94,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, IndexError> {
     db.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
     match format {
         0 => create(&db)?,
-        1 => bring_up(&db)?,
+        1 | 2 => bring_up(&db, format)?,
         _ => {}
     }
     Ok(db)
@@ -152,16 +155,26 @@ fn expected(format: u32) -> Vec<String> {
             *table = table.replace(LOCAL_COLUMN, ")");
         }
     }
+    if format <= 2 {
+        for table in tables.iter_mut().filter(|table| *table == INTENTS) {
+            INTENTS_SINGLE.clone_into(table);
+        }
+    }
     tables.sort_unstable();
     tables
 }
 
-/// Adds to format 1 what it lacks.
-fn bring_up(db: &Connection) -> Result<(), IndexError> {
-    let tables: String = SINCE_2.iter().map(|table| format!("{table};\n")).collect();
-    db.execute_batch(&format!(
-        "BEGIN;\nALTER TABLE rows ADD COLUMN local BLOB;\n{tables}PRAGMA user_version = {FORMAT};\nCOMMIT;"
-    ))?;
+/// Makes an older format the one of now.
+fn bring_up(db: &Connection, format: u32) -> Result<(), IndexError> {
+    db.execute_batch("BEGIN")?;
+    if format == 1 {
+        let tables: String = SINCE_2.iter().map(|table| format!("{table};\n")).collect();
+        db.execute_batch(&format!("ALTER TABLE rows ADD COLUMN local BLOB;\n{tables}"))?;
+    }
+    let mut intents = Intents::load_single(db)?;
+    db.execute_batch(&format!("DROP TABLE intents;\n{INTENTS};"))?;
+    intents.write(db)?;
+    db.execute_batch(&format!("PRAGMA user_version = {FORMAT};\nCOMMIT;"))?;
     Ok(())
 }
 

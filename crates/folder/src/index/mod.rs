@@ -17,8 +17,10 @@ use crate::content::ChunkList;
 
 mod codec;
 mod columns;
+mod contents;
 mod dirs;
 mod file;
+mod intents;
 mod mem;
 mod seals;
 mod sqlite;

@@ -10,9 +10,12 @@ use wire::{Hash, RelPath, sync::Fingerprint};
 use super::{
     ChunkSource, Here, Index, IndexError, Intent, Known, MAX_FOUND, Row, Seal, Sealed, Totals,
     below, bucket_of, codec,
-    columns::{blob, here, keys, known, path, text, whole_row},
+    columns::{blob, here, keys, known, path, whole_row},
+    contents::Contents,
     dirs::Dirs,
-    file, joined, split,
+    file,
+    intents::Intents,
+    joined, split,
     sums::{BLOCKS, Sums},
 };
 use crate::content::ChunkList;
@@ -34,6 +37,8 @@ pub struct SqliteIndex {
     /// True if there may be signatures: most folders have none, and look for none.
     sealed: bool,
     dirs: Dirs,
+    contents: Contents,
+    intents: Intents,
     /// The row that was read last: most are written right after.
     seen: Option<(RelPath, Option<Old>)>,
     known_blob: Vec<u8>,
@@ -79,6 +84,7 @@ impl SqliteIndex {
         }
         let sealed = db.prepare("SELECT 1 FROM sealed LIMIT 1")?.exists([])?;
         Ok(Self {
+            intents: Intents::load(&db)?,
             sealed,
             db,
             sums,
@@ -86,6 +92,7 @@ impl SqliteIndex {
             changing: false,
             failed: false,
             dirs: Dirs::default(),
+            contents: Contents::default(),
             seen: None,
             known_blob: Vec::new(),
             here_blob: Vec::new(),
@@ -134,6 +141,10 @@ impl SqliteIndex {
             _ => self.find(parent, name)?.map(|(id, row)| Old::of(id, &row)),
         };
         let (content, inode) = keys(row.here.as_ref());
+        let old_content = old.as_ref().and_then(|old| keys(old.here.as_ref()).0);
+        if let Some(head) = content.filter(|_| content != old_content) {
+            self.contents.add(head);
+        }
         self.known_blob.clear();
         codec::encode_known(&row.known, &mut self.known_blob);
         self.here_blob.clear();
@@ -322,7 +333,17 @@ impl Index for SqliteIndex {
     }
 
     fn by_content(&mut self, content: &Hash) -> Result<Vec<RelPath>, IndexError> {
-        paths_with(self.reading()?, content)
+        let head = content.head().cast_signed();
+        if self.contents.is_unread() {
+            let sql = "SELECT content FROM rows WHERE content IS NOT NULL";
+            let mut statement = self.reading()?.prepare_cached(sql)?;
+            let heads: rusqlite::Result<Vec<i64>> =
+                statement.query_map([], |row| row.get(0))?.collect();
+            drop(statement);
+            self.contents = Contents::of(&heads?);
+        }
+        let db = self.reading()?;
+        if self.contents.may_have(head) { paths_with(db, content) } else { Ok(Vec::new()) }
     }
 
     fn has_more_than(&mut self, content: &Hash, files: u64) -> Result<bool, IndexError> {
@@ -388,40 +409,20 @@ impl Index for SqliteIndex {
     fn put_intents(&mut self, intents: &[Intent]) -> Result<(), IndexError> {
         intents.iter().try_for_each(|intent| split(&intent.path).map(|_| ()))?;
         self.change(|this| {
-            for intent in intents {
-                let kind = codec::intent_kind(intent.kind);
-                execute(
-                    &this.db,
-                    "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?)",
-                    params![
-                        intent.path.as_str(),
-                        intent.swap.cast_signed(),
-                        intent.content.0,
-                        kind
-                    ],
-                )?;
-            }
+            this.intents.put(intents);
             Ok(())
         })
     }
 
     fn clear_intent(&mut self, path: &RelPath) -> Result<(), IndexError> {
         self.change(|this| {
-            execute(&this.db, "DELETE FROM intents WHERE path = ?", [path.as_str()]).map(|_| ())
+            this.intents.clear(path);
+            Ok(())
         })
     }
 
     fn intents(&mut self) -> Result<Vec<Intent>, IndexError> {
-        let mut statement = self
-            .reading()?
-            .prepare_cached("SELECT path, swap, content, kind FROM intents ORDER BY path")?;
-        let mut rows = statement.query([])?;
-        let mut intents = Vec::new();
-        while let Some(row) = rows.next()? {
-            let swap = row.get::<_, i64>(1)?.cast_unsigned();
-            intents.push(codec::decode_intent(text(row, 0)?, swap, blob(row, 2)?, row.get(3)?)?);
-        }
-        Ok(intents)
+        self.reading().map(|_| self.intents.all())
     }
 
     fn meta(&mut self, key: &str) -> Result<Option<Bytes>, IndexError> {
@@ -522,6 +523,7 @@ impl Index for SqliteIndex {
                 let sql = "INSERT OR REPLACE INTO sums VALUES (?, ?)";
                 execute(&this.db, sql, params![block as i64, value])?;
             }
+            this.intents.write(&this.db)?;
             execute(&this.db, "COMMIT", [])?;
             this.changing = false;
             Ok(())

@@ -275,11 +275,11 @@ fn a_newer_format_is_refused_and_left_alone() {
     let (_dir, file) = scratch();
     drop(SqliteIndex::open(&file).expect("opens"));
     let db = Connection::open(&file).expect("opens");
-    db.pragma_update(None, "user_version", 3).expect("sets");
+    db.pragma_update(None, "user_version", 4).expect("sets");
     drop(db);
     for _ in 0..2 {
         let error = SqliteIndex::open(&file).expect_err("newer");
-        assert!(matches!(error, IndexError::TooNew { found: 3, known: 2 }), "{error}");
+        assert!(matches!(error, IndexError::TooNew { found: 4, known: 3 }), "{error}");
     }
 }
 
@@ -294,12 +294,19 @@ fn an_index_of_the_first_format_is_brought_up() {
     let db = Connection::open(&file).expect("opens");
     db.execute_batch(
         "DROP INDEX rows_local; DROP INDEX sealed_by; DROP TABLE seals; DROP TABLE sealed;
-         ALTER TABLE rows DROP COLUMN local; PRAGMA user_version = 1",
+         ALTER TABLE rows DROP COLUMN local; DROP TABLE intents;
+         CREATE TABLE intents (path TEXT PRIMARY KEY, swap INTEGER NOT NULL, \
+     content BLOB NOT NULL, kind INTEGER NOT NULL) WITHOUT ROWID; PRAGMA user_version = 1",
     )
     .expect("is taken down");
+    let single = (some_path().as_str().to_owned(), 7, [3; 32], 1);
+    db.execute("INSERT INTO intents VALUES (?, ?, ?, ?)", single).expect("inserts");
     drop(db);
+    let intent =
+        Intent { path: some_path(), swap: 7, content: Hash([3; 32]), kind: IntentKind::Replace };
     for _ in 0..2 {
         let mut index = SqliteIndex::open(&file).expect("opens");
+        assert_eq!(index.intents().expect("reads"), std::slice::from_ref(&intent));
         assert_eq!(index.row(&some_path()).expect("reads"), Some(row.clone()));
         assert!(index.locals().expect("reads").is_empty());
     }
@@ -439,4 +446,43 @@ fn a_full_disk_is_an_error_and_costs_only_what_was_not_committed() {
     let mut index = SqliteIndex::open(&file).expect("opens");
     assert_eq!(index.fingerprint(0, 0), before);
     assert_eq!(recomputed(&mut index), before);
+}
+
+/// A group's intents, and what is left of them after some are over, are there after a crash; what was not committed never
+/// was.
+#[test]
+fn e12_open_intents_are_kept_by_groups() {
+    let (_dir, file) = scratch();
+    let intent = |number: u64| Intent {
+        path: RelPath::parse(&format!("d/{number:03}")).expect("is a path"),
+        swap: number,
+        content: Hash([1; 32]),
+        kind: IntentKind::Create,
+    };
+    let all: Vec<_> = (0..200).map(intent).collect();
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    index.put_intents(&all).expect("puts");
+    index.commit().expect("commits");
+    drop(index);
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    assert_eq!(index.intents().expect("reads"), all);
+    for over in &all[..100] {
+        index.clear_intent(&over.path).expect("clears");
+    }
+    index.commit().expect("commits");
+    for over in &all[100..] {
+        index.clear_intent(&over.path).expect("clears");
+    }
+    let again = Intent { swap: 7_000, ..intent(150) };
+    index.put_intents(std::slice::from_ref(&again)).expect("puts");
+    assert_eq!(index.intents().expect("reads"), std::slice::from_ref(&again));
+    drop(index);
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    assert_eq!(index.intents().expect("reads"), all[100..]);
+    index.put_intents(std::slice::from_ref(&again)).expect("puts");
+    index.commit().expect("commits");
+    drop(index);
+    let mut index = SqliteIndex::open(&file).expect("opens");
+    let found = index.intents().expect("reads");
+    assert_eq!((found.len(), &found[50]), (100, &again));
 }

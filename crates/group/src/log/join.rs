@@ -1,5 +1,7 @@
 //! What a joiner accepts (rule T10): the whole log, resolved by itself.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use bytes::Bytes;
 use identity::{DeviceId, InboxId};
 use wire::{
@@ -98,29 +100,56 @@ pub fn join(
         return Err(JoinError::OtherGroup);
     }
     let mut log = Log::new(group);
-    // In rounds, since they may come in any order and few may wait.
-    while !parsed.is_empty() {
-        let before = parsed.len();
-        let mut rest = Vec::new();
-        for signed in parsed {
-            if log.unknown(&signed.operation().parents).is_empty() {
-                log.insert(signed)?;
-            } else {
-                rest.push(signed);
-            }
-        }
-        if rest.len() == before {
-            let parents = rest.iter().flat_map(|signed| &signed.operation().parents).copied();
-            let mut missing = log.unknown(&parents.collect::<Vec<_>>());
-            missing.retain(|id| !rest.iter().any(|signed| signed.id() == *id));
-            missing.sort_unstable();
-            missing.dedup();
-            return Err(JoinError::Incomplete(missing));
-        }
-        parsed = rest;
+    for signed in in_order(parsed)? {
+        log.insert(signed)?;
     }
     accept(&mut log, admitter, pending)?;
     Ok(log)
+}
+
+/// Each after those that it was written on, whatever the order in which they came: every operation is looked at once, and
+/// once for each of its parents, since whoever brings them chooses the order.
+fn in_order(operations: Vec<SignedOperation>) -> Result<Vec<SignedOperation>, JoinError> {
+    let ids: BTreeSet<OperationId> = operations.iter().map(SignedOperation::id).collect();
+    let parents = operations.iter().flat_map(|signed| &signed.operation().parents);
+    let missing: BTreeSet<OperationId> =
+        parents.filter(|parent| !ids.contains(parent)).copied().collect();
+    if !missing.is_empty() {
+        return Err(JoinError::Incomplete(missing.into_iter().collect()));
+    }
+    let mut waiters: BTreeMap<OperationId, Vec<usize>> = BTreeMap::new();
+    let mut waiting: Vec<Option<(SignedOperation, usize)>> = Vec::new();
+    let mut ready = VecDeque::new();
+    for (at, signed) in operations.into_iter().enumerate() {
+        let parents = &signed.operation().parents;
+        let lacks = parents.len();
+        for parent in parents {
+            waiters.entry(*parent).or_default().push(at);
+        }
+        match lacks {
+            0 => {
+                ready.push_back(signed);
+                waiting.push(None);
+            }
+            lacks => waiting.push(Some((signed, lacks))),
+        }
+    }
+    let mut ordered = Vec::with_capacity(waiting.len());
+    while let Some(signed) = ready.pop_front() {
+        // One that came twice has nobody left who waits for it.
+        for at in waiters.remove(&signed.id()).unwrap_or_default() {
+            let Some(waiter) = waiting.get_mut(at) else { continue };
+            if let Some((signed, lacks)) = waiter.take() {
+                match lacks {
+                    1 => ready.push_back(signed),
+                    lacks => *waiter = Some((signed, lacks - 1)),
+                }
+            }
+        }
+        ordered.push(signed);
+    }
+    // An operation is named by its hash, so none rests on itself: all have come to their turn.
+    Ok(ordered)
 }
 
 fn accept(log: &mut Log, admitter: &DeviceId, pending: &PendingJoin) -> Result<(), JoinError> {
@@ -167,4 +196,37 @@ fn accept(log: &mut Log, admitter: &DeviceId, pending: &PendingJoin) -> Result<(
         return Err(JoinError::OtherTerms("the list of folders"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::{DeviceKey, Secret};
+    use wire::{membership::Operation, session::Name};
+
+    use super::*;
+
+    #[test]
+    fn attack_38_operations_in_the_worst_order_come_to_their_turn_one_by_one() {
+        let key = DeviceKey::from_seed(&Secret::new([1; 32])).unwrap();
+        let name = Name::new("a").unwrap();
+        let group = super::super::write::create(&key, InboxId([2; 32]), name.clone(), [3; 32]);
+        let first = group.unwrap().operations().next().unwrap().clone();
+        let group = Some(GroupId(first.id().0));
+        let mut chain = vec![first];
+        for sequence in 2..2_000 {
+            let parents = vec![chain[chain.len() - 1].id()];
+            let action = Action::Rename { device: key.id(), name: name.clone() };
+            let operation = Operation { group, author: key.id(), sequence, parents, action };
+            chain.push(operation.sign(&key).unwrap());
+        }
+        let mut brought = chain.clone();
+        brought.reverse();
+        assert_eq!(in_order(brought.clone()).unwrap(), chain);
+        // One that comes twice stays with the other.
+        brought.push(chain[5].clone());
+        assert_eq!(in_order(brought.clone()).unwrap().len(), chain.len() + 1);
+        let gone = brought.remove(chain.len() - 8);
+        brought.pop();
+        assert_eq!(in_order(brought), Err(JoinError::Incomplete(vec![gone.id()])));
+    }
 }

@@ -136,6 +136,14 @@ fn state(line: &CodeLine) -> &str {
     }
 }
 
+/// That a code is at no relay, and why.
+pub(crate) fn unposted(why: &str) -> String {
+    match why {
+        "" => "at no relay yet: it is being posted".to_owned(),
+        why => format!("at no relay yet: {}", escape(why)),
+    }
+}
+
 /// Why a code let somebody not in.
 fn reason(word: &str) -> String {
     match word {
@@ -164,6 +172,9 @@ fn rows(codes: &[CodeLine], zone: &TimeZone) -> Vec<String> {
     let mut lines = Vec::new();
     for (row, line) in table.into_iter().zip(codes) {
         lines.push(row);
+        if let Some(why) = &line.unposted {
+            lines.push(format!("    {}", unposted(why)));
+        }
         if !line.used_by.is_empty() {
             let names: Vec<String> = line.used_by.iter().map(|name| escape(name)).collect();
             lines.push(format!("    used by {}", names.join(", ")));
@@ -223,15 +234,17 @@ mod tests {
                 reason: "used_up".into(),
                 at: 1,
             }],
+            unposted: Some("it is\u{1b} full".into()),
         };
         let lines = rows(&[line], &TimeZone::UTC);
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 7);
+        assert_eq!(lines[1], "    at no relay yet: it is\\u{1b} full");
         assert!(lines[0].starts_with("3f2a0000  Pho\\u{1b}tos  reader  open  2 left"), "{lines:?}");
-        assert_eq!(lines[1], "    used by pho\\u{1b}ne");
+        assert_eq!(lines[2], "    used by pho\\u{1b}ne");
         let asks = "a\\u{202e}b (kd1qqqqqqqqq…) asks to be let in";
-        assert!(lines[2].contains(asks), "{lines:?}");
-        assert_eq!(lines[3], "    A yes gives: It will be a reader.");
-        assert_eq!(lines[4], "    kin codes allow 3f2a0000 kd1qqqqqqqqq");
-        assert!(lines[5].contains("c\\nd") && lines[5].contains("it was used up"));
+        assert!(lines[3].contains(asks), "{lines:?}");
+        assert_eq!(lines[4], "    A yes gives: It will be a reader.");
+        assert_eq!(lines[5], "    kin codes allow 3f2a0000 kd1qqqqqqqqq");
+        assert!(lines[6].contains("c\\nd") && lines[6].contains("it was used up"));
     }
 }

@@ -3,12 +3,15 @@
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use node::api::{FolderLine, IssuedCode, Request, ShareCode};
+use node::api::{CodeLine, FolderLine, IssuedCode, Request, ShareCode};
+use tokio::time::sleep;
 
+use super::codes;
 use crate::{
     answers,
     ceremony::show,
@@ -17,7 +20,7 @@ use crate::{
     error::CommandError,
     escape::escape,
     folders::{Mode, absolute, meant, place},
-    output::screen::Screen,
+    output::{screen::Screen, terminal::WARNING},
     past,
     qr::{self, Qr},
     start, when,
@@ -36,6 +39,10 @@ All devices of the group may join it. Nothing leaves this device before one does
 A code lets whoever has it in to that one folder, without another question here unless --ask is given: hand it on as \
 you would a key. A directory that is in no group gets one of its own with it, since a guest sees the names of the \
 group's devices. What --expires ends is the code; who is in stays until kin devices remove.";
+
+/// How long is waited for a relay to take a code, and how often is looked.
+const POSTED: Duration = Duration::from_secs(3);
+const LOOKED: Duration = Duration::from_millis(50);
 
 /// Share a directory with the group, or with whoever has a code
 #[derive(Args, Debug)]
@@ -142,9 +149,15 @@ async fn issue(screen: &Screen, args: ShareArgs) -> Result<(), CommandError> {
         ask: args.ask,
     };
     let issued: Result<IssuedCode, CommandError> = device.ask(Request::ShareCode(wish)).await;
-    device.close().await;
-    let code = issued?;
+    let mut code = match issued {
+        Ok(code) => code,
+        Err(error) => {
+            device.close().await;
+            return Err(error);
+        }
+    };
     if args.json {
+        settle(&device, &mut code).await;
         answers::json(std::slice::from_ref(&code))?;
     } else {
         // The code is the data; all else is talk.
@@ -155,10 +168,32 @@ async fn issue(screen: &Screen, args: ShareArgs) -> Result<(), CommandError> {
             show::show_qr(screen, &code.link, columns);
         }
         say(screen, &code, runs);
+        settle(&device, &mut code).await;
+        if let (Some(why), true) = (&code.unposted, runs) {
+            let id = escape(&code.id.chars().take(8).collect::<String>());
+            let why = codes::unposted(why);
+            screen.line(&format!("{WARNING}warning:{WARNING:#} the code is {why}"));
+            screen.line(&format!(
+                "hint: who is on another network cannot join by it before. It is tried again; kin codes says of {id} \
+                 how it is, kin relay list whether the relay is reached"
+            ));
+        }
     }
+    device.close().await;
     match &args.qr_file {
         Some(file) => Qr::new(&code.link)?.write_png(file),
         None => Ok(()),
+    }
+}
+
+/// Waits a little for a relay to take the code, or to say why it does not.
+async fn settle(device: &Device, code: &mut IssuedCode) {
+    let until = Instant::now() + POSTED;
+    while code.unposted.as_deref() == Some("") && Instant::now() < until {
+        sleep(LOOKED).await;
+        let Ok(lines) = device.ask::<Vec<CodeLine>>(Request::Codes).await else { return };
+        let Some(line) = lines.into_iter().find(|line| line.id == code.id) else { return };
+        code.unposted = line.unposted;
     }
 }
 

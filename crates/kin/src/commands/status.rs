@@ -184,7 +184,7 @@ fn wrong(status: &StatusReply) -> Vec<String> {
         let text = format!("{}{}", folder.unwrap_or_default(), escape(&error.message));
         // What waits for a person, or for better times, has stopped nothing.
         match error.kind.as_str() {
-            "code_waits" | "relay" | "settings" | "local_only" => {
+            "code_waits" | "code_unposted" | "relay" | "settings" | "local_only" => {
                 say(WARNING, "warning", &text, &escape(&error.hint));
             }
             _ => say(ERROR, "error", &text, &escape(&error.hint)),

@@ -131,7 +131,7 @@ fn refuse_synced(dir: &Path) -> Result<(), CommandError> {
     for above in dir.ancestors() {
         if above.join(wire::path::STATE_DIR).symlink_metadata().is_ok() {
             let above = escape(&above.to_string_lossy());
-            return Err(CommandError::failed(
+            return Err(CommandError::usage(
                 "nested",
                 &format!("{above} is kept in step by kin; nothing is tried inside it"),
             )

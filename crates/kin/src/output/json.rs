@@ -105,6 +105,8 @@ enum Line<'a> {
         bytes: u64,
         peers: usize,
         skipped: u64,
+        not_applied: u64,
+        not_applied_elsewhere: u64,
     },
     Applied {
         path: &'a str,
@@ -329,8 +331,15 @@ fn line(event: &Event) -> Option<Line<'_>> {
             bytes_done: *bytes_done,
             bytes_total: *bytes_total,
         },
-        Event::InSync { files, bytes, peers, skipped } => {
-            Line::InSync { files: *files, bytes: *bytes, peers: *peers, skipped: *skipped }
+        Event::InSync { files, bytes, peers, skipped, not_applied, not_applied_elsewhere } => {
+            Line::InSync {
+                files: *files,
+                bytes: *bytes,
+                peers: *peers,
+                skipped: *skipped,
+                not_applied: *not_applied,
+                not_applied_elsewhere: *not_applied_elsewhere,
+            }
         }
         Event::Applied { path, kind, from } => {
             Line::Applied { path: path.as_str(), kind: applied_kind(*kind), from }
@@ -427,8 +436,15 @@ mod tests {
                 r#"{"event":"progress","files_done":1,"files_total":2,"bytes_done":3,"bytes_total":4}"#.into(),
             ),
             (
-                Event::InSync { files: 1, bytes: 2, peers: 3, skipped: 4 },
-                r#"{"event":"in_sync","files":1,"bytes":2,"peers":3,"skipped":4}"#.into(),
+                Event::InSync {
+                    files: 1,
+                    bytes: 2,
+                    peers: 3,
+                    skipped: 4,
+                    not_applied: 5,
+                    not_applied_elsewhere: 6,
+                },
+                r#"{"event":"in_sync","files":1,"bytes":2,"peers":3,"skipped":4,"not_applied":5,"not_applied_elsewhere":6}"#.into(),
             ),
             (
                 Event::Applied { path: path("a/b"), kind: AppliedKind::Created, from: "b".into() },
@@ -506,12 +522,9 @@ mod tests {
     #[test]
     fn the_demo_says_which_device() {
         let mut out = Vec::new();
-        let shown = Event::InSync { files: 1, bytes: 2, peers: 1, skipped: 0 };
+        let shown = Event::Mended { path: "a".into() };
         Json::on(&mut out, "laptop").event(&shown).expect("a vector takes all");
-        assert_eq!(
-            out,
-            b"{\"event\":\"in_sync\",\"files\":1,\"bytes\":2,\"peers\":1,\"skipped\":0,\"on\":\"laptop\"}\n"
-        );
+        assert_eq!(out, b"{\"event\":\"mended\",\"path\":\"a\",\"on\":\"laptop\"}\n");
     }
 
     proptest! {

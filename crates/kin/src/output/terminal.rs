@@ -137,11 +137,12 @@ impl Terminal {
         self.state = text;
     }
 
-    fn in_sync(&mut self, files: u64, bytes: u64, peers: usize) {
+    fn in_sync(&mut self, files: u64, bytes: u64, peers: usize, lost: words::Lost) {
         self.work = None;
         self.screen.bar(None);
-        let text = words::in_sync(files, bytes, peers);
-        if std::mem::take(&mut self.news) {
+        let text = words::in_sync(files, bytes, peers, lost);
+        let is_worse = lost != (0, 0) && text != self.state;
+        if std::mem::take(&mut self.news) || is_worse {
             self.say(&Said::new(Tone::Good, text.clone()));
         }
         self.state = text;
@@ -154,7 +155,9 @@ impl Output for Terminal {
             Event::Progress { files_done, files_total, bytes_done, bytes_total } => {
                 self.progress((*files_done, *files_total), (*bytes_done, *bytes_total));
             }
-            Event::InSync { files, bytes, peers, .. } => self.in_sync(*files, *bytes, *peers),
+            Event::InSync { files, bytes, peers, not_applied, not_applied_elsewhere, .. } => {
+                self.in_sync(*files, *bytes, *peers, (*not_applied, *not_applied_elsewhere));
+            }
             Event::Skipped { path, reason } => {
                 self.skipped.insert(path.clone(), reason.clone());
             }

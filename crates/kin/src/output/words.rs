@@ -121,10 +121,27 @@ pub(crate) fn applied(path: &str, kind: AppliedKind, from: &str) -> String {
 }
 
 /// The line for an agreement.
-pub(crate) fn in_sync(files: u64, bytes: u64, peers: usize) -> String {
+pub(crate) fn in_sync(files: u64, bytes: u64, peers: usize, lost: Lost) -> String {
     let peers =
         if peers == 1 { "1 other device".to_owned() } else { format!("{peers} other devices") };
-    format!("in sync with {peers}: {}, {}", count(files), HumanBytes(bytes))
+    let lost = match lost {
+        (0, 0) => String::new(),
+        (here, 0) => format!("; {} could not be put in place here", paths(here)),
+        (0, there) => format!("; another device could not put {} in place", paths(there)),
+        (here, there) => format!(
+            "; {} could not be put in place here, and {} on another device",
+            paths(here),
+            paths(there)
+        ),
+    };
+    format!("in sync with {peers}: {}, {}{lost}", count(files), HumanBytes(bytes))
+}
+
+/// Paths that could not be put in place here, and on another device.
+pub(crate) type Lost = (u64, u64);
+
+pub(crate) fn paths(count: u64) -> String {
+    if count == 1 { "1 path".to_owned() } else { format!("{count} paths") }
 }
 
 /// How far work is.
@@ -246,9 +263,13 @@ mod tests {
             text(&Event::Error { kind: "io", message: "no".into(), hint: "do".into() }),
             "no | do"
         );
-        assert_eq!(in_sync(1, 0, 1), "in sync with 1 other device: 1 file, 0 B");
+        assert_eq!(in_sync(1, 0, 1, (0, 0)), "in sync with 1 other device: 1 file, 0 B");
         assert_eq!(
-            in_sync(20_000, 3 << 30, 2),
+            in_sync(5, 0, 1, (0, 3)),
+            "in sync with 1 other device: 5 files, 0 B; another device could not put 3 paths in place"
+        );
+        assert_eq!(
+            in_sync(20_000, 3 << 30, 2, (0, 0)),
             "in sync with 2 other devices: 20,000 files, 3.00 GiB"
         );
         assert_eq!(

@@ -163,3 +163,52 @@ fn t6_yes_alone_takes_no_code() {
     assert_eq!(run.get_output().status.code(), Some(2), "{told}");
     assert!(told.contains("--expect-device"), "{told}");
 }
+
+/// A code of which a device says this, and what `kin share --code` makes of it.
+fn shared(args: &[&str], posted: &[Option<&str>]) -> std::process::Output {
+    let home = Home::new();
+    let mut code = json!({
+        "event": "code", "id": "3f2a00001111", "code": CODE, "link": "kin:join/kc1qqqsecretqqq",
+        "role": "reader", "expires": 1_800_000_000, "uses": 1, "folder": "0a0b", "name": "docs",
+        "group": "home", "ask": false,
+    });
+    let mut line = json!({
+        "id": "3f2a00001111", "folder": "docs", "group": "home", "role": "reader",
+        "expires": 1_800_000_000, "uses_left": 1, "used_by": [], "state": "open", "ask": false,
+        "waiting": [], "refused": [],
+    });
+    let mut replies = Vec::new();
+    for (number, why) in posted.iter().enumerate() {
+        let said = if number == 0 { &mut code } else { &mut line };
+        said.as_object_mut().expect("an object").remove("unposted");
+        if let Some(why) = why {
+            said["unposted"] = json!(why);
+        }
+        replies.push(Reply::Value(if number == 0 { said.clone() } else { json!([said]) }));
+    }
+    let running = Device::run(&home, replies);
+    let run = home.kin().args(["share", "docs", "--code"]).args(args).assert();
+    assert_eq!(running.asked().len(), posted.len());
+    run.get_output().clone()
+}
+
+#[test]
+fn a_code_that_is_at_no_relay_is_shown_with_a_warning() {
+    let why = "the relay refuses: it is\u{1b} full";
+    let full = Some(why);
+    let run = shared(&[], &[Some(""), Some(""), full]);
+    let told = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{told}");
+    assert!(text(&run.stdout).starts_with(CODE));
+    let warning =
+        "warning: the code is at no relay yet: the relay refuses: it is\\u{1b} full\nhint: ";
+    assert!(told.contains(warning), "{told}");
+    let run = shared(&["--json"], &[Some(""), full]);
+    let said: Value = serde_json::from_slice(&run.stdout).expect("is JSON");
+    assert_eq!(said["unposted"], why);
+    // One that is there, and one of a device without a relay.
+    for posted in [&[Some(""), None][..], &[None]] {
+        let run = shared(&[], posted);
+        assert!(!text(&run.stderr).contains("relay"), "{}", text(&run.stderr));
+    }
+}

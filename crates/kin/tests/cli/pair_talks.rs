@@ -74,18 +74,20 @@ fn member_of(group: &str, device: &str) -> Value {
 #[test]
 fn t8_who_stops_after_the_yes_is_told_what_it_brought_about() {
     let events = || vec![searching(), confirm(3), ssh(4, "in"), paired()];
+    let closed = || json!({ "closed": true });
     let nas = || json!([member_of("home", DEVICE)]);
     let waits = || json!([{ "device": DEVICE, "name": "nas", "ceremony": "token", "since": 0 }]);
     for (then, code, said) in [
-        (vec![json!([]), nas()], 0, "nas is in the group home already"),
-        (vec![waits()], 0, "kin pair --status"),
-        (vec![json!([]), json!([])], 1, "error: stopped; nothing is paired"),
+        (vec![closed(), json!([]), nas()], 0, "nas is in the group home already"),
+        (vec![closed(), waits()], 0, "kin pair --status"),
+        (vec![closed(), json!([]), json!([])], 1, "error: stopped; nothing is paired"),
     ] {
         let (run, asked) = talk(events(), 2, then, &[(ANSWER, "y"), ("by SSH? ", "^C")]);
         let told = text(&run.stderr);
         assert_eq!(run.status.code(), Some(code), "{told}");
         assert!(told.contains(said), "{said}: {told}");
-        assert_eq!(asked[1..3], [answer(3, true), Request::PairStatus]);
+        // What is told does not change any more when it is asked for.
+        assert_eq!(asked[1..4], [answer(3, true), Request::PairCancel, Request::PairStatus]);
     }
     // Nor is it nothing when the device itself waits no more.
     for (then, said) in [
@@ -115,9 +117,9 @@ fn t8_only_what_came_of_this_pairing_is_told_to_count() {
         (before(), 1, "error: stopped; nothing is paired"),
         (both, 0, "nas is in the group home already, without SSH"),
     ] {
-        let replies = [before(), json!([]), after].map(Reply::Value);
-        let [before, joins, after] = replies;
-        let replies = vec![before, Reply::Waits(events(), 2), joins, after];
+        let replies = [before(), json!({ "closed": true }), json!([]), after].map(Reply::Value);
+        let [before, closed, joins, after] = replies;
+        let replies = vec![before, Reply::Waits(events(), 2), closed, joins, after];
         let (run, _) = talk_with(&[], replies, &[(ANSWER, "y"), ("by SSH? ", "^C")]);
         let told = text(&run.stderr);
         assert_eq!(run.status.code(), Some(code), "{told}");
@@ -146,6 +148,7 @@ fn t8_what_was_answered_beforehand_counts_as_a_yes() {
     ] {
         // Nothing more comes of it before it is stopped.
         let mut replies = vec![Reply::Waits(vec![searching(), paired()], 1)];
+        replies.push(Reply::Value(json!({ "closed": true })));
         replies.extend(then.into_iter().map(Reply::Value));
         let args = ["--yes", "--expect-device", &id];
         let (run, _) = talk_with(&args, replies, &[("Looking for ", "^C")]);

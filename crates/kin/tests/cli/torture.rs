@@ -34,7 +34,7 @@ fn nothing_is_tried_inside_a_folder_that_is_kept_in_step() {
     std::fs::create_dir(home.folder().join("inside")).expect("there is room");
     let before = home.inventory();
     for dir in ["folder", "folder/inside"] {
-        let run = home.kin().args(["torture", dir]).assert().code(1);
+        let run = home.kin().args(["torture", dir]).assert().code(2);
         let stderr = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
         assert!(stderr.contains("folder is kept in step by kin"), "{stderr}");
     }

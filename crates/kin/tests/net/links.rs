@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use lab::{Kin, LONG, Lan, SHORT, files, pump_until};
+use lab::{Host, Kin, LONG, Lan, LongLine, SHORT, eventually, files, pump_until};
 
 use crate::common::{
-    agree, agreeable, converge, everywhere, lan, nowhere, open_pair, stop_all, sync,
+    PORT, agree, agreeable, converge, everywhere, lan, listening, nowhere, open, open_pair,
+    stop_all, sync,
 };
 
 /// Each side creates, changes and deletes while they are apart.
@@ -89,5 +90,47 @@ pub(crate) fn a_suspended_process() {
     });
     b.resume();
     merged(&lan, &mut a, &mut b);
+    stop_all(&mut [&mut a, &mut b]);
+}
+
+/// Bytes that each connection of a listening host has sent.
+fn sent(host: &Host) -> Vec<u64> {
+    let said = host.sh(&format!("ss -Htni state established '( sport = :{PORT} )'"));
+    let counts = said.split_whitespace().filter_map(|word| word.strip_prefix("bytes_sent:"));
+    counts.map(|count| count.parse().expect("a number")).collect()
+}
+
+pub(crate) fn e24_over_a_long_way_a_file_comes_by_four_connections_and_the_line_breaks_as_one() {
+    let lan = lan(2);
+    let (left, right) = (lan.host(0), lan.host(1));
+    let line = LongLine::between(&lan).expect("a long line");
+    let peer = format!("{}:{PORT}", LongLine::address());
+    let mut a = listening(open(left));
+    let mut b = open(right).args(&["--peer", &peer]).start();
+    agree(&mut [&mut a, &mut b], LONG);
+    eventually("there are four connections", || sent(left).len() == 4);
+    files::random_file(left.shared().join("large"), 64 << 20, 24);
+    converge(&lan, &mut [&mut a, &mut b], LONG, 1);
+    let sent = sent(left);
+    assert!(sent.len() == 4 && sent.iter().all(|bytes| *bytes > 1 << 20), "a share each: {sent:?}");
+    // One of them breaks, and with it the line; then the devices find each other again.
+    let one = left.sh(&format!("ss -Htn state established '( sport = :{PORT} )'"));
+    let other_port = one.lines().last().and_then(|line| line.rsplit_once(':')).expect("a port").1;
+    left.sh(&format!("ss -HKtn state established '( dport = :{} )'", other_port.trim()));
+    a.expect_where("the loss is noticed", LONG, |e| e["event"] == "peer_disconnected");
+    b.expect_where("the loss is noticed", LONG, |e| e["event"] == "peer_disconnected");
+    files::random_file(right.shared().join("back"), 8 << 20, 25);
+    converge(&lan, &mut [&mut a, &mut b], LONG, 2);
+    stop_all(&mut [&mut a, &mut b]);
+    drop(line);
+}
+
+pub(crate) fn e24_on_a_short_way_there_is_one_connection() {
+    let lan = lan(2);
+    let (mut a, mut b) = open_pair(&lan);
+    files::random_file(lan.host(0).shared().join("large"), 64 << 20, 26);
+    converge(&lan, &mut [&mut a, &mut b], LONG, 1);
+    let sent = sent(lan.host(0));
+    assert_eq!(sent.len(), 1, "{sent:?}");
     stop_all(&mut [&mut a, &mut b]);
 }

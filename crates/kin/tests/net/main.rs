@@ -39,7 +39,7 @@ mod trouble;
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use lab::Machine;
+use lab::{LongLine, Machine};
 use libtest_mimic::{Arguments, Trial};
 
 /// What a test needs of the machine.
@@ -51,6 +51,8 @@ enum Needs {
     Ipv6,
     /// And lines that can be made slow.
     Shaping,
+    /// And devices of which a long line can be made.
+    Far,
     /// And a way to run a program with fewer rights (`setpriv`).
     Setpriv,
     /// And a terminal to run it in (`script`).
@@ -73,6 +75,9 @@ impl Needs {
             Self::Ipv6 => (!machine.ipv6).then(|| "this kernel has no IPv6".to_owned()),
             Self::Shaping => {
                 (!machine.shaping).then(|| "`tc` cannot make a line slow here".to_owned())
+            }
+            Self::Far => {
+                (!LongLine::is_possible()).then(|| "there is no /dev/net/tun here".to_owned())
             }
             Self::Setpriv => program("setpriv"),
             Self::Terminal => program("script"),
@@ -181,6 +186,8 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
             Lan packets_that_vanish_silently
             Lan a_changed_address
             Lan a_suspended_process
+            Far e24_over_a_long_way_a_file_comes_by_four_connections_and_the_line_breaks_as_one
+            Lan e24_on_a_short_way_there_is_one_connection
         }
         memory {
             Lan deletes_and_renames_between_two_runs_are_honoured
@@ -204,6 +211,7 @@ fn tests() -> Vec<(&'static str, Needs, fn())> {
         }
         trouble {
             Lan attack_35_a_full_disk_stops_only_what_does_not_fit
+            Lan e18_a_folder_whose_parent_was_moved_is_gone
             Lan attack_35_a_disk_that_is_full_at_the_start_is_said
             Lan attack_35_a_folder_whose_disk_was_full_at_the_start_begins_by_itself
             Lan attack_35_a_disk_too_full_for_the_index_stops_nothing_for_good

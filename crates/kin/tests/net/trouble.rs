@@ -47,6 +47,10 @@ pub(crate) fn attack_35_a_full_disk_stops_only_what_does_not_fit() {
         files::holds(inside.join("small.txt"), "fits")
     });
     pump_until(&mut [&mut a, &mut b], SHORT, "one is left out", |kins| skipped(kins[1]) == Some(1));
+    // Who has it is not to take the folder for copied.
+    pump_until(&mut [&mut a, &mut b], SHORT, "it is told of", |kins| {
+        kins[0].latest("in_sync").is_some_and(|event| event["not_applied_elsewhere"] == 1)
+    });
     files::write(left.join("small.txt"), "still in step");
     pump_until(&mut [&mut a, &mut b], SHORT, "the other file follows", |_| {
         files::holds(inside.join("small.txt"), "still in step")
@@ -245,4 +249,27 @@ pub(crate) fn attack_35_more_directories_than_may_be_watched() {
     trees::assert_same(&left, &right);
     a.stop();
     b.stop();
+}
+
+/// Rule E18: nothing tells that a directory above the folder was moved; it is noticed all the same, and nothing counts as
+/// deleted.
+pub(crate) fn e18_a_folder_whose_parent_was_moved_is_gone() {
+    let lan = lan(2);
+    let (left, right) = (lan.host(0).shared(), lan.host(1).shared());
+    files::write(left.join("a.txt"), "a");
+    let mut a = listening(open(lan.host(0)));
+    let above = right.with_file_name("above");
+    fs::create_dir(&above).expect("a directory is made");
+    let folder = above.join("folder");
+    fs::create_dir(&folder).expect("a directory is made");
+    let mut b = open_to(lan.host(1), lan.host(0)).dir(&folder).start();
+    pump_until(&mut [&mut a, &mut b], SHORT, "both have it", |_| {
+        files::holds(folder.join("a.txt"), "a")
+    });
+    let moved = right.with_file_name("moved");
+    fs::rename(&above, &moved).expect("it is moved");
+    let told = b.expect_where("it is gone", LONG, |event| event["event"] == "error");
+    assert_eq!(told["kind"], "io", "{told}");
+    assert!(!b.wait(SHORT).success());
+    assert!(files::holds(left.join("a.txt"), "a") && files::holds(moved.join("folder/a.txt"), "a"));
 }

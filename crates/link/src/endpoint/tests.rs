@@ -17,6 +17,7 @@ fn without_alpn(seed: u8) -> Endpoint {
     let keyed = Keyed {
         own: key(seed).id(),
         connector: Arc::new(client).into(),
+        strands: None,
         acceptor: Arc::new(server).into(),
     };
     Endpoint { keyed: RwLock::new(keyed), limits: Limits::default(), protocol: Protocol::Devices }
@@ -27,13 +28,28 @@ async fn meet(
     dialling: &Endpoint,
     answering: &Endpoint,
 ) -> (Result<Link, LinkError>, Result<Link, LinkError>) {
+    answered(answering, async |addr| dialling.dial(addr).await).await
+}
+
+/// The same when it dials for a strand.
+async fn join(
+    dialling: &Endpoint,
+    answering: &Endpoint,
+) -> (Result<Link, LinkError>, Result<Link, LinkError>) {
+    answered(answering, async |addr| dialling.dial_strand(addr).await).await
+}
+
+async fn answered(
+    answering: &Endpoint,
+    dial: impl AsyncFnOnce(SocketAddr) -> Result<Link, LinkError>,
+) -> (Result<Link, LinkError>, Result<Link, LinkError>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let answer = async {
         let (stream, from) = listener.accept().await.unwrap();
         answering.answer(stream, from).await
     };
-    tokio::join!(dialling.dial(addr), answer)
+    tokio::join!(dial(addr), answer)
 }
 
 #[tokio::test]
@@ -75,4 +91,54 @@ async fn a_link_for_ssh_keys_is_none_for_folders() {
     }
     let (dialled, answered) = meet(&speaking(Protocol::Ssh, 1), &speaking(Protocol::Ssh, 2)).await;
     assert!(dialled.is_ok() && answered.is_ok());
+}
+
+#[tokio::test]
+async fn e24_a_strand_is_told_from_a_link_at_both_ends() {
+    let (one, other) = (
+        Endpoint::new(&key(1), Limits::default()).unwrap(),
+        Endpoint::new(&key(2), Limits::default()).unwrap(),
+    );
+    let (dialled, answered) = join(&one, &other).await;
+    let (dialled, answered) = (dialled.unwrap(), answered.unwrap());
+    assert!(dialled.is_strand() && answered.is_strand());
+    assert_eq!((dialled.peer(), answered.peer()), (key(2).id(), key(1).id()));
+    let (dialled, answered) = meet(&one, &other).await;
+    let (dialled, answered) = (dialled.unwrap(), answered.unwrap());
+    assert!(!dialled.is_strand() && !answered.is_strand());
+    assert!(dialled.round_trip().is_some() && answered.round_trip().is_some());
+}
+
+#[tokio::test]
+async fn e24_whoever_knows_no_strands_is_offered_none() {
+    let ssh = |seed| Endpoint::speaking(Protocol::Ssh, &key(seed), Limits::default()).unwrap();
+    let devices = Endpoint::new(&key(1), Limits::default()).unwrap();
+    let (dialled, answered) = join(&devices, &ssh(2)).await;
+    assert!(matches!(dialled, Err(LinkError::NotKinfold(_))), "{dialled:?}");
+    assert!(matches!(answered, Err(LinkError::NotKinfold(_))), "{answered:?}");
+    let dialled = ssh(2).dial_strand(([127, 0, 0, 1], 9).into()).await;
+    assert!(matches!(dialled, Err(LinkError::NotKinfold(_))), "{dialled:?}");
+}
+
+#[tokio::test]
+async fn e24_what_somebody_else_carries_is_never_a_strand() {
+    let (mut client, server) = tls::configs(&key(1), Protocol::Devices).unwrap();
+    client.alpn_protocols = vec![Protocol::Devices.strand_alpn().unwrap().to_vec()];
+    let keyed = Keyed {
+        own: key(1).id(),
+        connector: Arc::new(client).into(),
+        strands: None,
+        acceptor: Arc::new(server).into(),
+    };
+    let bent = Endpoint {
+        keyed: RwLock::new(keyed),
+        limits: Limits::default(),
+        protocol: Protocol::Devices,
+    };
+    let other = Endpoint::new(&key(2), Limits::default()).unwrap();
+    let (left, right) = tokio::io::duplex(1 << 16);
+    let (dialled, answered) =
+        tokio::join!(bent.through(Box::new(left), true), other.through(Box::new(right), false));
+    assert!(matches!(dialled, Err(LinkError::NotKinfold(_))), "{dialled:?}");
+    assert!(matches!(answered, Err(LinkError::NotKinfold(_))), "{answered:?}");
 }

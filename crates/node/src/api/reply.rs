@@ -258,6 +258,9 @@ pub struct IssuedCode {
     pub group: String,
     /// True if each use waits for a yes.
     pub ask: bool,
+    /// Why no relay has it yet; empty while one is being asked. Absent if one has it, or this device uses none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unposted: Option<String>,
 }
 
 /// A sharing code, as `kin codes --json` prints it.
@@ -285,6 +288,10 @@ pub struct CodeLine {
     pub waiting: Vec<CodeAsk>,
     /// Devices that were refused.
     pub refused: Vec<CodeRefusal>,
+    /// Of an open one: why no relay has it yet; empty while one is being asked. Absent if one has it, or this device
+    /// uses none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unposted: Option<String>,
 }
 
 /// A device that waits for a yes.

@@ -9,7 +9,7 @@ use link::Found;
 
 /// Candidates at a time (attacks.md 12).
 const MAX_CANDIDATES: usize = 32;
-/// Candidates that are told of in one window.
+/// How often candidates are told of in one window.
 const MAX_TOLD: usize = 256;
 /// Adverts of one name and place.
 const MAX_ADVERTS: usize = 4;
@@ -90,6 +90,8 @@ pub(super) enum News {
 pub(super) struct Candidates {
     all: Vec<Candidate>,
     /// The last number.
+    last: usize,
+    /// How much was told of them: new ones, and other names.
     told: usize,
 }
 
@@ -137,6 +139,11 @@ impl Candidates {
             }
             let again = !one.has(&advert.instance);
             let is_named = one.name == advert.name;
+            if !is_named && self.told >= MAX_TOLD {
+                // It goes on under the name that was told.
+                return News::Nothing;
+            }
+            self.told += usize::from(!is_named);
             if one.device.is_some() {
                 one.found.clear();
             }
@@ -199,8 +206,9 @@ impl Candidates {
             gone.map(|at| self.all.remove(at));
         }
         self.told += 1;
-        self.all.push(Candidate { number: self.told, ..one });
-        News::New(self.told)
+        self.last += 1;
+        self.all.push(Candidate { number: self.last, ..one });
+        News::New(self.last)
     }
 
     /// Marks one as dialled, and says where it is; nothing if it is dialled already, or has no advert.
@@ -376,6 +384,14 @@ mod tests {
             }
         }
         assert!(candidates.told <= MAX_TOLD && candidates.all.len() <= 2 * MAX_CANDIDATES);
+        // Nor are other names told without end.
+        let mut candidates = Candidates::default();
+        let mut advert_of = advert(1, 1, 9);
+        let told = (0..10 * MAX_TOLD).filter(|number| {
+            advert_of.name = format!("name{number}");
+            candidates.heard(advert_of.clone()) != News::Nothing
+        });
+        assert_eq!(told.count(), MAX_TOLD);
         let mut candidates = Candidates::default();
         for run in 0..100 {
             candidates.heard(advert(1, run, 9));

@@ -8,31 +8,47 @@ use pairing::{Lan, LanStep, Party, Transcript};
 use tokio::{sync::oneshot, time::sleep_until};
 use wire::{
     device::{DEVICE_VERSION, Into, Message as Say, Offer, Purpose},
-    membership::{Action, Ceremony, Role, Scope},
+    membership::{Action, Ceremony, GroupId, Role, Scope},
     session::{Message, Mode},
 };
 
 use super::{
     hub::{random, wall},
-    pairing::{Broken, CeremonyLine, Task},
+    pairing::{Broken, CeremonyLine, Standing, Task},
     questions::Asked,
     store::{JoinKind, StoredJoin},
+    token::MEMBER_THERE,
 };
 use crate::api::{ApiEvent, Failure, Which};
+
+/// Said to the other side.
+const WINDOW_CLOSED: &str = "its pairing window was closed";
 
 impl Task {
     pub(super) async fn ceremony(
         &mut self,
         line: CeremonyLine,
         end: Instant,
+        meant: bool,
     ) -> Result<ApiEvent, Broken> {
+        let peer = line.peer;
         let mut exposed = false;
         let result = self.try_ceremony(line, end, &mut exposed).await;
         let result = match result {
+            // Whatever it was that came of it.
+            Err(Broken::Lost(_) | Broken::Refused(_) | Broken::Never(_))
+                if self.is_cancelled()() =>
+            {
+                Err(Broken::Cancelled(self.cancelled().await))
+            }
             // Before there was anything to compare, it is one candidate less: whoever is on the network can
             // say no.
             Err(Broken::Refused(words)) if !exposed => {
                 Err(Broken::Lost(format!("it said no before anything was compared: {words}")))
+            }
+            // Whoever is there can also make an offer that leads nowhere.
+            Err(Broken::Never(words)) if !exposed && !meant && !self.knows(peer).await => {
+                Err(Broken::Lost(words))
             }
             other => other,
         };
@@ -43,12 +59,23 @@ impl Task {
         result
     }
 
+    /// True if the other side is a device of this one's groups.
+    async fn knows(&self, peer: DeviceId) -> bool {
+        let shares = self.setup.hub.with(move |hub| !hub.groups.shared_with(&peer).is_empty());
+        shares.await == Some(true)
+    }
+
     async fn try_ceremony(
         &mut self,
         mut line: CeremonyLine,
         end: Instant,
         exposed: &mut bool,
     ) -> Result<ApiEvent, Broken> {
+        if self.setup.expect.is_some_and(|expected| expected != line.peer) {
+            // Before it learns anything, and costs an attempt.
+            line.refuse("another device is expected here");
+            return Err(Broken::Never(format!("{} is not the device that is expected", line.peer)));
+        }
         let mine = Offer {
             name: self.setup.name.clone(),
             inbox: self.setup.inbox,
@@ -61,7 +88,7 @@ impl Task {
             members: self.setup.group.as_ref().map_or(0, |(.., members)| *members),
         };
         line.say(&Message::Device(Say::Offer(mine.clone())));
-        let Message::Device(Say::Offer(theirs)) = line.next().await? else {
+        let Message::Device(Say::Offer(theirs)) = self.next(&mut line).await? else {
             return Err(Broken::Lost("it broke the ceremony".to_owned()));
         };
         let peer = line.peer;
@@ -72,8 +99,14 @@ impl Task {
                 return Err(Broken::Never(words));
             }
         };
+        if i_admit && self.stands(peer, &theirs).await? == Standing::Otherwise {
+            line.refuse(MEMBER_THERE);
+            return Err(Broken::Never(format!(
+                "{} is a member of the group already, though let in otherwise: to let it in anew, put it out first (kin devices remove)",
+                theirs.name.as_str()
+            )));
+        }
         if !i_admit {
-            // A join that was begun before is another one: this one is asked about anew.
             let free = self.setup.hub.with(move |hub| hub.begin_lan_join(&peer)).await;
             if free == Some(false) {
                 line.refuse("it waits for a token's answer");
@@ -102,7 +135,12 @@ impl Task {
                 }
             ),
         };
-        self.consent(&mut line, &name, sas, grants, end).await?;
+        let consent = self.consent(&mut line, &name, sas, grants, end).await;
+        if !i_admit && matches!(consent, Err(Broken::Declined)) {
+            // A no is one to a yes of before, too.
+            self.setup.hub.send(move |hub| hub.forget_lan_join(&peer));
+        }
+        consent?;
         if !i_admit {
             // Before the other side can know of the yes (rule T8).
             let join = StoredJoin {
@@ -121,10 +159,21 @@ impl Task {
                 (false, 0) => SocketAddr::new(line.addr.ip(), 0),
                 _ => line.place(),
             };
-            let kept = self.setup.hub.with(move |hub| hub.put_join(join, at)).await;
-            if let Some(Err(failure)) = kept {
-                line.refuse("it could not store its part");
-                return Err(Broken::Never(failure.message));
+            let cancelled = self.is_cancelled();
+            let kept = self.setup.hub.with(move |hub| match cancelled() {
+                true => Ok(false),
+                false => hub.put_join(join, at).map(|()| true),
+            });
+            match kept.await {
+                Some(Ok(true)) => {}
+                Some(Ok(false)) | None => {
+                    line.refuse(WINDOW_CLOSED);
+                    return Err(Broken::Lost("the window is closed".to_owned()));
+                }
+                Some(Err(failure)) => {
+                    line.refuse("it could not store its part");
+                    return Err(Broken::Never(failure.message));
+                }
             }
         }
         line.say(&Message::Accepted);
@@ -136,7 +185,12 @@ impl Task {
                 if matches!(broken, Broken::Refused(_)) && !i_admit {
                     self.setup.hub.send(move |hub| hub.forget_join(&peer));
                 }
-                return Err(broken);
+                return Err(match broken {
+                    Broken::Cancelled(reason) if !i_admit => Broken::Cancelled(format!(
+                        "{reason}; the yes that was said here counts until the two meet again: kin pair --abandon gives it up"
+                    )),
+                    broken => broken,
+                });
             }
         };
         if let Some(ssh) = ssh {
@@ -147,6 +201,7 @@ impl Task {
         let shared = tokio::select! {
             biased;
             group = shared => group.ok(),
+            _ = self.cancelled() => None,
             () = sleep_until(end.into()) => None,
             () = self.events.closed() => None,
         };
@@ -165,6 +220,17 @@ impl Task {
             // Both have said yes, and both keep it: it is finished when they meet again (rule T8).
             None => Ok(ApiEvent::Pending { device: peer.to_string(), reason: String::new() }),
         }
+    }
+
+    /// The next message that needs no person, unless the window is closed before.
+    async fn next(&self, line: &mut CeremonyLine) -> Result<Message, Broken> {
+        let reason = tokio::select! {
+            biased;
+            reason = self.cancelled() => reason,
+            message = line.next() => return message,
+        };
+        line.refuse(WINDOW_CLOSED);
+        Err(Broken::Cancelled(reason))
     }
 
     /// Commitment, nonce, reveal; then the string.
@@ -199,7 +265,7 @@ impl Task {
             line.say(&commit);
         }
         loop {
-            let message = line.next().await;
+            let message = self.next(line).await;
             let fresh = random().map_err(|error| broken(&error))?;
             let step = message.and_then(|message| {
                 machine.handle(&message, fresh).map_err(|error| broken(&error))
@@ -226,12 +292,8 @@ impl Task {
         grants: String,
         end: Instant,
     ) -> Result<(), Broken> {
-        if let Some(expected) = self.setup.expect {
-            if expected == line.peer {
-                return Ok(());
-            }
-            line.refuse("another device is expected here");
-            return Err(Broken::Never(format!("{} is not the device that is expected", line.peer)));
+        if self.setup.expect == Some(line.peer) {
+            return Ok(());
         }
         let asked = self.setup.questions.ask();
         self.tell(ApiEvent::Confirm {
@@ -259,7 +321,16 @@ impl Task {
         let Asked { id, mut answer } = asked;
         let withdrawn = loop {
             tokio::select! {
-                yes = &mut answer => return Ok(yes.unwrap_or(false)),
+                biased;
+                reason = self.cancelled() => {
+                    line.refuse(WINDOW_CLOSED);
+                    self.withdraw(id, "the window is closed").await;
+                    return Err(Broken::Cancelled(reason));
+                }
+                yes = &mut answer => match yes {
+                    Ok(yes) => return Ok(yes),
+                    Err(_) => break "it was taken back",
+                },
                 message = line.heard.recv() => match message {
                     // The other side's yes may come first.
                     Some(Message::Accepted) if !line.accepted => line.accepted = true,
@@ -282,6 +353,7 @@ impl Task {
     }
 
     async fn withdraw(&self, id: u32, reason: &str) {
+        self.setup.questions.withdraw(id);
         self.tell(ApiEvent::Withdrawn { id, reason: reason.to_owned() }).await;
     }
 
@@ -341,14 +413,14 @@ impl Task {
         }
         let (questions, events) = (&self.setup.questions, &self.events);
         tokio::select! {
-            answers = super::token::ask_about_ssh(questions, events, peer, name) => answers,
-            () = sleep_until(end.into()) => {
-                for id in questions.withdraw_all() {
-                    self.withdraw(id, "nobody answered in time").await;
-                }
-                None
-            }
+            answers = super::token::ask_about_ssh(questions, events, peer, name) => return answers,
+            _ = self.cancelled() => {}
+            () = sleep_until(end.into()) => {}
         }
+        for id in questions.withdraw_all() {
+            self.withdraw(id, "nobody answered in time").await;
+        }
+        None
     }
 
     /// The other side's yes, and the admission.
@@ -361,7 +433,18 @@ impl Task {
         end: Instant,
     ) -> Result<(), Broken> {
         if !line.accepted {
-            match self.hear(&mut line, end).await {
+            let heard = tokio::select! {
+                biased;
+                reason = self.cancelled() => {
+                    // The yes of who joins is no no by that: it counts until the two meet again (rule T8).
+                    if i_admit {
+                        line.refuse(WINDOW_CLOSED);
+                    }
+                    return Err(Broken::Cancelled(reason));
+                }
+                heard = self.hear(&mut line, end) => heard,
+            };
+            match heard {
                 Some(Message::Accepted) => {}
                 Some(Message::Refused { words, .. }) => return Err(Broken::Refused(words)),
                 _ => return Err(Broken::Lost("it did not answer".to_owned())),
@@ -377,9 +460,30 @@ impl Task {
     async fn hear(&self, line: &mut CeremonyLine, end: Instant) -> Option<Message> {
         tokio::select! {
             message = line.heard.recv() => message,
+            _ = self.cancelled() => None,
             () = sleep_until(end.into()) => None,
             () = self.events.closed() => None,
         }
+    }
+
+    /// What this side would write of the other one, and in which group.
+    fn admission(&self, device: DeviceId, theirs: &Offer) -> (Option<GroupId>, Action) {
+        let action = Action::Admit {
+            device,
+            inbox: theirs.inbox,
+            name: theirs.name.clone(),
+            role: Role::Admin,
+            folders: Scope::All,
+            ceremony: Ceremony::Lan,
+        };
+        (self.setup.group.as_ref().map(|(group, ..)| *group), action)
+    }
+
+    /// What the other side is to the group that this one would let it in to.
+    async fn stands(&self, device: DeviceId, theirs: &Offer) -> Result<Standing, Broken> {
+        let (group, action) = self.admission(device, theirs);
+        let stands = self.setup.hub.with(move |hub| hub.stands(group.as_ref(), &action));
+        stands.await.ok_or_else(|| Broken::Lost("this device stops".to_owned()))
     }
 
     /// Writes the admission and says so.
@@ -389,26 +493,27 @@ impl Task {
         theirs: &Offer,
         done: oneshot::Sender<String>,
     ) -> Result<(), Broken> {
-        let action = Action::Admit {
-            device: line.peer,
-            inbox: theirs.inbox,
-            name: theirs.name.clone(),
-            role: Role::Admin,
-            folders: Scope::All,
-            ceremony: Ceremony::Lan,
-        };
-        let group = self.setup.group.as_ref().map(|(group, ..)| *group);
+        let (group, action) = self.admission(line.peer, theirs);
+        let cancelled = self.is_cancelled();
         let admitted = self.setup.hub.with(move |hub| {
+            if cancelled() {
+                line.refuse(WINDOW_CLOSED);
+                return Ok(false);
+            }
             // A link that is gone the joiner may have begun anew, and been told that it was not admitted.
             if !hub.conns.contains_key(&line.id) {
                 return Ok(false);
             }
-            let group = hub.admit(group, action).inspect_err(|failure| {
-                // What could not be stored may be on the disk all the same.
-                if failure.kind != "state" {
-                    line.refuse("it could not write the admission");
-                }
-            })?;
+            let group = match group {
+                // Its person does not know of it, or wants it anew: the word was lost, or it left unheard.
+                Some(group) if hub.stands(Some(&group), &action) == Standing::AsAgreed => group,
+                _ => hub.admit(group, action).inspect_err(|failure| {
+                    // What could not be stored may be on the disk all the same.
+                    if failure.kind != "state" {
+                        line.refuse("it could not write the admission");
+                    }
+                })?,
+            };
             hub.await_shared(line.peer, done);
             line.say(&Message::Device(Say::Admitted { group }));
             hub.take_back(line, Purpose::Member);

@@ -149,6 +149,19 @@ impl Task {
         self.setup.hub.send(move |hub| hub.linked(link, Some(Purpose::Pair)));
     }
 
+    /// True if a person has named the device at the other end: by its number, its place or its id.
+    pub(super) fn is_meant(&self, line: &CeremonyLine) -> bool {
+        let is_it = |number| self.candidates.is(number, line.peer, line.place());
+        self.chosen.is_some_and(|(number, _)| is_it(number))
+            || self.setup.options.host.is_some() && self.is_reached(line)
+            || self.setup.expect == Some(line.peer)
+    }
+
+    /// True if it was dialled, and found at the place that was dialled for it.
+    fn is_reached(&self, line: &CeremonyLine) -> bool {
+        line.dialled && self.reached.contains(&line.peer)
+    }
+
     /// A link on which both sides are ready.
     pub(super) async fn came(&mut self, line: CeremonyLine) {
         let peer = line.peer;
@@ -159,9 +172,7 @@ impl Task {
         }
         let preferred = line.dialled == (self.setup.me < peer);
         // With several candidates, a person chooses.
-        let is_chosen =
-            self.chosen.is_some_and(|(number, _)| self.candidates.is(number, peer, line.place()));
-        let is_meant = is_chosen || line.dialled && self.reached.contains(&peer);
+        let is_meant = self.is_meant(&line) || self.is_reached(&line);
         let several = self.candidates.count() > 1 && !is_meant;
         let at = match (several, preferred) {
             (true, _) => Instant::now() + Duration::from_secs(24 * 3600),
@@ -170,9 +181,25 @@ impl Task {
         };
         let better =
             self.waiting.get(&peer).is_none_or(|(other, _)| preferred || other.out.is_closed());
-        if better && self.waiting.len() < MAX_WAITING {
+        let has_place = self.waiting.contains_key(&peer) || self.make_place(is_meant);
+        if better && has_place {
             self.waiting.insert(peer, (line, at));
         }
+    }
+
+    /// Whether another link may wait: who was named, or found where it was dialled, takes the place of one that was not.
+    fn make_place(&mut self, is_meant: bool) -> bool {
+        self.waiting.retain(|_, (line, _)| !line.out.is_closed());
+        if self.waiting.len() < MAX_WAITING {
+            return true;
+        }
+        let anybody = |line: &CeremonyLine| !self.is_meant(line) && !self.is_reached(line);
+        let mut others = self.waiting.iter().filter(|(_, (line, _))| is_meant && anybody(line));
+        let Some(peer) = others.next().map(|(peer, _)| *peer) else { return false };
+        if let Some((line, _)) = self.waiting.remove(&peer) {
+            line.refuse("too many devices want to pair");
+        }
+        true
     }
 
     /// A link whose ceremony may begin.
@@ -181,5 +208,92 @@ impl Task {
         let now = Instant::now();
         let due = self.waiting.iter().find(|(_, (_, at))| *at <= now).map(|(peer, _)| *peer)?;
         self.waiting.remove(&due).map(|(line, _)| line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::DeviceId;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        api::PairLan,
+        device::{pairing::Setup, tests::Lab},
+        line::{ConnId, FrameSender},
+    };
+
+    async fn task(lab: &Lab) -> (Task, mpsc::Receiver<ApiEvent>) {
+        let handle = lab.device.hub.clone();
+        let setup = lab.device.hub.with(|hub| {
+            let net = hub.net.as_ref().unwrap();
+            Setup {
+                hub: handle,
+                endpoint: Arc::clone(&net.endpoint),
+                port: net.port,
+                me: hub.me,
+                inbox: hub.inbox.id(),
+                name: hub.name.clone(),
+                questions: hub.questions.clone(),
+                options: PairLan::default(),
+                group: None,
+                expect: None,
+            }
+        });
+        Task::new(setup.await.unwrap(), watch::channel(None).1)
+    }
+
+    fn device(byte: u8) -> DeviceId {
+        DeviceId([byte; 32])
+    }
+
+    fn at(byte: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], u16::from(byte)))
+    }
+
+    fn line(lab: &Lab, byte: u8) -> CeremonyLine {
+        CeremonyLine {
+            id: ConnId(u64::MAX),
+            peer: device(byte),
+            addr: at(byte),
+            port: u16::from(byte),
+            dialled: false,
+            exporter: [0; 32],
+            out: FrameSender::new(),
+            heard: mpsc::channel(1).1,
+            accepted: false,
+            hub: lab.device.hub.clone(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn attack_12_a_crowd_that_waits_keeps_out_nobody_whom_a_person_chose() {
+        let lab = Lab::new("a").await;
+        let (mut task, _events) = task(&lab).await;
+        let meant = u8::try_from(MAX_WAITING).unwrap() + 1;
+        let other = Found::told(device(100), "other", at(100), [1; 16]);
+        task.found(other).await;
+        task.found(Found::told(device(meant), "meant", at(meant), [1; 16])).await;
+        for byte in 1..meant {
+            task.came(line(&lab, byte)).await;
+        }
+        task.came(line(&lab, meant)).await;
+        assert_eq!(task.waiting.len(), MAX_WAITING);
+        assert!(!task.waiting.contains_key(&device(meant)), "nobody chose it yet");
+        let (dialled, _links) = mpsc::channel(4);
+        task.choose(2, &dialled).await;
+        task.came(line(&lab, meant)).await;
+        assert_eq!(task.waiting.len(), MAX_WAITING, "in the place of another one");
+        assert!(task.waiting.contains_key(&device(meant)));
+        // Nobody else has a place; but who waits may come by a better link, however many wait.
+        task.came(line(&lab, 200)).await;
+        assert!(!task.waiting.contains_key(&device(200)));
+        let me = task.setup.me;
+        let waits = task.waiting.keys().copied().find(|peer| *peer < me).expect("a low id");
+        let mut better = line(&lab, waits.0[0]);
+        better.port = 7777;
+        task.came(better).await;
+        assert_eq!(task.waiting.get(&waits).map(|(line, _)| line.port), Some(7777));
+        assert_eq!(task.waiting.len(), MAX_WAITING);
     }
 }

@@ -21,10 +21,10 @@ use crate::api::{
     StatusReply,
 };
 
-type Events = mpsc::Receiver<ApiEvent>;
+pub(super) type Events = mpsc::Receiver<ApiEvent>;
 
 /// Shares a directory with one file in it, by a code.
-async fn issue(lab: &Lab, name: &str, wish: ShareCode) -> IssuedCode {
+pub(super) async fn issue(lab: &Lab, name: &str, wish: ShareCode) -> IssuedCode {
     let dir = lab.dir(name);
     fs::write(dir.join("first"), "of it").unwrap();
     let wish = ShareCode { folder: name.to_owned(), dir: Some(dir), ..wish };
@@ -44,13 +44,21 @@ fn wish(at: &Lab, code: &IssuedCode, dir: &Path) -> JoinCode {
     }
 }
 
-async fn begin(lab: &Lab, issuer: &Lab, code: &IssuedCode) -> Events {
+pub(super) async fn begin(lab: &Lab, issuer: &Lab, code: &IssuedCode) -> Events {
     let wish = wish(issuer, code, &lab.top.path().join("joined"));
     lab.device.stream(Request::JoinCode(wish)).await.unwrap()
 }
 
+/// Says yes to the offer of a join, and returns its number.
+pub(super) async fn accepts_offer(lab: &Lab, events: &mut Events) -> u32 {
+    let offer = next(events, |event| matches!(event, ApiEvent::Offer { .. })).await;
+    let ApiEvent::Offer { id, .. } = offer else { panic!() };
+    answer(lab, id, true).await;
+    id
+}
+
 /// How a join ends; its offer is answered yes. What it waited for comes with it.
-async fn ending(lab: &Lab, events: &mut Events) -> (ApiEvent, Vec<String>) {
+pub(super) async fn ending(lab: &Lab, events: &mut Events) -> (ApiEvent, Vec<String>) {
     let mut waited = Vec::new();
     let end = async {
         loop {
@@ -268,7 +276,7 @@ async fn a_refused_code_leaves_nothing_in_the_directory() {
     let _: serde_json::Value = desk.ask(Request::RevokeCode { code: code.id.clone() }).await;
     answer(&phone, id, true).await;
     assert_eq!(ending(&phone, &mut events).await.0, refused("revoked"));
-    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    phone.until("nothing is left", || async { fs::read_dir(&dir).unwrap().count() == 0 }).await;
 }
 
 /// Who was told no does not wait, and a later yes reaches nobody.
@@ -277,9 +285,7 @@ async fn only_a_device_that_waits_is_answered_and_the_status_names_it() {
     let (desk, phone) = (Lab::new("desk").await, Lab::new("phone").await);
     let code = issue(&desk, "Photos", ShareCode { ask: true, ..ShareCode::default() }).await;
     let mut events = begin(&phone, &desk, &code).await;
-    let offer = next(&mut events, |event| matches!(event, ApiEvent::Offer { .. })).await;
-    let ApiEvent::Offer { id, .. } = offer else { panic!() };
-    answer(&phone, id, true).await;
+    accepts_offer(&phone, &mut events).await;
     desk.until("it asks", || async { codes(&desk).await[0].waiting.len() == 1 }).await;
     let status: StatusReply = desk.ask(Request::Status).await;
     assert_eq!(status.errors[0].kind, "code_waits");
@@ -415,9 +421,7 @@ async fn a_second_code_gives_a_member_more_and_its_own_issuer_nothing() {
     let third = issue(&desk, "Music", ShareCode { group, ..ShareCode::default() }).await;
     let other = JoinCode { dir: phone.top.path().join("music"), ..wish(&desk, &third, &dir) };
     let mut events = phone.device.stream(Request::JoinCode(other)).await.unwrap();
-    let offer = next(&mut events, |event| matches!(event, ApiEvent::Offer { .. })).await;
-    let ApiEvent::Offer { id, .. } = offer else { panic!() };
-    answer(&phone, id, true).await;
+    accepts_offer(&phone, &mut events).await;
     let asked =
         |event: &ApiEvent| matches!(event, ApiEvent::Pending { reason, .. } if reason == "asked");
     next(&mut events, asked).await;
@@ -563,9 +567,7 @@ async fn attack_40_a_restored_state_suspends_codes_until_a_person_says_so() {
     desk.until("it is suspended", || async { codes(&desk).await[0].state == "suspended" }).await;
     assert_eq!(codes(&desk).await[0].uses_left, 1, "rule T18: the log counts, too");
     let mut events = begin(&third, &desk, &code).await;
-    let offer = next(&mut events, |event| matches!(event, ApiEvent::Offer { .. })).await;
-    let ApiEvent::Offer { id, .. } = offer else { panic!() };
-    answer(&third, id, true).await;
+    accepts_offer(&third, &mut events).await;
     let waits = |event: &ApiEvent| matches!(event, ApiEvent::Pending { reason, .. } if reason == "suspended");
     next(&mut events, waits).await;
     let _: CodeLine = desk.ask(Request::ResumeCode { code: code.id.clone() }).await;

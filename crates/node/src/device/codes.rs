@@ -1,9 +1,12 @@
 //! Sharing codes (rules T14, T16 to T20): what this device issued, and judges when somebody says hello with
 //! one; and joins by codes that it was given. docs/protocol.md, section 23.
 
+mod asked;
 mod issue;
 mod joining;
 mod search;
+
+pub(super) use asked::{Asked, Question};
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -22,6 +25,7 @@ use wire::{
 };
 
 use super::{
+    dirs::Leavings,
     groups::{GroupError, hex},
     hub::{Hub, random, wall},
     links::STEP,
@@ -36,6 +40,8 @@ pub(super) struct Codes {
     asking: Option<search::Asking>,
     /// Folders whose directories are looked at, to be kept from then on.
     keeping: BTreeSet<FolderId>,
+    /// Directories that are left as they were.
+    pub(super) leavings: Leavings,
     /// Tells one stream from the next.
     streams: u64,
     /// The latest time that was persisted.
@@ -72,9 +78,23 @@ impl Hub {
         self.codes.latest
     }
 
+    /// A time that this device has known.
+    #[cfg(test)]
+    pub(in crate::device) fn codes_know(&mut self, time: i64) {
+        self.codes.latest = time;
+    }
+
     /// A letter about a code. True if its author came far enough to be remembered.
     pub(super) fn code_letter(&mut self, letter: &Letter, via: Via) -> bool {
         let Ok(message) = Message::decode(letter.kind, &letter.body) else { return false };
+        if let Message::Admitted { lookup, .. }
+        | Message::Refused { lookup, .. }
+        | Message::Waits { lookup, .. } = &message
+            && let Via::Link(id) = via
+            && let Some(conn) = self.conns.get_mut(&id)
+        {
+            conn.asked.letter(*lookup);
+        }
         match message {
             Message::Hello(hello) => self.heard_code_hello(letter, &hello, via),
             Message::Admitted { lookup, group } => {
@@ -320,8 +340,7 @@ impl Hub {
     /// Somebody on a link asks for the invitation of a code.
     pub(super) fn heard_lookup(&mut self, id: ConnId, lookup: &LookupId) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.letters += 1;
-        if conn.letters > super::token::MAX_LETTERS && !conn.is_accepted() {
+        if !conn.may_ask() {
             return self.cut(id, "it asked for too many codes");
         }
         let now = self.code_time();
@@ -335,7 +354,10 @@ impl Hub {
                 // Whoever knows that is about to be let in: its person reads.
                 conn.deadline = Some(Instant::now() + STEP * 6);
             }
-            conn.say(Say::Invitation(sealed));
+            let bytes = sealed.len();
+            if !conn.answer(Say::Invitation(sealed), bytes) {
+                self.cut(id, "it does not read what it asked for");
+            }
         }
     }
 

@@ -72,6 +72,33 @@ async fn leads(
     timeout(patience, looked).await.unwrap_or(Err(Silent))
 }
 
+/// What is taken out of directories, where nobody waits for it: one that does not answer keeps its thread, and nobody
+/// else.
+#[derive(Default)]
+pub(super) struct Leavings(JoinSet<()>);
+
+impl Leavings {
+    pub(super) fn take(&mut self, dir: PathBuf, take: impl FnOnce(&Path) + Send + 'static) {
+        // Those that are done.
+        while self.0.try_join_next().is_some() {}
+        let looks = &LOOKS;
+        self.0.spawn(async move {
+            let Ok(permit) = looks.acquire().await else { return };
+            let taken = tokio::task::spawn_blocking(move || {
+                take(&dir);
+                drop(permit);
+            });
+            // What went wrong harms nobody.
+            let _ = taken.await;
+        });
+    }
+
+    /// Waits until all is done.
+    pub(super) async fn all(&mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
+}
+
 impl Hub {
     /// Looks at the directories of folders that were not looked at since the device began, each once: one that does not
     /// answer is not asked again.
@@ -111,6 +138,28 @@ mod tests {
     use super::*;
 
     static FEW: Semaphore = Semaphore::const_new(1);
+
+    #[tokio::test]
+    async fn what_is_taken_out_of_a_directory_that_does_not_answer_keeps_nobody_waiting() {
+        let (answer, silent) = mpsc::channel::<()>();
+        let (taken, takes) = mpsc::channel();
+        let mut leavings = Leavings::default();
+        leavings.take(PathBuf::from("/silent"), move |_| {
+            let _ = silent.recv();
+        });
+        // Which this one comes after.
+        leavings.take(PathBuf::from("/a"), move |dir| taken.send(dir.to_owned()).unwrap());
+        let all = leavings.all();
+        tokio::pin!(all);
+        let first = tokio::task::spawn_blocking(move || takes.recv().unwrap());
+        let first = tokio::select! {
+            () = &mut all => panic!("one does not answer"),
+            first = first => first.unwrap(),
+        };
+        assert_eq!(first, PathBuf::from("/a"));
+        answer.send(()).unwrap();
+        all.await;
+    }
 
     #[tokio::test]
     async fn a_file_system_that_does_not_answer_is_waited_for_no_longer_than_is_said() {

@@ -1,5 +1,7 @@
 //! The groups that this device belongs to: their logs in memory, as the store has them, and what they come to.
 
+mod claims;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,9 +12,7 @@ use identity::{DeviceId, DeviceKey};
 use tokio::sync::watch;
 use wire::{
     device::Tag,
-    membership::{
-        Action, CodeId, FolderId, GroupId, Operation, OperationId, Role, SignedOperation,
-    },
+    membership::{Action, CodeId, FolderId, GroupId, OperationId, Role, SignedOperation},
     session::Name,
 };
 
@@ -24,9 +24,6 @@ use crate::api::Failure;
 
 /// How long an operation waits for those it was written on, in seconds: as long as mail waits.
 const WAIT: i64 = 30 * 24 * 3600;
-/// Most operations that are kept of somebody who was put out, for the removal of its remover.
-const MAX_TURNED: usize = 256;
-
 /// One group.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -316,57 +313,6 @@ impl Groups {
         held.log.insert(signed)?;
         held.refresh();
         Ok(())
-    }
-
-    /// What is to be kept of the operations that a device brought which is no member: all, if they make it one. If it was
-    /// put out by one whom it put out at the same time, then both are out, whoever came here first (rule T11): that one
-    /// removal, and what it was written on. It must do nothing else, so that a key that was put out long ago, and dates
-    /// something back, takes no others with it, nor undoes what its remover has done since.
-    pub(super) fn worth_keeping(
-        &self,
-        group: &GroupId,
-        operations: Vec<SignedOperation>,
-        of: &DeviceId,
-    ) -> Vec<SignedOperation> {
-        let Some(held) = self.groups.get(group).filter(|_| !operations.is_empty()) else {
-            return Vec::new();
-        };
-        let with = |operations: &[SignedOperation]| {
-            let mut trial = held.log.clone();
-            for signed in operations {
-                // What is refused counts for nothing.
-                let _ = trial.insert(signed.clone());
-            }
-            trial
-        };
-        let mut all = with(&operations);
-        if all.manifest().is_member(of) {
-            return operations;
-        }
-        let manifest = held.manifest();
-        let Some(Gone::Removed { by, operation }) = manifest.former.get(of).map(|it| &it.why)
-        else {
-            return Vec::new();
-        };
-        let mut left = manifest.members.clone();
-        let Some(remover) = left.remove(by) else { return Vec::new() };
-        // Who was admitted again since is a member for a reason that the removed one knows nothing of.
-        let known = held.log.lacking_until(operation, &[]);
-        if known.iter().all(|signed| signed.id() != remover.grant) {
-            return Vec::new();
-        }
-        for signed in &operations {
-            let Operation { author, action, .. } = signed.operation();
-            if author != of || *action != (Action::Remove { device: *by }) {
-                continue;
-            }
-            let needed = all.lacking_until(&signed.id(), &held.log.heads());
-            let needed: Vec<SignedOperation> = needed.into_iter().cloned().collect();
-            if needed.len() <= MAX_TURNED && with(&needed).manifest().members == left {
-                return needed;
-            }
-        }
-        Vec::new()
     }
 
     /// Takes in operations that a device brought; those that are new are durable when this returns, and given back.

@@ -61,6 +61,8 @@ pub(super) struct Hub {
     pub(super) groups: Groups,
     pub(super) places: HashMap<DeviceId, Place>,
     pub(super) joins: Vec<StoredJoin>,
+    /// How many logs of those that are to admit this device were refused since its person said yes.
+    pub(super) refused_logs: BTreeMap<DeviceId, u32>,
     pub(super) invitations: super::rescue::Invitations,
     pub(super) folders: Folders,
     pub(super) conns: BTreeMap<ConnId, Conn>,
@@ -178,6 +180,7 @@ pub(super) fn start(parts: Parts) -> Result<HubHandle, Failure> {
         groups,
         places,
         joins,
+        refused_logs: BTreeMap::new(),
         invitations: BTreeMap::new(),
         folders,
         conns: BTreeMap::new(),
@@ -303,7 +306,7 @@ impl Hub {
         };
         // What is not written by then is not written.
         let _ = tokio::time::timeout(Duration::from_secs(3), async {
-            tokio::join!(written, withdrawn)
+            tokio::join!(written, withdrawn, self.codes.leavings.all())
         })
         .await;
         // What was begun with the user's SSH files is done.

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use identity::DeviceId;
 use link::{Found, Link, LinkError};
 use tokio::sync::mpsc;
@@ -19,11 +18,14 @@ use wire::{
 };
 
 use super::{
+    bounds::{Allowance, Unread},
+    brought::{Brought, Claims},
+    codes::Asked,
     hub::{Hub, wall},
-    membership::Claims,
     pairing::CeremonyLine,
     slots::Slots,
     ssh::Talk,
+    token::MAX_LETTERS,
 };
 use crate::{
     api::ApiEvent,
@@ -37,6 +39,8 @@ use crate::{
 
 /// How long a step may take that needs no person.
 pub(super) const STEP: Duration = Duration::from_secs(10);
+/// A link on which something was heard so long ago at most plainly lives: each end says so every two seconds.
+const LIVES: Duration = Duration::from_secs(3);
 /// Links at a time that lead to nobody who belongs to a group of ours.
 const MAX_STRANGERS: usize = 64;
 /// The same that came in from one source.
@@ -65,12 +69,17 @@ pub(super) struct Conn {
     pub(super) brought: usize,
     /// Those for groups to which the other end does not belong.
     pub(super) claims: Claims,
-    /// The log of a group that this device is about to join: its operations so far.
-    pub(super) joining: Vec<Bytes>,
+    /// The log of a group that this device is about to join.
+    pub(super) joining: Brought,
     /// The group whose log was asked for to join it.
     pub(super) fetching: Option<GroupId>,
     /// Letters that came.
     pub(super) letters: usize,
+    /// What it may ask as a member, and what it was answered.
+    allowance: Allowance,
+    unread: Unread,
+    /// What the other end was asked about codes.
+    pub(super) asked: Asked,
     /// Folders on this link.
     pub(super) slots: Slots,
     /// How far both ends are with SSH.
@@ -98,6 +107,25 @@ impl Conn {
 
     pub(super) fn tag(&self, group: &GroupId) -> Tag {
         Tag::new(group, &self.line.exporter)
+    }
+
+    /// Counts a question or letter. False if it is one too many: of those who are no members over the whole link, of
+    /// members for the time.
+    pub(super) fn may_ask(&mut self) -> bool {
+        self.letters += 1;
+        match self.is_accepted() {
+            true => self.allowance.take(Instant::now()),
+            false => self.letters <= MAX_LETTERS,
+        }
+    }
+
+    /// Answers, unless too much waits for whoever does not read it.
+    pub(super) fn answer(&mut self, message: Say, bytes: usize) -> bool {
+        let may = self.unread.add(bytes, self.line.out.queued_bytes());
+        if may {
+            self.say(message);
+        }
+        may
     }
 
     /// True once both ends hold each other for members of some group.
@@ -206,6 +234,9 @@ impl Hub {
 
     /// A new link; with a purpose if this end dialled.
     pub(super) fn linked(&mut self, link: Link, purpose: Option<Purpose>) {
+        if link.is_strand() {
+            return self.take_strand(link);
+        }
         if link.peer() == self.me || (purpose.is_none() && self.crowded(&link)) {
             return;
         }
@@ -219,9 +250,12 @@ impl Hub {
             shared: BTreeSet::new(),
             brought: 0,
             claims: Claims::default(),
-            joining: Vec::new(),
+            joining: Brought::default(),
             fetching: None,
             letters: 0,
+            allowance: Allowance::new(Instant::now()),
+            unread: Unread::default(),
+            asked: Asked::default(),
             slots: Slots::default(),
             ssh: Talk::default(),
             ceremony: None,
@@ -230,6 +264,17 @@ impl Hub {
             conn.say(self.hello(purpose));
         }
         self.conns.insert(id, conn);
+    }
+
+    /// A further connection of a link (rule E24). Only of a device that shares a group it is listened to.
+    fn take_strand(&self, strand: Link) {
+        let peer = strand.peer();
+        let of = |conn: &&Conn| {
+            conn.is_accepted() && conn.line.peer == peer && conn.line.takes_strands()
+        };
+        if let Some(conn) = self.conns.values().find(of) {
+            conn.line.take_strand(strand);
+        }
     }
 
     fn hello(&self, purpose: Purpose) -> Say {
@@ -355,24 +400,31 @@ impl Hub {
     }
 
     /// Rule T1: of two links between the same devices a direct one stays, then the one dialled by the lower
-    /// device id; of two that one end dialled, the later, since whoever dials again has lost the earlier.
+    /// device id; of two that one end dialled, the later, since whoever dials again has lost the earlier, unless that
+    /// plainly lives: then the one with the lower exporter, whatever the order in which an end hears of them.
     fn is_the_one(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get(&id) else { return false };
         let peer = conn.line.peer;
         let rank = |conn: &Conn| (!conn.line.is_carried(), conn.line.dialled == (self.me < peer));
-        let new = rank(conn);
-        let others: Vec<(ConnId, (bool, bool))> = self
+        let (new, exporter) = (rank(conn), conn.line.exporter);
+        // Where both are alike, both ends must come to the same: they hear of them in different orders. A link that may
+        // be dead gives way to the new one.
+        let is_better = |other: &Conn| {
+            rank(other) > new
+                || rank(other) == new
+                    && other.line.pulse.silent_for() < LIVES
+                    && other.line.exporter < exporter
+        };
+        let is_other = |other: &Conn| {
+            other.line.peer == peer && other.port.is_some() && other.purpose != Some(Purpose::Pair)
+        };
+        let others: Vec<(ConnId, bool)> = self
             .conns
             .iter()
-            .filter(|(other, conn)| {
-                **other != id
-                    && conn.line.peer == peer
-                    && conn.port.is_some()
-                    && conn.purpose != Some(Purpose::Pair)
-            })
-            .map(|(other, conn)| (*other, rank(conn)))
+            .filter(|(other, conn)| **other != id && is_other(conn))
+            .map(|(other, conn)| (*other, is_better(conn)))
             .collect();
-        let better = others.iter().any(|(_, rank)| *rank > new);
+        let better = others.iter().any(|(_, better)| *better);
         for (other, _) in others.into_iter().filter(|_| !better) {
             self.close(other, Farewell::Duplicate, "another link to it took its place");
         }

@@ -74,9 +74,12 @@ impl Hub {
         body: Bytes,
     ) {
         if let Some(bytes) = self.sealed(to, group, kind, body, None)
-            && let Some(conn) = self.conns.get(&id)
+            && let Some(conn) = self.conns.get_mut(&id)
         {
-            conn.say(Say::Envelope(bytes));
+            let size = bytes.len();
+            if !conn.answer(Say::Envelope(bytes), size) {
+                self.cut(id, "it does not read its letters");
+            }
         }
     }
 

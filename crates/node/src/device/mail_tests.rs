@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use wire::relay::Lane;
+use wire::relay::{Lane, Refusal};
 
 use super::{
     ssh_tests::{allow, lab, ssh_file},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::api::{
     CodeLine, DeviceLine, FolderMode, GroupLine, IssuedCode, JoinCode, PairToken, RelayLine,
-    ShareCode,
+    ShareCode, StatusReply,
 };
 
 /// A relay that runs on a directory; it may be stopped and started again at the same place.
@@ -232,6 +232,42 @@ async fn t18_a_join_by_relay_waits_for_an_issuer_that_is_away_and_for_the_relay(
     assert_eq!((codes[0].uses_left, &*codes[0].used_by[0]), (0, "phone"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_no_relay_takes_says_why_until_one_has_it() {
+    let mut relay = Relay::start().await;
+    let desk = behind_nat("desk", Some(&relay)).await;
+    let full = Mischief { refuse: Some(Refusal::Full), ..Mischief::default() };
+    relay.hostile.set(full);
+    let dir = desk.dir("Fotos");
+    let wish = ShareCode { folder: "Fotos".into(), dir: Some(dir), ..ShareCode::default() };
+    let first: IssuedCode = desk.ask(Request::ShareCode(wish.clone())).await;
+    assert_eq!(first.unposted.as_deref(), Some(""), "it is not known yet");
+    let said = async || {
+        let codes: Vec<CodeLine> = desk.ask(Request::Codes).await;
+        codes.into_iter().map(|line| line.unposted).collect::<Vec<_>>()
+    };
+    let full = |why: &Option<String>| why.as_ref().is_some_and(|why| why.contains("full"));
+    desk.until("it is said why", || async { said().await.iter().any(full) }).await;
+    let status: StatusReply = desk.ask(Request::Status).await;
+    let trouble = status.errors.iter().find(|one| one.kind == "code_unposted").unwrap();
+    assert!(trouble.message.contains(&first.id[..8]), "{trouble:?}");
+    relay.hostile.set(Mischief::default());
+    desk.until("it is there", || async { said().await == [None] }).await;
+    let status: StatusReply = desk.ask(Request::Status).await;
+    assert!(status.errors.iter().all(|one| one.kind != "code_unposted"));
+    // The relay is down, and the second code is at none.
+    relay.stop().await;
+    desk.until("that is seen", || async {
+        let relays: Vec<RelayLine> = desk.ask(Request::Relays).await;
+        !relays[0].connected
+    })
+    .await;
+    let second: IssuedCode = desk.ask(Request::ShareCode(wish)).await;
+    assert!(second.unposted.is_some_and(|why| !why.is_empty() && !why.contains("http")));
+    relay.restart();
+    desk.until("both are there", || async { said().await == [None, None] }).await;
+}
+
 /// Both pair by a token, without SSH; what each showed.
 async fn pair_by_token(desk: &Lab, phone: &Lab) -> Vec<String> {
     let mut window = desk.device.stream(Request::PairToken(PairToken::default())).await.unwrap();
@@ -391,6 +427,12 @@ async fn attack_37_nothing_worse_than_delay_comes_of_a_hostile_relay() {
     let ApiEvent::Offer { id, .. } = offer else { panic!() };
     relay.hostile.set(harm[2]);
     answer(&phone, id, true).await;
+    // A yes that a stop overtakes was never said.
+    phone
+        .until("its join is kept", || async {
+            phone.device.hub.with(|hub| !hub.joins.is_empty()).await.unwrap()
+        })
+        .await;
     outbox_is_empty(&phone).await;
     for mischief in harm {
         relay.hostile.set(mischief);

@@ -1,7 +1,7 @@
 //! How membership logs come to be equal on both ends of a link before anything else happens, and how what is new
 //! reaches everybody (rules T1 and T10). docs/protocol.md, section 19.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use group::log::JoinError;
@@ -14,6 +14,7 @@ use wire::{
 };
 
 use super::{
+    brought::{Brought, MAX_BROUGHT},
     hub::Hub,
     links::{Conn, STEP},
     store::{JoinKind, StoredJoin},
@@ -23,29 +24,8 @@ use crate::{
     line::{ConnId, Route, targets::Key},
 };
 
-/// Operations that somebody who is no member yet may bring: it knows the way to its own admission.
-const MAX_BROUGHT: usize = 4_096;
-
-/// Operations that came over a link for groups to which its other end does not belong, until it has sent all: judged
-/// together then, so that whoever is no member can fill nobody's log.
-#[derive(Default)]
-pub(super) struct Claims(BTreeMap<GroupId, Vec<SignedOperation>>);
-
-impl Claims {
-    /// False if they are too many. To be a member of another group changes nothing.
-    fn add(&mut self, group: GroupId, operations: Vec<SignedOperation>) -> bool {
-        let held: usize = self.0.values().map(Vec::len).sum();
-        if held + operations.len() > MAX_BROUGHT {
-            return false;
-        }
-        self.0.entry(group).or_default().extend(operations);
-        true
-    }
-
-    fn take(&mut self, group: &GroupId) -> Vec<SignedOperation> {
-        self.0.remove(group).unwrap_or_default()
-    }
-}
+/// Logs of one device that may be refused before the join is given up.
+const MAX_REFUSED_LOGS: u32 = 3;
 /// Room for operations in one message.
 const OPERATIONS_BYTES: usize = MAX_STRANGER_FRAME - 512;
 
@@ -123,8 +103,8 @@ impl Hub {
         let Some(group) = group else {
             // The log of a group that this device is about to join.
             let expected = conn.fetching.is_some_and(|group| conn.tag(&group) == *tag);
-            if expected && conn.joining.len() + operations.len() <= group::log::MAX_OPERATIONS {
-                conn.joining.extend(operations);
+            if expected && !conn.joining.is_too_long {
+                conn.joining.add(operations);
                 conn.deadline = Some(Instant::now() + STEP);
             }
             return;
@@ -175,7 +155,10 @@ impl Hub {
         };
         conn.exchanges.entry(group).or_default().heard_sent = Some(member);
         let (peer, claims) = (conn.line.peer, conn.claims.take(&group));
+        let Some(claims) = claims else { return self.cut(id, "it claimed too often") };
+        let claimed = !claims.is_empty();
         let claims = self.groups.worth_keeping(&group, claims, &peer);
+        let is_worthless = claimed && claims.is_empty();
         if !claims.is_empty() {
             self.take_operations(id, group, claims);
         }
@@ -185,6 +168,29 @@ impl Hub {
         }
         self.give(id, group);
         self.evaluate(id, group);
+        if is_worthless {
+            self.dismiss(id, &group);
+        }
+    }
+
+    /// What the other end brought has let it in nowhere. It has been told why, as far as it may know; if it tries again, has
+    /// nothing else to bring and nobody waits for it, nothing comes of the link. Whoever brings what it has once, as any
+    /// device does that was put out, comes back no sooner for it.
+    fn dismiss(&mut self, id: ConnId, group: &GroupId) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.claims.again(group)) else {
+            return;
+        };
+        let peer = conn.line.peer;
+        let brings =
+            conn.exchanges.values().any(|one| one.heads.is_some() && one.heard_sent.is_none());
+        let waits = conn.purpose != Some(Purpose::Member) || conn.letters > 0;
+        let known = conn.is_accepted()
+            || !self.groups.shared_with(&peer).is_empty()
+            || self.joins.iter().any(|join| join.device == peer);
+        if !brings && !waits && !known {
+            // What was told goes out before it ends.
+            self.cut(id, "what it brought makes it no member");
+        }
     }
 
     /// Both ends have told what they hold: do they hold each other for members?
@@ -212,6 +218,9 @@ impl Hub {
         if conn.shared.len() == 1 {
             conn.deadline = None;
             let _ = conn.line.routes.send(Route::Accepted);
+            if let Some(net) = &self.net {
+                conn.line.open_strands(&net.endpoint);
+            }
             let port = conn.port.filter(|port| *port != 0);
             let dialled = conn.line.dialled;
             let addr = conn.line.addr;
@@ -386,7 +395,7 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         // Only a log that is accepted is kept: until then another one may be named.
         conn.fetching = Some(group);
-        conn.joining.clear();
+        conn.joining = Brought::default();
         conn.say(Say::Have { tag: conn.tag(&group), heads: Vec::new() });
     }
 
@@ -405,7 +414,7 @@ impl Hub {
         let Some(ceremony) = join.ceremony() else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.fetching = None;
-        let operations = std::mem::take(&mut conn.joining);
+        let Brought { operations, is_too_long, .. } = std::mem::take(&mut conn.joining);
         let pending = group::log::PendingJoin {
             device: self.me,
             inbox: self.inbox.id(),
@@ -417,6 +426,7 @@ impl Hub {
         // Its person was told of no group there: then it is one that was made for the two.
         let made_for_us = join.group.is_some() || operations.len() == 2;
         let judged = match made_for_us {
+            _ if is_too_long => Err(JoinError::TooLong),
             true => group::log::join(&operations, &peer, &pending),
             false => Err(JoinError::OtherTerms("the group")),
         };
@@ -426,9 +436,15 @@ impl Hub {
                 let message = format!("{}'s group was not joined: {error}", join.name);
                 self.complain("join", &message, "pair again: kin pair");
                 let otherwise = matches!(error, JoinError::OtherGroup | JoinError::OtherTerms(_));
-                if join.kind == JoinKind::Token && otherwise {
-                    // Its person was told otherwise, and that does not change.
-                    self.drop_join(&peer, &message);
+                let refused = self.refused_logs.entry(peer).or_default();
+                *refused += 1;
+                // Its person was told otherwise, and that does not change; nor does a log that is refused time and again.
+                let is_over = join.kind == JoinKind::Token && otherwise;
+                if is_over || *refused >= MAX_REFUSED_LOGS {
+                    match join.kind {
+                        JoinKind::Code => self.give_up_code(&peer, Some(&message)),
+                        _ => self.drop_join(&peer, &message),
+                    }
                 }
                 return self.cut(id, "its log is not what was agreed on");
             }
@@ -443,6 +459,7 @@ impl Hub {
         match self.groups.add(&mut self.store, log, &label, Some(&peer)) {
             Ok(group) => {
                 self.joins.retain(|other| other.device != peer);
+                self.refused_logs.remove(&peer);
                 self.end_token_join(&peer);
                 self.use_if_better(group);
                 if join.kind == JoinKind::Rescue {
@@ -480,30 +497,5 @@ fn say_operations(conn: &Conn, tag: Tag, operations: Vec<Bytes>) {
     }
     if !part.is_empty() {
         conn.say(Say::Operations { tag, operations: part });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use identity::{DeviceKey, InboxKey, Secret};
-    use wire::session::Name;
-
-    use super::*;
-
-    #[test]
-    fn attack_38_what_a_stranger_to_a_group_claims_is_bounded_on_any_link() {
-        let key = DeviceKey::from_seed(&Secret::new([1; 32])).unwrap();
-        let inbox = InboxKey::from_seed(Secret::new([2; 32])).unwrap();
-        let name = Name::new("a").unwrap();
-        let log = group::log::create(&key, inbox.id(), name, [3; 32]).unwrap();
-        let one: Vec<SignedOperation> = log.operations().cloned().collect();
-        let mut claims = Claims::default();
-        for number in 0..MAX_BROUGHT {
-            let group = GroupId([u8::try_from(number % 2).unwrap(); 32]);
-            assert!(claims.add(group, one.clone()), "{number}");
-        }
-        assert!(!claims.add(GroupId([7; 32]), one.clone()));
-        assert_eq!(claims.take(&GroupId([0; 32])).len(), MAX_BROUGHT / 2);
-        assert!(claims.add(GroupId([7; 32]), one));
     }
 }

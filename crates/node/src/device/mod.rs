@@ -5,6 +5,8 @@
 //! what runs in the background. A command that finds no device running opens it within itself, and closes it.
 
 mod asks;
+mod bounds;
+mod brought;
 mod candidates;
 mod ceremony;
 mod choosing;
@@ -17,6 +19,8 @@ mod folder_tests;
 mod folders;
 mod glance;
 mod groups;
+#[cfg(test)]
+mod guest_tests;
 #[cfg(test)]
 mod hostile_tests;
 mod hub;
@@ -42,6 +46,8 @@ mod ssh;
 mod ssh_tests;
 mod store;
 #[cfg(test)]
+mod strand_tests;
+#[cfg(test)]
 mod tests;
 mod token;
 #[cfg(test)]
@@ -64,7 +70,7 @@ use wire::session::Name;
 use crate::{
     DeleteLimit, Home,
     api::{Answer, ApiEvent, Failure, PairLan, Request, Service, Trouble},
-    home::DATABASE,
+    home::{DATABASE, USED},
     line::targets::Targets,
     start::Wishes,
 };
@@ -164,10 +170,21 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
     })?;
     // The keys come first: a database without them is that of a device which lost them.
     Home::open(dir).map_err(broken)?;
+    let lost = |error: store::StoreError| Failure::failed("state", error);
+    let used = state.holds(USED).map_err(|error| broken(error.into()))?;
+    let path = dir.join(DATABASE);
+    if used && !state.holds(DATABASE).map_err(|error| broken(error.into()))? {
+        let (path, used) = (path.display(), dir.join(USED));
+        let message = format!("{path} is not there, though this device was in a group");
+        return Err(Failure::failed("state", message).hint(&format!(
+            "restore it from a backup; without one, remove {}: the device is in no group then, and paired anew",
+            used.display()
+        )));
+    }
     // The database holds secrets of joins: it is made before SQLite would make it for others to read.
     state.create(DATABASE, &[]).map_err(|error| broken(error.into()))?;
-    let lost = |error: store::StoreError| Failure::failed("state", error);
-    let mut store = Store::open(&dir.join(DATABASE)).map_err(|error| {
+    let opened = if used { Store::open_used(&path) } else { Store::open(&path) };
+    let mut store = opened.map_err(|error| {
         let shown = dir.display();
         lost(error).hint(&format!(
             "restore {shown} from a backup; without one, move it away: the device is a new one then, and paired anew"
@@ -177,6 +194,10 @@ pub fn open(dir: &Path, settings: Settings) -> Result<(Device, StateLock), Failu
     let home = Home::open(dir).map_err(broken)?;
     let old_inboxes = crate::home::old_inboxes(&state, hub::wall()).map_err(broken)?;
     let groups = groups::Groups::load(&mut store)?;
+    // Of a device that an older kin made.
+    if !used && groups.iter().next().is_some() {
+        store.mark_used().map_err(lost)?;
+    }
     let called = store.setting("name").map_err(lost)?.and_then(|name| String::from_utf8(name).ok());
     let name = Name::new(called.as_deref().unwrap_or(&settings.name))
         .map_err(|error| Failure::usage("bad_name", error))?;
@@ -384,7 +405,7 @@ impl hub::Hub {
             me: self.me,
             inbox: self.inbox.id(),
             name: self.name.clone(),
-            questions: self.questions.clone(),
+            questions: self.questions.of_another(),
             options,
             group,
             expect,
@@ -409,6 +430,9 @@ impl Service for Device {
             }
             if request == Request::RotateKey {
                 return self.rotate().await;
+            }
+            if request == Request::PairCancel {
+                return self.cancel_pairing().await;
             }
             self.hub.with(move |hub| hub.request(request)).await.ok_or_else(gone)?
         })

@@ -13,12 +13,12 @@ use identity::{DeviceId, InboxId};
 use link::{Advert, Discovery, Endpoint, Found};
 use pairing::{Attempts, LAN_ATTEMPTS};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{sleep_until, timeout},
 };
 use wire::{
     device::Purpose,
-    membership::{Action, GroupId},
+    membership::{Action, GroupId, Operation},
     session::{Message, Name, Refusal},
 };
 
@@ -41,12 +41,20 @@ pub(super) const STEP: Duration = Duration::from_secs(10);
 /// How long more candidates are waited for once there is one.
 const SETTLE: Duration = Duration::from_millis(600);
 
+/// How often that doubles while ceremonies come to nothing.
+const MAX_PAUSES: u32 = 4;
+/// What is told of ceremonies that came to nothing before anything was compared with somebody whom nobody chose.
+const MAX_LOSSES: usize = 16;
+
 /// An open window, as the hub knows it.
 pub(super) struct Window {
     lines: mpsc::Sender<CeremonyLine>,
     choices: mpsc::Sender<u32>,
-    cancel: mpsc::Sender<String>,
+    cancel: Arc<Cancel>,
 }
+
+/// Why a window is to be closed, once it is; all that listen have gone when nothing comes of it any more.
+pub(super) type Cancel = watch::Sender<Option<String>>;
 
 impl Window {
     /// Hands over a link on which both ends want to pair. False if there is no room.
@@ -59,9 +67,14 @@ impl Window {
         self.choices.try_send(number).is_ok()
     }
 
-    /// Closes the window.
-    pub(super) fn cancel(&self, reason: &str) {
-        let _ = self.cancel.try_send(reason.to_owned());
+    /// Closes the window: from now on it lets nobody in. The task ends soon, and with it all that listen.
+    pub(super) fn cancel(&self, reason: &str) -> Arc<Cancel> {
+        self.cancel.send_if_modified(|why| {
+            let first = why.is_none();
+            why.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+        Arc::clone(&self.cancel)
     }
 }
 
@@ -128,6 +141,8 @@ pub(super) enum Broken {
     Lost(String),
     /// It cannot work between these two; trying again does not help.
     Never(String),
+    /// The window is closed.
+    Cancelled(String),
 }
 
 impl Broken {
@@ -136,8 +151,19 @@ impl Broken {
         match self {
             Self::Refused(_) | Self::Declined => "the other side said no",
             Self::Lost(_) | Self::Never(_) => "the link was lost",
+            Self::Cancelled(_) => "the window is closed",
         }
     }
+}
+
+/// What a device is already to the group that it would be let in to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    Stranger,
+    /// A member, let in by this device in just that way: to write it again would change nothing.
+    AsAgreed,
+    /// A member by another's word, or as something else.
+    Otherwise,
 }
 
 /// What the task is given.
@@ -157,29 +183,23 @@ pub(super) struct Setup {
 
 /// Opens a window and runs it in the background; events come by the receiver.
 pub(super) fn open(setup: Setup) -> (Window, mpsc::Receiver<ApiEvent>) {
-    let (events, told) = mpsc::channel(64);
     let (lines, lines_in) = mpsc::channel(MAX_WAITING);
     let (choices, choices_in) = mpsc::channel(4);
-    let (cancel, cancelled) = mpsc::channel(1);
+    let (cancel, cancelled) = watch::channel(None);
     let hub = setup.hub.clone();
-    let task = Task {
-        setup,
-        events,
-        candidates: Candidates::default(),
-        chosen: None,
-        reached: HashSet::new(),
-        waiting: HashMap::new(),
-        attempts: Attempts::new(LAN_ATTEMPTS),
-    };
+    let (task, told) = Task::new(setup, cancelled.clone());
     tokio::spawn(async move {
-        task.run(lines_in, choices_in, cancelled).await;
-        hub.send(|hub| {
+        task.run(lines_in, choices_in).await;
+        let over = hub.with(|hub| {
             hub.pairing = None;
             // What broke off may be finished where the two meet again (rule T8).
             hub.look_for_members();
         });
+        over.await;
+        // Whoever closed it may open another one.
+        drop(cancelled);
     });
-    (Window { lines, choices, cancel }, told)
+    (Window { lines, choices, cancel: Arc::new(cancel) }, told)
 }
 
 pub(super) struct Task {
@@ -193,19 +213,53 @@ pub(super) struct Task {
     /// Links on which both sides are ready, and when they may begin.
     pub(super) waiting: HashMap<DeviceId, (CeremonyLine, Instant)>,
     pub(super) attempts: Attempts,
+    /// Why ceremonies came to nothing, as it was told.
+    losses: Vec<(DeviceId, String)>,
+    cancelled: watch::Receiver<Option<String>>,
 }
 
 impl Task {
+    pub(super) fn new(
+        setup: Setup,
+        cancelled: watch::Receiver<Option<String>>,
+    ) -> (Self, mpsc::Receiver<ApiEvent>) {
+        let (events, told) = mpsc::channel(64);
+        let task = Self {
+            setup,
+            events,
+            candidates: Candidates::default(),
+            chosen: None,
+            reached: HashSet::new(),
+            waiting: HashMap::new(),
+            attempts: Attempts::new(LAN_ATTEMPTS),
+            losses: Vec::new(),
+            cancelled,
+        };
+        (task, told)
+    }
+
     pub(super) async fn tell(&self, event: ApiEvent) {
         // Whoever asked may have gone; that is seen elsewhere.
         let _ = self.events.send(event).await;
+    }
+
+    /// True, on the hub's task, once the window is closed: what is not done by then is not done.
+    pub(super) fn is_cancelled(&self) -> impl Fn() -> bool + Send + use<> {
+        let cancelled = self.cancelled.clone();
+        move || cancelled.borrow().is_some()
+    }
+
+    /// Waits until the window is to be closed: why.
+    pub(super) async fn cancelled(&self) -> String {
+        let mut cancelled = self.cancelled.clone();
+        let why = cancelled.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        why.unwrap_or_else(|| "this device stops".to_owned())
     }
 
     async fn run(
         mut self,
         mut lines: mpsc::Receiver<CeremonyLine>,
         mut choices: mpsc::Receiver<u32>,
-        mut cancelled: mpsc::Receiver<String>,
     ) {
         let seconds = self.setup.options.timeout.unwrap_or(300).clamp(1, 24 * 3600);
         let end = Instant::now() + Duration::from_secs(seconds);
@@ -231,10 +285,12 @@ impl Task {
             }
         }
         let mut settled: Option<Instant> = None;
+        let mut losses = 0_u32;
         let last = loop {
             if let Some(line) = self.due() {
+                let (peer, meant, left) = (line.peer, self.is_meant(&line), self.attempts.left());
                 self.chosen = None;
-                match self.ceremony(line, end).await {
+                match self.ceremony(line, end, meant).await {
                     Ok(event) => break event,
                     Err(Broken::Declined) => {
                         break ApiEvent::Refused { reason: "you said no".to_owned() };
@@ -246,7 +302,9 @@ impl Task {
                         };
                         break ApiEvent::Refused { reason };
                     }
-                    Err(Broken::Never(reason)) => break ApiEvent::Refused { reason },
+                    Err(Broken::Never(reason) | Broken::Cancelled(reason)) => {
+                        break ApiEvent::Refused { reason };
+                    }
                     Err(Broken::Lost(reason)) if self.attempts.closed() => {
                         let reason = format!(
                             "{reason}; three attempts broke off after the words were known: somebody may be guessing"
@@ -254,15 +312,19 @@ impl Task {
                         break ApiEvent::Refused { reason };
                     }
                     Err(Broken::Lost(message)) => {
-                        if self.candidates.count() > 1 {
+                        // A person who was asked, or has chosen, hears of each.
+                        let asked = meant || self.attempts.left() < left;
+                        let is_told = self.is_news(peer, &message) || asked;
+                        if is_told && self.candidates.count() > 1 {
                             self.offer(message, "choose again").await;
-                        } else {
+                        } else if is_told {
                             let (kind, hint) =
                                 ("pairing".to_owned(), "it is tried again".to_owned());
                             self.tell(ApiEvent::Error { kind, message, hint }).await;
                         }
                         self.candidates.dial_anew();
-                        settled = Some(Instant::now() + SETTLE);
+                        settled = Some(Instant::now() + SETTLE * (1 << losses.min(MAX_PAUSES)));
+                        losses += 1;
                         continue;
                     }
                 }
@@ -278,7 +340,7 @@ impl Task {
             };
             tokio::select! {
                 () = self.events.closed() => break ApiEvent::Timeout,
-                Some(reason) = cancelled.recv() => break ApiEvent::Refused { reason },
+                reason = self.cancelled() => break ApiEvent::Refused { reason },
                 Some(line) = lines.recv() => self.came(line).await,
                 Some(number) = choices.recv() => self.choose(number, &dialled).await,
                 Some(link) = links.recv() => self.linked(link).await,
@@ -313,6 +375,16 @@ impl Task {
         self.tell(last).await;
     }
 
+    /// False for what was told of a device already, and once very much was told.
+    fn is_news(&mut self, peer: DeviceId, message: &str) -> bool {
+        let loss = (peer, message.to_owned());
+        let is_news = self.losses.len() < MAX_LOSSES && !self.losses.contains(&loss);
+        if is_news {
+            self.losses.push(loss);
+        }
+        is_news
+    }
+
     fn advertise(&self) -> Result<(Discovery, mpsc::Receiver<Found>), String> {
         let run = random().map_err(|error| error.to_string())?;
         Discovery::start(&Advert {
@@ -339,18 +411,17 @@ impl Hub {
             .put_place(&join.device, &place)
             .map_err(|error| Failure::failed("state", error))?;
         self.joins.retain(|other| other.device != join.device);
+        self.refused_logs.remove(&join.device);
         self.joins.push(join);
         Ok(())
     }
 
-    /// Gives up a join on the LAN with a device that was begun before, and what is still to be said of it. False if
-    /// one by a token is under way.
+    /// Before a join on the LAN with a device is asked about: one that was begun before says no more by itself. It is
+    /// kept until the yes to this one, since it may have been admitted (rule T8). False if one by a token is under way.
     pub(super) fn begin_lan_join(&mut self, device: &DeviceId) -> bool {
         let known = self.joins.iter().find(|join| join.device == *device);
-        match known.map(|join| join.kind) {
-            Some(JoinKind::Token | JoinKind::Code) => return false,
-            Some(JoinKind::Lan | JoinKind::Rescue) => self.forget_join(device),
-            None => {}
+        if known.is_some_and(|join| matches!(join.kind, JoinKind::Token | JoinKind::Code)) {
+            return false;
         }
         let before = |conn: &super::links::Conn| {
             conn.line.peer == *device && conn.purpose == Some(Purpose::Join)
@@ -363,8 +434,17 @@ impl Hub {
         true
     }
 
+    /// Its person wants no join on the LAN with a device any more.
+    pub(super) fn forget_lan_join(&mut self, device: &DeviceId) {
+        let kept = self.joins.iter().find(|join| join.device == *device);
+        if kept.is_some_and(|join| join.kind == JoinKind::Lan) {
+            self.forget_join(device);
+        }
+    }
+
     pub(super) fn forget_join(&mut self, device: &DeviceId) {
         self.joins.retain(|join| join.device != *device);
+        self.refused_logs.remove(device);
         self.end_token_join(device);
         let mut removed = self.store.remove_join(device);
         if self.groups.shared_with(device).is_empty() {
@@ -374,6 +454,29 @@ impl Hub {
         if let Err(error) = removed {
             self.complain("state", &error.to_string(), "");
         }
+    }
+
+    /// How what an admission says stands to what the group's log says already.
+    pub(super) fn stands(&self, group: Option<&GroupId>, admission: &Action) -> Standing {
+        let Action::Admit { device, inbox, role, folders, ceremony, .. } = admission else {
+            return Standing::Stranger;
+        };
+        let Some(held) = group.and_then(|group| self.groups.get(group)) else {
+            return Standing::Stranger;
+        };
+        let manifest = held.manifest();
+        let Some(member) = manifest.members.get(device) else { return Standing::Stranger };
+        // What its log is judged by when it joins (rule T10): by whom and how it was let in, and as what.
+        let granted = held.log().get(&member.grant).is_some_and(|signed| {
+            let Operation { author, action, .. } = signed.operation();
+            let by = match action {
+                Action::Admit { ceremony, .. } => Some(ceremony),
+                _ => None,
+            };
+            *author == self.me && by == Some(ceremony)
+        });
+        let same = member.inbox == *inbox && member.role == *role && member.folders == *folders;
+        if granted && same { Standing::AsAgreed } else { Standing::Otherwise }
     }
 
     /// Admits a device to a group, or to a new one of this device's.
@@ -414,7 +517,12 @@ impl Hub {
 
     pub(super) fn join_admitted(&mut self, id: ConnId, line: CeremonyLine, group: GroupId) {
         self.ceremony_ended(id, Purpose::Join);
-        self.heard_admitted(id, group);
+        // A device that held this one all the time may have dialled it as a member, and that link have stayed.
+        let stays = self.conns.contains_key(&id).then_some(id);
+        match stays.or_else(|| self.link_to(&line.peer)) {
+            Some(id) => self.heard_admitted(id, group),
+            None => self.want_link(&line.peer),
+        }
         self.hear_rest(line);
     }
 

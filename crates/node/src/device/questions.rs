@@ -1,25 +1,38 @@
-//! Questions to the person at this device: each has a number, and one is open at a time (rule T6), but for
-//! requests with one token, of which a person chooses one by its number (rule T4).
+//! Questions to the person at this device: each has a number, and of whoever asks one is open at a time (rule T6), but
+//! for requests with one token, of which a person chooses one by its number (rule T4).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::oneshot;
 
 use crate::event::QuestionIds;
 
-/// Open questions, and the numbers. Clones are the same.
+/// Open questions, and the numbers. Clones are the same, also in whose they are.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Questions {
     ids: QuestionIds,
     open: Arc<Mutex<Vec<Open>>>,
+    streams: Arc<AtomicU64>,
+    /// Who asks: a person at one command answers no question of another one.
+    stream: u64,
 }
 
-/// A question's number, and where its answer goes.
-type Open = (u32, oneshot::Sender<bool>);
+/// One that is open.
+#[derive(Debug)]
+struct Open {
+    id: u32,
+    stream: u64,
+    /// Where its answer goes.
+    answer: oneshot::Sender<bool>,
+}
 
 /// A question that was asked.
 pub(super) struct Asked {
     pub(super) id: u32,
+    /// An error if it was taken back, which is no no.
     pub(super) answer: oneshot::Receiver<bool>,
 }
 
@@ -29,9 +42,15 @@ impl Questions {
         &self.ids
     }
 
-    /// Opens a question. Those that were open are taken back.
+    /// For somebody else who asks.
+    pub(super) fn of_another(&self) -> Self {
+        let stream = self.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { stream, ..self.clone() }
+    }
+
+    /// Opens a question. Those of the same asker that were open are taken back.
     pub(super) fn ask(&self) -> Asked {
-        self.lock().clear();
+        self.withdraw_all();
         self.ask_beside()
     }
 
@@ -39,7 +58,7 @@ impl Questions {
     pub(super) fn ask_beside(&self) -> Asked {
         let id = self.ids.next().0;
         let (sender, answer) = oneshot::channel();
-        self.lock().push((id, sender));
+        self.lock().push(Open { id, stream: self.stream, answer: sender });
         Asked { id, answer }
     }
 
@@ -48,9 +67,9 @@ impl Questions {
         self.take(id).is_some()
     }
 
-    /// Takes all open ones back.
+    /// Takes all open ones of this asker back.
     pub(super) fn withdraw_all(&self) -> Vec<u32> {
-        self.lock().drain(..).map(|(id, _)| id).collect()
+        self.lock().extract_if(.., |open| open.stream == self.stream).map(|open| open.id).collect()
     }
 
     /// Answers an open question. False if none has that number.
@@ -60,8 +79,8 @@ impl Questions {
 
     fn take(&self, id: u32) -> Option<oneshot::Sender<bool>> {
         let mut open = self.lock();
-        let at = open.iter().position(|(asked, _)| *asked == id)?;
-        Some(open.remove(at).1)
+        let at = open.iter().position(|open| open.id == id)?;
+        Some(open.remove(at).answer)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Open>> {
@@ -83,6 +102,19 @@ mod tests {
         assert!(questions.answer(second.id, true));
         assert!(!questions.answer(second.id, true), "it is closed");
         assert_eq!(second.answer.await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn t6_what_one_command_asks_takes_back_nothing_that_another_one_asks() {
+        let questions = Questions::default();
+        let (pairs, joins) = (questions.of_another(), questions.of_another());
+        let (offer, compared) = (joins.ask(), pairs.ask());
+        assert_eq!(pairs.withdraw_all(), [compared.id]);
+        assert!(compared.answer.await.is_err(), "taken back, which is no no");
+        pairs.ask();
+        // Whoever answers does so by the number alone.
+        assert!(questions.answer(offer.id, true));
+        assert_eq!(offer.answer.await, Ok(true));
     }
 
     #[tokio::test]

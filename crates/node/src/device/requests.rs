@@ -45,10 +45,6 @@ impl Hub {
             }
             Request::Folders => answer(self.folder_lines()),
             Request::Groups => answer(self.group_lines()),
-            Request::PairCancel => {
-                let closed = self.cancel_pairing("it was cancelled");
-                Ok(json!({ "closed": closed }))
-            }
             Request::PairStatus => answer(self.join_lines()),
             Request::PairAbandon => {
                 let lines = self.join_lines();

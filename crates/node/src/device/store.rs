@@ -11,10 +11,14 @@ use std::{
 
 use bytes::Bytes;
 use identity::DeviceId;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+use tree::StateDir;
 use wire::membership::{FolderId, GroupId, Role, Scope, SignedOperation};
 
-use crate::api::FolderMode;
+use crate::{
+    api::FolderMode,
+    home::{USED, USED_TEXT},
+};
 
 mod codes;
 mod mail;
@@ -91,6 +95,9 @@ pub(super) enum StoreError {
         /// Its version.
         found: i64,
     },
+    /// It cannot be said beside it that it is in use.
+    #[error(transparent)]
+    State(#[from] tree::StateError),
     /// What is in it makes no sense.
     #[error("{}: {what}", .path.display())]
     Damaged {
@@ -174,6 +181,20 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Opens one that had something in it: nothing is made in its place.
+    pub(super) fn open_used(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let fail = |source| StoreError::Database { path: path.to_owned(), source };
+        let db = Connection::open_with_flags(path, flags).map_err(fail)?;
+        let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fail)?;
+        if found == 0 {
+            let what = "it is empty, though this device was in a group".to_owned();
+            return Err(StoreError::Damaged { path: path.to_owned(), what });
+        }
+        drop(db);
+        Self::open(path)
+    }
+
     /// Opens it, making what is missing.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let fail = |source| StoreError::Database { path: path.to_owned(), source };
@@ -193,6 +214,13 @@ impl Store {
         db.execute_batch(&format!("BEGIN; {tables} PRAGMA user_version = {VERSION}; COMMIT;"))
             .map_err(fail)?;
         Ok(Self { db, path: path.to_owned() })
+    }
+
+    /// Says beside the file that there is something in it: one that is lost or emptied is then not taken for that of a
+    /// new device.
+    pub(super) fn mark_used(&self) -> Result<(), StoreError> {
+        let dir = self.path.parent().unwrap_or(&self.path);
+        Ok(StateDir::open(dir)?.create(USED, USED_TEXT).map(drop)?)
     }
 
     fn fail(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
@@ -272,6 +300,7 @@ impl Store {
         operations: impl Iterator<Item = &'a SignedOperation>,
         joined: Option<&DeviceId>,
     ) -> Result<(), StoreError> {
+        self.mark_used()?;
         let path = self.path.clone();
         let fail = move |source| StoreError::Database { path: path.clone(), source };
         let change = self.db.savepoint().map_err(&fail)?;

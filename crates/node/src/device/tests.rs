@@ -508,3 +508,46 @@ async fn attack_40_a_second_process_on_the_same_state_is_told_so() {
     assert_eq!(second.kind, "in_use");
     assert!(second.message.contains(&std::process::id().to_string()), "{second}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_lost_or_emptied_is_not_taken_for_a_new_devices() {
+    let lab = Lab::new("desk").await;
+    lab.share("Documents").await;
+    lab.device.stop().await;
+    let dir = lab.top.path().join("state");
+    let gone = |left: Option<&str>| {
+        for end in ["", "-wal", "-shm"] {
+            // The last two are there only while it runs.
+            let _ = fs::remove_file(dir.join(format!("state.db{end}")));
+        }
+        if let Some(left) = left {
+            state_file(&dir, "state.db", left);
+        }
+        open(&dir, settings(&lab.top, "desk")).unwrap_err()
+    };
+    for left in [None, Some("")] {
+        let failed = gone(left);
+        assert_eq!((&*failed.kind, failed.exit), ("state", 1), "{failed}");
+        assert!(failed.message.contains("state.db"), "{failed}");
+        assert!(failed.hint.contains("from a backup"), "{}", failed.hint);
+    }
+    // A person says that it is meant.
+    fs::remove_file(dir.join("state.db")).unwrap();
+    fs::remove_file(dir.join("state.used")).unwrap();
+    open(&dir, settings(&lab.top, "desk")).unwrap().0.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_in_no_group_may_begin_anew() {
+    let top = tempfile::tempdir().unwrap();
+    let dir = top.path().join("state");
+    open(&dir, settings(&top, "desk")).unwrap().0.stop().await;
+    state_file(&dir, "state.db", "");
+    open(&dir, settings(&top, "desk")).unwrap().0.stop().await;
+    fs::remove_file(dir.join("state.db")).unwrap();
+    open(&dir, settings(&top, "desk")).unwrap().0.stop().await;
+}
+
+fn state_file(dir: &Path, name: &str, text: &str) {
+    StateDir::open(dir).unwrap().replace(name, text.as_bytes()).unwrap();
+}

@@ -5,12 +5,15 @@
 mod joining;
 mod window;
 
-use std::collections::BTreeMap;
+pub(super) use joining::MEMBER_THERE;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use identity::{DeviceId, InboxId};
 use pairing::token::{Outgoing, TokenJoin};
-use tokio::sync::mpsc;
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::timeout};
 use wire::{
     code,
     device::Purpose,
@@ -23,6 +26,8 @@ use super::{
     codes::Via,
     gone,
     hub::{Hub, HubHandle, random, wall},
+    links::STEP,
+    pairing::Cancel,
     questions::Questions,
 };
 use crate::{
@@ -51,6 +56,14 @@ impl Tokens {
     pub(super) fn inbox_of(&self, device: &DeviceId) -> Option<InboxId> {
         self.joins.get(device).map(|join| join.terms().inbox)
     }
+}
+
+/// What a person looked at that was to be closed.
+enum Cancelled {
+    Nothing,
+    Done,
+    /// A window on the local network; it is over when nobody listens any more.
+    Closing(Arc<Cancel>),
 }
 
 /// The device that a person expects.
@@ -97,6 +110,17 @@ impl Device {
         begun.await.ok_or_else(gone)?
     }
 
+    /// Closes what a person looks at, and answers when nothing can come of it any more. What was admitted by then is.
+    pub(super) async fn cancel_pairing(&self) -> Result<Value, Failure> {
+        let cancelled = self.hub.with(|hub| hub.cancel_pairing("it was cancelled"));
+        let cancelled = cancelled.await.ok_or_else(gone)?;
+        if let Cancelled::Closing(window) = &cancelled {
+            // It admits nobody from now on, also while somebody does not read what it tells.
+            let _ = timeout(STEP, window.closed()).await;
+        }
+        Ok(json!({ "closed": !matches!(cancelled, Cancelled::Nothing) }))
+    }
+
     /// A device that does not run in the background is reachable for as long as its pairing takes.
     pub(super) async fn listen_if_offline(&self, port: Option<u16>) -> Result<(), Failure> {
         if self.hub.with(|hub| hub.net.is_some()).await.ok_or_else(gone)? {
@@ -120,13 +144,15 @@ impl Hub {
         Ok(())
     }
 
-    /// Closes what a person looks at. False if there is nothing.
-    pub(super) fn cancel_pairing(&mut self, reason: &str) -> bool {
+    /// Closes what a person looks at.
+    fn cancel_pairing(&mut self, reason: &str) -> Cancelled {
         if let Some(window) = &self.pairing {
-            window.cancel(reason);
-            return true;
+            return Cancelled::Closing(window.cancel(reason));
         }
-        self.close_token_window(reason) || self.cancel_join(reason)
+        match self.close_token_window(reason) || self.cancel_join(reason) {
+            true => Cancelled::Done,
+            false => Cancelled::Nothing,
+        }
     }
 
     /// The link over which letters to a device go.
@@ -163,8 +189,7 @@ impl Hub {
     pub(super) fn heard_envelope(&mut self, id: ConnId, bytes: &Bytes) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
-        conn.letters += 1;
-        if conn.letters > MAX_LETTERS && !conn.is_accepted() {
+        if !conn.may_ask() {
             return self.cut(id, "it sent too many letters");
         }
         let joins = self.joins.iter().any(|join| join.device == peer);

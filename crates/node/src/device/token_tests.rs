@@ -55,6 +55,32 @@ async fn asked(events: &mut Events) -> (u32, String, String) {
     }
 }
 
+/// What a join says next, sealed.
+fn seal(join: &TokenJoin, key: &DeviceKey, number: u64) -> bytes::Bytes {
+    join.say().unwrap().seal(key, number).unwrap()
+}
+
+/// Joins by a token as far as the question to the person there, and returns its number.
+async fn asks_to_join(
+    joiner: &mut Bare,
+    join: &mut TokenJoin,
+    token: &Token,
+    events: &mut Events,
+) -> u32 {
+    joiner.say(Say::Envelope(seal(join, &joiner.key, 1))).await;
+    let challenge = joiner.letter().await;
+    join.handle(&Letter {
+        reply: None,
+        author: token.terms.device,
+        group: Some(token.terms.group),
+        kind: challenge.kind(),
+        sequence: 1,
+        body: challenge.encode(),
+    });
+    joiner.say(Say::Envelope(seal(join, &joiner.key, 2))).await;
+    asked(events).await.0
+}
+
 /// How a stream ends; SSH is refused, and everything else that is asked is answered `yes`.
 async fn ending(lab: &Lab, events: &mut Events, yes: bool) -> ApiEvent {
     let end = async {
@@ -249,21 +275,7 @@ async fn attack_13_letters_of_another_author_admit_nobody() {
     // Somebody in the middle has a link of his own to the laptop, and carries what the joiner seals.
     let (mut joiner, mut middle) = (Bare::dial(&laptop).await, Bare::dial(&laptop).await);
     let mut join = joiner.join(&token);
-    let seal =
-        |join: &TokenJoin, key: &DeviceKey, number| join.say().unwrap().seal(key, number).unwrap();
-    joiner.say(Say::Envelope(seal(&join, &joiner.key, 1))).await;
-    let challenge = joiner.letter().await;
-    let letter = Letter {
-        reply: None,
-        author: token.terms.device,
-        group: Some(token.terms.group),
-        kind: challenge.kind(),
-        sequence: 1,
-        body: challenge.encode(),
-    };
-    join.handle(&letter);
-    joiner.say(Say::Envelope(seal(&join, &joiner.key, 2))).await;
-    let (id, ..) = asked(&mut events).await;
+    let id = asks_to_join(&mut joiner, &mut join, &token, &mut events).await;
     join.answer(true).unwrap();
     // The yes comes over the wrong link, and does not count: what the middle says for itself after it does.
     middle.say(Say::Envelope(seal(&join, &joiner.key, 3))).await;
@@ -485,4 +497,35 @@ async fn what_no_window_can_grant_is_refused_before_it_opens() {
     assert_eq!(refused(&phone, "kt1qqqq").await, "token");
     assert_eq!(refused(&phone, &laptop.devices().await[0].device).await, "token");
     holds_nothing(&phone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t8_an_admission_that_may_be_on_the_disk_is_not_denied() {
+    let laptop = Lab::new("laptop").await;
+    let (mut events, text) = show(&laptop, PairToken::default()).await;
+    let token = Token::parse(&text).unwrap();
+    let mut joiner = Bare::dial(&laptop).await;
+    let mut join = joiner.join(&token);
+    let id = asks_to_join(&mut joiner, &mut join, &token, &mut events).await;
+    answer(&laptop, id, true).await;
+    next(&mut events, |event| matches!(event, ApiEvent::Waiting { .. })).await;
+    // The store has failed when the yes comes, and the device is about to end.
+    join.answer(true).unwrap();
+    let (yes, author) = (seal(&join, &joiner.key, 3), joiner.key.id());
+    let heard = laptop.device.hub.with(move |hub| {
+        let id = hub.link_to(&author).unwrap();
+        hub.stopping.get_or_insert_default();
+        hub.heard_envelope(id, &yes);
+    });
+    heard.await.unwrap();
+    let end = ending(&laptop, &mut events, true).await;
+    assert!(matches!(end, ApiEvent::Refused { .. }), "{end:?}");
+    let me = Recipient { device: joiner.key.id(), inbox: joiner.inbox.id() };
+    while let Some(message) = joiner.hear().await {
+        if let Message::Device(Say::Envelope(bytes)) = message {
+            let letter = Letter::open(&bytes, &me, &joiner.inbox, None).unwrap();
+            let said = pair::Message::decode(letter.kind, &letter.body).unwrap();
+            assert!(!matches!(said, pair::Message::Declined { .. }), "{said:?}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 
 mod authority;
 mod channel;
+mod place;
 mod pool;
 mod telling;
 mod waiting;
@@ -30,7 +31,7 @@ use folder::{
 };
 use identity::DeviceId;
 use tokio::sync::{mpsc as events, oneshot};
-use tree::{Disk, Hint, Root, RootGone, WatchError, Watcher};
+use tree::{Disk, Hint, Root, WatchError, Watcher};
 use wire::{RelPath, session::Farewell, sync::Message};
 
 use crate::{Event, QuestionId, event::QuestionIds, ignores, line::Incoming};
@@ -142,6 +143,7 @@ impl Host {
             pool: None,
             watcher: None,
             unwatched: None,
+            place: place::Place::default(),
             jobs: 0,
             begun: Instant::now(),
             stopping: None,
@@ -257,6 +259,7 @@ struct Running {
     watcher: Option<Watcher>,
     /// When the folder is next looked through because it cannot be watched.
     unwatched: Option<Instant>,
+    place: place::Place,
     jobs: usize,
     begun: Instant,
     stopping: Option<oneshot::Sender<()>>,
@@ -309,6 +312,7 @@ impl Running {
     /// Everything that waits, as far as is good for one turn.
     fn turn(&mut self, first: Option<ToHost>) {
         self.tell_queues();
+        self.look_at_place(first.as_ref());
         match first {
             Some(told) => self.told(told),
             None => self.input(Input::Tick),
@@ -350,7 +354,7 @@ impl Running {
         let until = Duration::from_millis(engine.next_wake().saturating_sub(now));
         let unwatched = self.unwatched.map(|at| at.saturating_duration_since(Instant::now()));
         // A turn now and then costs nothing and forgives a clock that stood still.
-        until.min(unwatched.unwrap_or(Duration::MAX)).min(Duration::from_secs(60))
+        until.min(unwatched.unwrap_or(Duration::MAX)).min(place::EVERY)
     }
 
     fn now(&self) -> Now {
@@ -444,12 +448,6 @@ impl Running {
         self.input(Input::Hints(changed));
     }
 
-    /// Rule E18: what is not there is no deletion.
-    fn root_is_gone(&mut self, reason: &str) {
-        let hint = "put the folder back where it was and start again";
-        self.die("io", &format!("{}: {reason}", self.root.path().display()), hint);
-    }
-
     /// Rule E11: patterns are in force as soon as they are saved.
     fn reload_ignores(&mut self) {
         let (ignore, problems) = ignores::load(&self.root, &self.excludes);
@@ -519,18 +517,6 @@ impl Running {
         }
     }
 
-    /// True if the folder is not where it was any more; then nothing goes on (rule E18).
-    pub(super) fn is_gone(&mut self) -> bool {
-        match self.root.still_there() {
-            // What cannot be told now is asked again before anything counts as deleted (rule E19).
-            Ok(()) | Err(RootGone::Unknown { .. }) => false,
-            Err(error) => {
-                self.root_is_gone(&error.to_string());
-                true
-            }
-        }
-    }
-
     fn not_watched(&mut self, error: &WatchError) {
         if self.unwatched.is_none() {
             self.unwatched = Some(Instant::now() + UNWATCHED_RESCAN);
@@ -575,7 +561,12 @@ impl Running {
     fn end(&mut self) {
         // What is on the disk is noted in the index.
         self.input(Input::Tick);
+        // So that a loss of power from now on takes nothing that others were told of.
+        let is_durable = !self.dead && !self.is_gone() && self.root.sync_all().is_ok();
         if let Some(engine) = self.engine.as_mut().filter(|_| !self.dead) {
+            if is_durable {
+                engine.tree_is_durable();
+            }
             match engine.commit() {
                 Ok(()) => self.input(Input::Tick),
                 Err(error) => tracing::error!(%error, "the index could not be written at the end"),

@@ -43,8 +43,9 @@ impl Running {
                 tracing::info!(%path, from, "deleted again: it comes from before its deletion was forgotten");
                 return;
             }
-            engine::Event::InSync { files, bytes, peers, skipped, .. } => {
-                Event::InSync { files, bytes, peers, skipped }
+            engine::Event::InSync { files, bytes, peers, skipped, lost, .. } => {
+                let (not_applied, not_applied_elsewhere) = lost;
+                Event::InSync { files, bytes, peers, skipped, not_applied, not_applied_elsewhere }
             }
             engine::Event::NewReplica { reason } => {
                 let message = format!("{reason}: it counts as another device from now on");

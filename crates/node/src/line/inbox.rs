@@ -13,27 +13,25 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{
+    ConnId, Internal, LINGER,
+    source::{Frame, Source},
+};
 use bytes::Bytes;
 use link::{LinkError, LinkReader};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
-use wire::{
-    frame::{Channel, MAX_FRAME},
-    session::Message,
-};
-
-use super::{ConnId, Internal, LINGER, SILENCE};
 
 /// Bytes of folder payloads that may wait on one link.
 pub(crate) const BUDGET: usize = 16 * 1024 * 1024;
 /// What an empty payload counts for, so that the number of payloads is bounded too.
-const LEAST: usize = 256;
+pub(super) const LEAST: usize = 256;
 
 /// One payload of the folder channel. Dropping it gives its share of the budget back.
 pub(crate) struct Incoming {
-    /// At most [`MAX_FRAME`] bytes.
+    /// At most [`wire::frame::MAX_FRAME`] bytes.
     pub(crate) payload: Bytes,
     /// Its share of the budget; keep it until the payload has been dealt with.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -65,6 +63,10 @@ pub(crate) enum Route {
     Open(u8, FolderIn),
     /// Frames of this channel are for nobody any more.
     Shut(u8),
+    /// Frames may come in another order from now on: a strand is being offered.
+    Strands,
+    /// A strand: frames come on it, too.
+    Strand(LinkReader),
 }
 
 /// Where the reader puts a folder's payloads.
@@ -93,7 +95,7 @@ impl Pulse {
         Arc::new(Self { start: Instant::now(), heard: AtomicU64::new(0) })
     }
 
-    fn beat(&self) {
+    pub(super) fn beat(&self) {
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.heard.store(millis, Ordering::Relaxed);
     }
@@ -107,7 +109,7 @@ impl Pulse {
 /// The reading task of one link.
 pub(crate) struct Reader {
     pub(crate) id: ConnId,
-    pub(crate) link: LinkReader,
+    pub(super) source: Source,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) owner: mpsc::Sender<Internal>,
     /// Where frames go; its end says that the link is closing.
@@ -125,6 +127,8 @@ pub(crate) enum ReadEnd {
     Silent,
     #[error("it broke the protocol: {0}")]
     Protocol(#[from] wire::WireError),
+    #[error("it broke the protocol: its frames are in no order")]
+    Disorder,
     #[error("it sent folder data before it was accepted")]
     Early,
     /// This side closes the link, or nobody here wants its frames.
@@ -139,8 +143,7 @@ impl Reader {
         if matches!(end, ReadEnd::Here) {
             // Closing a socket with unread bytes would reset it and could cost the peer our last
             // words; so what still comes is read and thrown away.
-            let drain = async { while let Ok(Some(_)) = self.link.next().await {} };
-            let _ = timeout(LINGER, drain).await;
+            let _ = timeout(LINGER, self.source.drain()).await;
         }
         let _ = self.owner.send(Internal::ReadEnded { id: self.id, end }).await;
     }
@@ -148,40 +151,23 @@ impl Reader {
     async fn read(&mut self) -> ReadEnd {
         let budget = Arc::new(Semaphore::new(BUDGET));
         let mut table = Table::default();
-        let mut received = 0;
         loop {
             let frame = tokio::select! {
                 // First, so that the limit is raised before a peer's first large frame is looked at.
                 biased;
                 route = self.routes.recv() => match route {
                     Some(route) => {
-                        table.take(route, &mut self.link);
+                        table.take(route, &mut self.source, &self.pulse);
                         continue;
                     }
                     None => return ReadEnd::Here,
                 },
-                frame = timeout(SILENCE, self.link.next()) => frame,
+                frame = self.source.next(&self.pulse) => frame,
             };
-            let (channel, payload) = match frame {
-                Ok(Ok(Some(frame))) => frame,
-                Ok(Ok(None)) => return ReadEnd::Closed,
-                Ok(Err(error)) => return error.into(),
-                // Part of a large frame came, over a slow line.
-                Err(_) if self.link.received() > received => {
-                    received = self.link.received();
-                    continue;
-                }
-                Err(_) => return ReadEnd::Silent,
-            };
-            received = self.link.received();
-            self.pulse.beat();
-            match channel {
-                Channel::Session => {
-                    let message = match Message::decode(&payload) {
-                        Ok(Message::Alive) => continue,
-                        Ok(message) => message,
-                        Err(error) => return error.into(),
-                    };
+            match frame {
+                Err(end) => return end,
+                Ok(Frame::Alive) => {}
+                Ok(Frame::Said(message)) => {
                     // One at a time: what the owner makes of it, acceptance above all, is known
                     // before the next frame is looked at.
                     let (done, handled) = oneshot::channel();
@@ -191,15 +177,15 @@ impl Reader {
                     }
                     let _ = handled.await;
                 }
-                Channel::Folder(_) if !table.accepted => return ReadEnd::Early,
-                Channel::Folder(slot) => {
+                Ok(Frame::Folder(..)) if !table.accepted => return ReadEnd::Early,
+                Ok(Frame::Folder(slot, payload)) => {
                     let cost = u32::try_from(payload.len().max(LEAST)).unwrap_or(u32::MAX);
                     let permit = tokio::select! {
                         biased;
                         permit = Arc::clone(&budget).acquire_many_owned(cost) => permit,
-                        () = table.until_pointless(&mut self.routes, &mut self.link) => {
-                            return ReadEnd::Here;
-                        }
+                        () = table.until_pointless(
+                            &mut self.routes, &mut self.source, &self.pulse,
+                        ) => return ReadEnd::Here,
                     };
                     let Ok(permit) = permit else { return ReadEnd::Here };
                     // What was sent before the other end knew that the folder was shut is for nobody.
@@ -225,11 +211,11 @@ struct Table {
 }
 
 impl Table {
-    fn take(&mut self, route: Route, link: &mut LinkReader) {
+    fn take(&mut self, route: Route, source: &mut Source, pulse: &Arc<Pulse>) {
         match route {
             Route::Accepted => {
                 self.accepted = true;
-                link.set_limit(MAX_FRAME);
+                source.accept();
             }
             Route::Open(slot, folder) => {
                 self.folders.insert(slot, folder);
@@ -237,6 +223,8 @@ impl Table {
             Route::Shut(slot) => {
                 self.folders.remove(&slot);
             }
+            Route::Strands => source.widen(pulse),
+            Route::Strand(strand) => source.join(strand, pulse),
         }
     }
 
@@ -244,7 +232,8 @@ impl Table {
     async fn until_pointless(
         &mut self,
         routes: &mut mpsc::UnboundedReceiver<Route>,
-        link: &mut LinkReader,
+        source: &mut Source,
+        pulse: &Arc<Pulse>,
     ) {
         loop {
             let alone = self.folders.values().find(|folder| folder.alone);
@@ -259,7 +248,7 @@ impl Table {
                 () = closed => return,
             };
             match route {
-                Some(route) => self.take(route, link),
+                Some(route) => self.take(route, source, pulse),
                 None => return,
             }
         }

@@ -1,10 +1,15 @@
-//! One link as tasks see it: dialling, reading, writing. Whoever owns links (a session of `kin sync`, or a
+//! One link as tasks see it: dialling, reading, writing; with its strands, on a long way. Whoever owns links (a session of `kin sync`, or a
 //! device) hears of them as [`Internal`], one at a time.
 
 pub(crate) mod dialling;
 pub(crate) mod inbox;
+mod merge;
 pub(crate) mod outbox;
+mod source;
+mod strand;
 pub(crate) mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -14,12 +19,14 @@ use std::{
 
 use identity::DeviceId;
 use link::Link;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use wire::session::{Farewell, Message};
 
 pub(crate) use inbox::{FrameReceiver, Incoming, Route};
 use inbox::{Pulse, ReadEnd, Reader};
 pub(crate) use outbox::FrameSender;
+use source::Source;
+use strand::MAX_STRANDS;
 
 /// A link on which nothing was sent for this long says that it lives.
 pub(crate) const ALIVE_AFTER: Duration = Duration::from_secs(2);
@@ -52,6 +59,10 @@ pub(crate) struct Line {
     pub(crate) pulse: Arc<Pulse>,
     /// Dropping it makes the reader end.
     pub(crate) routes: mpsc::UnboundedSender<Route>,
+    /// How long the way there and back takes at most.
+    round_trip: Option<Duration>,
+    /// Places for strands that come in.
+    strands: Arc<Semaphore>,
 }
 
 impl Line {
@@ -62,10 +73,11 @@ impl Line {
         let (routes, taken) = mpsc::unbounded_channel();
         let (peer, addr, dialled) = (link.peer(), link.addr(), link.dialled());
         let (key_exchange, exporter) = (link.key_exchange().to_owned(), link.exporter());
+        let round_trip = link.round_trip();
         let (read, write) = link.split();
         let reader = Reader {
             id,
-            link: read,
+            source: Source::new(read),
             pulse: Arc::clone(&pulse),
             owner: owner.clone(),
             routes: taken,
@@ -79,7 +91,19 @@ impl Line {
             };
             let _ = owner.send(Internal::WriteEnded { id, reason }).await;
         });
-        Self { peer, addr, dialled, key_exchange, exporter, out, pulse, routes }
+        let strands = Arc::new(Semaphore::new(MAX_STRANDS));
+        Self {
+            peer,
+            addr,
+            dialled,
+            key_exchange,
+            exporter,
+            out,
+            pulse,
+            routes,
+            round_trip,
+            strands,
+        }
     }
 
     /// True if somebody else carries it, such as a relay.
@@ -90,7 +114,9 @@ impl Line {
     /// Its reader has stopped: what broke the protocol is told so, anything else is over.
     pub(crate) fn read_ended(&self, end: &ReadEnd) {
         match end {
-            ReadEnd::Protocol(_) | ReadEnd::Early => self.out.close(Farewell::Protocol),
+            ReadEnd::Protocol(_) | ReadEnd::Disorder | ReadEnd::Early => {
+                self.out.close(Farewell::Protocol);
+            }
             _ => self.out.kill(),
         }
     }

@@ -3,6 +3,9 @@
 //! Sending never blocks: whoever produces frames looks at [`FrameSender::queued_bytes`] and is told
 //! when the queue has run low (rule E22). Session messages overtake folder frames; a last message is
 //! written after everything else, and then the link is closed.
+//!
+//! Where the line has strands (rule E24), their writers take from the same queue as that of the link. Each frame
+//! gets its number as it is taken, so that the other end sees them in the queue's order.
 
 use std::{
     collections::VecDeque,
@@ -30,6 +33,10 @@ use super::ALIVE_AFTER;
 pub(crate) const LOW_WATER: u64 = 4 * 1024 * 1024;
 /// Bytes taken out of the queue at once.
 const BATCH: usize = 1024 * 1024;
+/// The same where several connections take from the queue.
+const STRIPE: usize = 256 * 1024;
+/// Bytes that must wait before strands take some: what is less goes over the link itself.
+pub(super) const MUCH: u64 = STRIPE as u64;
 /// Frames taken out of the queue at once.
 const FRAMES: usize = 1024;
 /// How long a closing link may take to write what is left.
@@ -53,8 +60,12 @@ struct Outbox {
     /// Bytes queued or being written, with their headers.
     queued: AtomicU64,
     state: watch::Sender<State>,
-    /// For the writer: there is something to do.
+    /// For the link's writer: there is something to do.
     work: Notify,
+    /// For the strands' writers: much waits.
+    much: Notify,
+    /// For the link's writer: a strand's has ended.
+    fewer: Notify,
     low: Mutex<Vec<LowWater>>,
 }
 
@@ -63,6 +74,27 @@ struct Queue {
     session: VecDeque<Payload>,
     folder: VecDeque<(u8, Payload)>,
     last: Option<Message>,
+    /// Bytes in it, with their headers.
+    waiting: u64,
+    /// Number of the frame that is taken next.
+    next: u64,
+    /// Strands whose writers take from it.
+    strands: usize,
+}
+
+/// Frames with consecutive numbers.
+struct Batch {
+    first: u64,
+    frames: Vec<(Channel, Payload)>,
+    /// With headers.
+    bytes: u64,
+}
+
+/// What writes to one connection.
+struct Pen {
+    writer: LinkWriter,
+    /// The number that the other end gives to the next frame on this connection if it is told nothing else.
+    next: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,8 +107,9 @@ enum State {
 }
 
 enum Work {
-    Frames(Vec<(Channel, Payload)>),
-    Last(Option<Message>),
+    Frames(Batch),
+    /// The last message, and its number.
+    Last(Option<Message>, u64),
 }
 
 impl FrameSender {
@@ -86,6 +119,8 @@ impl FrameSender {
             queued: AtomicU64::new(0),
             state: watch::Sender::new(State::Open),
             work: Notify::new(),
+            much: Notify::new(),
+            fewer: Notify::new(),
             low: Mutex::default(),
         }))
     }
@@ -99,13 +134,19 @@ impl FrameSender {
         if *self.0.state.borrow() != State::Open {
             return false;
         }
-        self.0.queued.fetch_add(size(&payload), Ordering::AcqRel);
+        let size = size(&payload);
+        self.0.queued.fetch_add(size, Ordering::AcqRel);
+        queue.waiting += size;
         match channel {
             Channel::Session => queue.session.push_back(payload),
             Channel::Folder(slot) => queue.folder.push_back((slot, payload)),
         }
+        let for_strands = queue.is_for_strands();
         drop(queue);
         self.0.work.notify_one();
+        if for_strands {
+            self.0.much.notify_one();
+        }
         true
     }
 
@@ -124,6 +165,7 @@ impl FrameSender {
             }
             stays
         });
+        queue.waiting -= gone;
         drop(queue);
         self.wrote(gone);
     }
@@ -171,7 +213,7 @@ impl FrameSender {
     pub(crate) fn kill(&self) {
         let mut queue = self.0.lock();
         self.0.state.send_replace(State::Dead);
-        *queue = Queue::default();
+        *queue = Queue { next: queue.next, strands: queue.strands, ..Queue::default() };
         self.0.queued.store(0, Ordering::Release);
         drop(queue);
         self.0.tell_low();
@@ -179,49 +221,99 @@ impl FrameSender {
 
     /// Writes what is queued until the link is closed or gone.
     pub(crate) async fn run(&self, writer: LinkWriter) -> Result<(), LinkError> {
-        let mut state = self.0.state.subscribe();
-        // A peer that does not read must not keep a closing or dead link alive.
-        let ended = async {
-            let _ = state.wait_for(|state| *state != State::Open).await;
-            let _ = timeout(CLOSING, state.wait_for(|state| *state == State::Dead)).await;
-        };
         let result = tokio::select! {
             biased;
-            () = ended => Ok(()),
+            () = self.ended() => Ok(()),
             result = self.write(writer) => result,
         };
         self.kill();
         result
     }
 
-    async fn write(&self, mut writer: LinkWriter) -> Result<(), LinkError> {
+    /// Writes to a strand, too, from now on. Closes it if the link is closing or gone.
+    pub(crate) async fn attach(&self, writer: LinkWriter) {
+        {
+            let mut queue = self.0.lock();
+            if *self.0.state.borrow() == State::Open {
+                queue.strands += 1;
+                drop(queue);
+                tokio::spawn(self.clone().run_strand(writer));
+                return;
+            }
+        }
+        writer.close().await;
+    }
+
+    async fn run_strand(self, writer: LinkWriter) {
+        let result = tokio::select! {
+            biased;
+            () = self.ended() => Ok(()),
+            result = self.write_strand(writer) => result,
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a strand broke");
+            // What was taken for it is missing for good.
+            self.kill();
+        }
+        self.0.lock().strands -= 1;
+        self.0.fewer.notify_one();
+    }
+
+    /// Ends when nothing must be written any more: a peer that does not read must not keep a closing or dead
+    /// link alive.
+    async fn ended(&self) {
+        let mut state = self.0.state.subscribe();
+        let _ = state.wait_for(|state| *state != State::Open).await;
+        let _ = timeout(CLOSING, state.wait_for(|state| *state == State::Dead)).await;
+    }
+
+    async fn write(&self, writer: LinkWriter) -> Result<(), LinkError> {
+        let mut pen = Pen { writer, next: 0 };
         loop {
             let Ok(work) = timeout(ALIVE_AFTER, self.next()).await else {
-                writer.send(Channel::Session, &Message::Alive.encode()).await?;
-                writer.flush().await?;
+                // It has no number.
+                pen.writer.send(Channel::Session, &Message::Alive.encode()).await?;
+                pen.writer.flush().await?;
                 continue;
             };
             match work {
-                Work::Frames(frames) => {
-                    let mut done = 0;
-                    for (channel, payload) in &frames {
-                        writer.send_parts(*channel, payload.parts()).await?;
-                        done += size(payload);
+                Work::Frames(batch) => {
+                    pen.put(&batch).await?;
+                    // With strands, others wait for these frames at the other end.
+                    let is_last = {
+                        let queue = self.0.lock();
+                        queue.is_empty() || queue.strands > 0
+                    };
+                    if is_last {
+                        pen.writer.flush().await?;
                     }
-                    if self.0.lock().is_empty() {
-                        writer.flush().await?;
-                    }
-                    self.wrote(done);
+                    self.wrote(batch.bytes);
                 }
-                Work::Last(last) => {
-                    if let Some(last) = last {
-                        writer.send(Channel::Session, &last.encode()).await?;
+                Work::Last(last, number) => {
+                    while self.0.lock().strands > 0 {
+                        // Keeps one permit, so nothing is lost between the look and the wait.
+                        self.0.fewer.notified().await;
                     }
-                    writer.close().await;
+                    if let Some(last) = last {
+                        pen.turn_to(number).await?;
+                        pen.writer.send(Channel::Session, &last.encode()).await?;
+                    }
+                    pen.writer.close().await;
                     return Ok(());
                 }
             }
         }
+    }
+
+    async fn write_strand(&self, writer: LinkWriter) -> Result<(), LinkError> {
+        let mut pen = Pen { writer, next: 0 };
+        while let Some(batch) = self.next_of_much().await {
+            pen.put(&batch).await?;
+            pen.writer.flush().await?;
+            self.wrote(batch.bytes);
+        }
+        pen.writer.close().await;
+        Ok(())
     }
 
     fn wrote(&self, done: u64) {
@@ -244,12 +336,57 @@ impl FrameSender {
                     return Work::Frames(queue.batch());
                 }
                 if *self.0.state.borrow() != State::Open {
-                    return Work::Last(queue.last.take());
+                    return Work::Last(queue.last.take(), queue.next);
                 }
             }
             // Keeps one permit, so nothing is lost between the look and the wait.
             self.0.work.notified().await;
         }
+    }
+
+    /// What a strand is to write; `None` once the link is closing and not much is left.
+    async fn next_of_much(&self) -> Option<Batch> {
+        let mut state = self.0.state.subscribe();
+        loop {
+            {
+                let mut queue = self.0.lock();
+                if queue.is_for_strands() {
+                    let batch = queue.batch();
+                    // There may be more than one strand's share.
+                    if queue.is_for_strands() {
+                        self.0.much.notify_one();
+                    }
+                    return Some(batch);
+                }
+                if *self.0.state.borrow() != State::Open {
+                    return None;
+                }
+            }
+            tokio::select! {
+                () = self.0.much.notified() => {}
+                _ = state.wait_for(|state| *state != State::Open) => {}
+            }
+        }
+    }
+}
+
+impl Pen {
+    /// Writes the frames of a batch, and before them their number if it is not the one that is due.
+    async fn put(&mut self, batch: &Batch) -> Result<(), LinkError> {
+        self.turn_to(batch.first).await?;
+        for (channel, payload) in &batch.frames {
+            self.writer.send_parts(*channel, payload.parts()).await?;
+        }
+        self.next += batch.frames.len() as u64;
+        Ok(())
+    }
+
+    async fn turn_to(&mut self, number: u64) -> Result<(), LinkError> {
+        if self.next != number {
+            self.writer.send(Channel::Session, &Message::Order(number).encode()).await?;
+            self.next = number;
+        }
+        Ok(())
     }
 }
 
@@ -270,16 +407,26 @@ impl Queue {
         self.session.is_empty() && self.folder.is_empty()
     }
 
-    fn batch(&mut self) -> Vec<(Channel, Payload)> {
+    fn is_for_strands(&self) -> bool {
+        self.strands > 0 && self.waiting >= MUCH
+    }
+
+    /// Takes out what one connection writes next.
+    fn batch(&mut self) -> Batch {
+        let most = if self.strands == 0 { BATCH } else { STRIPE };
         let mut frames: Vec<_> =
             self.session.drain(..).map(|payload| (Channel::Session, payload)).collect();
         let mut bytes = 0;
-        while bytes < BATCH && frames.len() < FRAMES {
+        while bytes < most && frames.len() < FRAMES {
             let Some((slot, payload)) = self.folder.pop_front() else { break };
             bytes += payload.size();
             frames.push((Channel::Folder(slot), payload));
         }
-        frames
+        let bytes = frames.iter().map(|(_, payload)| size(payload)).sum();
+        let first = self.next;
+        self.next += frames.len() as u64;
+        self.waiting -= bytes;
+        Batch { first, frames, bytes }
     }
 }
 

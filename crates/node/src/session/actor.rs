@@ -329,6 +329,9 @@ impl Actor {
     /// id stays. The device with the lower id decides, by saying hello on one link only; the other
     /// waits for that hello, so no ceremony begins on a link that does not stay.
     fn linked(&mut self, link: Link) {
+        if link.is_strand() {
+            return self.take_strand(link);
+        }
         let peer = link.peer();
         let unwanted = self.refused_by.contains(&peer) || self.declined.contains(&peer);
         if peer == self.me || (link.dialled() && unwanted) {
@@ -373,6 +376,15 @@ impl Actor {
             self.say_hello(&mut conn);
         }
         self.conns.insert(id, conn);
+    }
+
+    /// A further connection of a link (rule E24). Only a member's is listened to.
+    fn take_strand(&self, strand: Link) {
+        let peer = strand.peer();
+        let of = |conn: &&Conn| conn.member && conn.peer == peer && conn.takes_strands();
+        if let Some(conn) = self.conns.values().find(of) {
+            conn.take_strand(strand);
+        }
     }
 
     /// True if there are too many strangers, or too many where this link came from.

@@ -66,6 +66,8 @@ impl Actor {
             Message::Device(_) => {
                 self.refuse(id, Refusal::Broken, "it is no session of kin sync");
             }
+            // Readers keep them to themselves.
+            Message::Strand(_) | Message::Order(_) => {}
             message @ (Message::Commit(_)
             | Message::Nonce(_)
             | Message::Reveal(_)

@@ -28,6 +28,7 @@ impl Actor {
         // Before anything is said from which the peer could know that it may send.
         let _ = conn.routes.send(Route::Accepted);
         let _ = conn.routes.send(Route::Open(0, folder));
+        conn.open_strands(&self.parts.endpoint);
         let peer = PeerLink {
             device: conn.peer,
             name: hello.name.as_str().to_owned(),

@@ -33,6 +33,12 @@ pub enum OptionsError {
         /// What it says.
         given: String,
     },
+    /// A number with which nothing could be done.
+    #[error("--{option}: 0 makes no sense")]
+    Zero {
+        /// Which option.
+        option: &'static str,
+    },
     /// Which store. What was said may hold a password, and is not shown.
     #[error("there is no store of this kind")]
     Store,
@@ -40,8 +46,13 @@ pub enum OptionsError {
     #[error("--cert and --cert-key go together")]
     HalfCertificate,
     /// A variable.
-    #[error("{PREFIX}…: {0}")]
-    Environment(String),
+    #[error("{name}: {why}")]
+    Environment {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The file.
     #[error("{}: {why}", .path.display())]
     File {
@@ -61,8 +72,10 @@ pub enum OptionsError {
 impl OptionsError {
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Self::Listen { .. } | Self::Store | Self::HalfCertificate => "usage",
-            Self::Environment(_) | Self::File { .. } | Self::Unreadable(_) => "config",
+            Self::Listen { .. } | Self::Zero { .. } | Self::Store | Self::HalfCertificate => {
+                "usage"
+            }
+            Self::Environment { .. } | Self::File { .. } | Self::Unreadable(_) => "config",
             Self::NoDirectory => "no_home",
         }
     }
@@ -74,7 +87,8 @@ impl OptionsError {
             }
             Self::Store => "say sqlite, or postgres://USER@HOST/DATABASE",
             Self::NoDirectory => "say --dir DIR",
-            Self::Environment(_) => "docs/relay.md names all variables",
+            Self::Zero { .. } => "say at least 1, or leave it out",
+            Self::Environment { .. } => "docs/cli.md names all variables: kin relay",
             _ => "",
         }
     }
@@ -186,33 +200,40 @@ impl Options {
         self,
         environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, OptionsError> {
-        let mut variables = toml::Table::new();
+        let mut said_there = Self::default();
+        let mut config = None;
         for (name, value) in environment {
             let name = name.into_string().unwrap_or_default();
             let Some(key) = name.strip_prefix(PREFIX) else { continue };
-            let value = value
-                .into_string()
-                .map_err(|_| OptionsError::Environment(format!("{name} is no text")))?;
-            let key = key.to_ascii_lowercase();
-            let value = match value.parse() {
-                Ok(number) => toml::Value::Integer(number),
-                Err(_) => toml::Value::String(value),
+            let wrong = |why: &str| {
+                let why = why.to_owned();
+                OptionsError::Environment { name: name.clone(), why }
             };
-            variables.insert(key, value);
+            let value = value.into_string().map_err(|_| wrong("it is no text"))?;
+            if key == "CONFIG" {
+                config = Some(PathBuf::from(value));
+                continue;
+            }
+            let alone = |value| {
+                let one = toml::Table::from_iter([(key.to_ascii_lowercase(), value)]);
+                one.try_into::<Self>().map_err(|error| wrong(&said(&error)))
+            };
+            let text = toml::Value::String(value.clone());
+            let one = match value.parse() {
+                // A host or a directory may look like a number.
+                Ok(number) => {
+                    alone(toml::Value::Integer(number)).or_else(|error| alone(text).or(Err(error)))
+                }
+                Err(_) => alone(text),
+            };
+            said_there = one?.or(said_there);
         }
-        let config = match variables.remove("config") {
-            Some(toml::Value::String(path)) => Some(PathBuf::from(path)),
-            _ => None,
-        };
-        let environment: Self = variables
-            .try_into()
-            .map_err(|error: toml::de::Error| OptionsError::Environment(said(&error)))?;
         let file = match self.config.clone().or(config) {
             Some(path) => {
                 let text = tree::read_config(&path, MAX_FILE)?;
                 toml::from_str(&text).map_err(|error| {
                     let line = error.span().map(|span| {
-                        text.get(..span.start).unwrap_or_default().lines().count().max(1)
+                        text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
                     });
                     let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
                     OptionsError::File { path, why: format!("{line}{}", said(&error)) }
@@ -220,11 +241,33 @@ impl Options {
             }
             None => Self::default(),
         };
-        let all = self.or(environment).or(file);
+        let all = self.or(said_there).or(file);
         if all.cert.is_some() != all.cert_key.is_some() {
             return Err(OptionsError::HalfCertificate);
         }
-        Ok(all)
+        match all.zero() {
+            Some(option) => Err(OptionsError::Zero { option }),
+            None => Ok(all),
+        }
+    }
+
+    /// One that says 0 where a relay could do nothing with it. Without splices, entries or strangers it can.
+    fn zero(&self) -> Option<&'static str> {
+        let numbers = [
+            ("public-port", self.public_port.map(u64::from)),
+            ("connections", self.connections.map(|number| number as u64)),
+            ("connections-per-source", self.connections_per_source.map(|number| number as u64)),
+            ("connects-per-minute", self.connects_per_minute.map(u64::from)),
+            ("gets-per-minute", self.gets_per_minute.map(u64::from)),
+            ("changes-per-minute", self.changes_per_minute.map(u64::from)),
+            ("deposit-kib-per-minute", self.deposit_kib_per_minute.map(u64::from)),
+            ("splice-idle", self.splice_idle),
+            ("members-envelopes", self.members_envelopes),
+            ("members-kib", self.members_kib),
+            ("max-mailboxes", self.max_mailboxes),
+            ("max-mib", self.max_mib),
+        ];
+        numbers.into_iter().find(|(_, number)| *number == Some(0)).map(|(option, _)| option)
     }
 
     pub(super) fn listen(&self) -> Result<SocketAddr, OptionsError> {
@@ -347,9 +390,11 @@ mod tests {
             (error.kind(), error.to_string())
         };
         let (kind, words) = wrong("KIN_RELAY_LISTENN", ":1");
-        assert!(kind == "config" && words.contains("listenn"), "{words}");
+        assert!(kind == "config" && words.starts_with("KIN_RELAY_LISTENN: "), "{words}");
         let (kind, words) = wrong("KIN_RELAY_SPLICES", "many");
-        assert!(kind == "config" && words.contains("KIN_RELAY_"), "{words}");
+        assert!(kind == "config" && words.starts_with("KIN_RELAY_SPLICES: "), "{words}");
+        let (kind, words) = wrong("KIN_RELAY_PUBLIC_PORT", "70000");
+        assert!(kind == "config" && words.starts_with("KIN_RELAY_PUBLIC_PORT: "), "{words}");
         assert_eq!(wrong("KIN_RELAY_CERT", "/x").0, "usage");
         let file = wrong("KIN_RELAY_CONFIG", "/nowhere/relay.toml").1;
         assert!(file.contains("/nowhere/relay.toml"), "{file}");
@@ -359,5 +404,49 @@ mod tests {
         }
         let all = Options { listen: Some(":0".into()), ..Options::default() };
         assert_eq!(all.listen().unwrap(), "[::]:0".parse().unwrap());
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_number_is_a_name() {
+        let all = Options::default().complete(variables(&[("KIN_RELAY_DIR", "17")])).unwrap();
+        assert_eq!(all.dir, Some("17".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_said_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = tree::StateDir::open(dir.path()).unwrap();
+        let text = "# about it\n\nhost = 'x'\n\n\nlistenn = ':1'\n";
+        state.create("relay.toml", text.as_bytes()).unwrap();
+        let config = Some(dir.path().join("relay.toml"));
+        let options = Options { config, ..Options::default() };
+        let words = options.complete(variables(&[])).unwrap_err().to_string();
+        assert!(words.contains("relay.toml: line 6: "), "{words}");
+    }
+
+    #[test]
+    fn numbers_with_which_a_relay_could_do_nothing_are_refused() {
+        for option in [
+            "PUBLIC_PORT",
+            "CONNECTIONS",
+            "CONNECTIONS_PER_SOURCE",
+            "CONNECTS_PER_MINUTE",
+            "GETS_PER_MINUTE",
+            "CHANGES_PER_MINUTE",
+            "DEPOSIT_KIB_PER_MINUTE",
+            "SPLICE_IDLE",
+            "MEMBERS_ENVELOPES",
+            "MEMBERS_KIB",
+            "MAX_MAILBOXES",
+            "MAX_MIB",
+        ] {
+            let name = format!("KIN_RELAY_{option}");
+            let error = Options::default().complete(variables(&[(&name, "0")])).unwrap_err();
+            let flag = format!("--{}: 0 ", option.to_ascii_lowercase().replace('_', "-"));
+            assert!(error.to_string().starts_with(&flag), "{error}");
+            assert_eq!(error.kind(), "usage");
+        }
+        let off = [("KIN_RELAY_SPLICES", "0"), ("KIN_RELAY_STRANGERS_KIB", "0")];
+        assert!(Options::default().complete(variables(&off)).is_ok());
     }
 }

@@ -21,7 +21,7 @@ use wire::relay::{
 };
 
 use super::{Shared, connection::Caller, limits::Cost, metrics::Kind, now, receive, splice};
-use crate::store::{NewEntry, NewEnvelope, StoreError};
+use crate::store::{NewEntry, NewEnvelope};
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -37,17 +37,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/health", get(health))
         .layer(DefaultBodyLimit::disable())
         .with_state(shared)
-}
-
-/// The store's answer as one of ours. What is wrong with the store is for its operator, not for strangers.
-pub(super) fn refused(error: &StoreError) -> Refusal {
-    match error {
-        StoreError::Refused(refusal) => *refusal,
-        error => {
-            tracing::error!(%error, "the store failed");
-            Refusal::Unavailable
-        }
-    }
 }
 
 fn reply(answer: &Answer) -> Response {
@@ -118,7 +107,7 @@ async fn put(
         }
         let Put { lookup, owner, until, entry, .. } = put;
         let put = shared.store.put(NewEntry { lookup, owner, until, entry }, now).await;
-        put.map(|()| Answer::Done).map_err(|error| refused(&error))
+        put.map(|()| Answer::Done).map_err(|error| shared.refused(&error))
     })
     .await
 }
@@ -130,7 +119,8 @@ async fn get_entry(
 ) -> Response {
     respond(&shared, (Kind::Get, &caller, Cost::Get), request, async |body| {
         let get = understood(Get::decode(&body))?;
-        let entry = shared.store.get(get.lookup, now()).await.map_err(|error| refused(&error))?;
+        let entry =
+            shared.store.get(get.lookup, now()).await.map_err(|error| shared.refused(&error))?;
         Ok(entry.map_or(Answer::Absent, Answer::Entry))
     })
     .await
@@ -147,7 +137,7 @@ async fn withdraw(
             return Err(Refusal::Denied);
         }
         let withdrawn = shared.store.withdraw(lookup, owner).await;
-        withdrawn.map(|()| Answer::Done).map_err(|error| refused(&error))
+        withdrawn.map(|()| Answer::Done).map_err(|error| shared.refused(&error))
     })
     .await
 }
@@ -163,7 +153,7 @@ async fn settle(
             return Err(Refusal::Denied);
         }
         let settled = shared.store.settle(owner, token, now()).await;
-        settled.map(|()| Answer::Done).map_err(|error| refused(&error))
+        settled.map(|()| Answer::Done).map_err(|error| shared.refused(&error))
     })
     .await
 }
@@ -179,7 +169,7 @@ async fn remove(
             return Err(Refusal::Denied);
         }
         let removed = shared.store.remove(owner.mailbox()).await;
-        removed.map(|()| Answer::Done).map_err(|error| refused(&error))
+        removed.map(|()| Answer::Done).map_err(|error| shared.refused(&error))
     })
     .await
 }
@@ -197,7 +187,7 @@ async fn deposit(
         // What waits in the store holds no part of the request besides.
         let envelope = Bytes::copy_from_slice(&envelope);
         let new = NewEnvelope { mailbox, token: token.map(|token| token.hash()), envelope };
-        shared.store.deposit(new, now()).await.map_err(|error| refused(&error))?;
+        shared.store.deposit(new, now()).await.map_err(|error| shared.refused(&error))?;
         shared.arrived(mailbox);
         Ok(Answer::Done)
     })

@@ -92,6 +92,7 @@ pub(crate) struct Now {
     pub(crate) open: usize,
     pub(crate) receiving: usize,
     pub(crate) splice_ends: usize,
+    pub(crate) up: bool,
     pub(crate) counts: Option<Counts>,
 }
 
@@ -153,7 +154,7 @@ impl Metrics {
             ("connections", "Open connections.", wide(now.open)),
             ("receiving", "Mailboxes that are received now.", wide(now.receiving)),
             ("splice_ends", "Ends of splices, waiting or joined.", wide(now.splice_ends)),
-            ("up", "1 if the store answers.", u64::from(now.counts.is_some())),
+            ("up", "1 if the store answers and can be written.", u64::from(now.up)),
         ] {
             family(&format!("kin_relay_{name}"), "gauge", help, &one(value));
         }
@@ -210,7 +211,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request(Kind::Get, &Answer::Absent, Duration::from_micros(700));
         metrics.request(Kind::Get, &Answer::Done, Duration::from_secs(9));
-        let now = Now { open: 3, receiving: 2, splice_ends: 0, counts: Some(Counts::default()) };
+        let counts = Some(Counts::default());
+        let now = Now { open: 3, receiving: 2, splice_ends: 0, up: true, counts };
         let page = metrics.page(&now);
         for line in [
             "kin_relay_requests_total{kind=\"get\",outcome=\"absent\"} 1",

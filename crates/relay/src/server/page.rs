@@ -53,6 +53,7 @@ async fn metrics(
         open: shared.gate.connections(),
         receiving: shared.hub.len(),
         splice_ends: shared.gate.splices(),
+        up: shared.is_healthy().await,
         counts: shared.store.counts().await.ok(),
     };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.page(&now))
@@ -62,10 +63,13 @@ async fn health_page(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static
     health(&shared).await
 }
 
-/// Whether the store answers.
+/// Whether the store answers, and takes what is put.
 pub(super) async fn health(shared: &Shared) -> (StatusCode, &'static str) {
-    match timeout(PATIENCE, shared.store.counts()).await {
-        Ok(Ok(_)) => (StatusCode::OK, "ok\n"),
-        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n"),
+    match timeout(PATIENCE, shared.is_healthy()).await {
+        Ok(true) => (StatusCode::OK, "ok\n"),
+        Ok(false) | Err(_) => {
+            let said = "the store does not answer or cannot be written: the log says why\n";
+            (StatusCode::SERVICE_UNAVAILABLE, said)
+        }
     }
 }

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use wire::relay::{Ack, Answer, MAX_FRAME, MailboxId, Receive, Refusal, Signed};
 
-use super::{Shared, api::refused, connection::Caller, hub::Attending, metrics::Kind, now};
+use super::{Shared, connection::Caller, hub::Attending, metrics::Kind, now};
 use crate::frames::{self, FrameReader};
 
 /// The protocol that the stream is upgraded to.
@@ -104,7 +104,7 @@ async fn open(
         return Err(Refusal::Denied);
     }
     let mailbox = owner.mailbox();
-    match shared.store.visit(mailbox, now()).await.map_err(|error| refused(&error))? {
+    match shared.store.visit(mailbox, now()).await.map_err(|error| shared.refused(&error))? {
         true => Ok(mailbox),
         // Its owner makes it anew.
         false => Err(Refusal::Unavailable),
@@ -149,7 +149,7 @@ impl Delivery<'_> {
         let most = PIECE.0.min(WINDOW - self.sent.len());
         let items = self.shared.store.read(self.mailbox, self.last, most, PIECE.1).await.map_err(
             |error| {
-                refused(&error);
+                self.shared.refused(&error);
                 io::Error::other("the store failed")
             },
         )?;
@@ -184,7 +184,7 @@ impl Delivery<'_> {
         let count = numbers.len() as u64;
         let deleted = self.shared.store.acknowledge(self.mailbox, numbers).await;
         deleted.map_err(|error| {
-            refused(&error);
+            self.shared.refused(&error);
             io::Error::other("the store failed")
         })?;
         self.shared.metrics.acknowledged.fetch_add(count, Relaxed);

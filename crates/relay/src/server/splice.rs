@@ -19,7 +19,6 @@ use wire::relay::{Answer, MAX_FRAME, Meet, MeetingId, Refusal};
 
 use super::{
     Shared,
-    api::refused,
     connection::{Caller, Connection},
     metrics::Kind,
     now,
@@ -161,7 +160,7 @@ async fn elsewhere(shared: &Shared, meeting: MeetingId) -> Result<Option<String>
     let now = now();
     let until = now.saturating_add(shared.gate.limits().splice_wait.as_secs());
     match shared.store.meet(meeting, place.to_string(), until, now) {
-        Some(met) => met.await.map_err(|error| refused(&error)),
+        Some(met) => met.await.map_err(|error| shared.refused(&error)),
         None => Ok(None),
     }
 }

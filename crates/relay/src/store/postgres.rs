@@ -17,7 +17,7 @@ use wire::relay::{Item, Lane, LookupId, MailboxId, MeetingId, Owner, Refusal, To
 
 use super::{
     Counts, DAY, KEEP_ENVELOPES, KEEP_MAILBOXES, NewEntry, NewEnvelope, Pending, Quotas, Store,
-    StoreError, Swept,
+    StoreError, Swept, sample,
 };
 
 mod batches;
@@ -328,6 +328,19 @@ impl Store for Postgres {
             drop(client);
             self.shared.count().await?;
             Ok(swept)
+        })
+    }
+
+    fn probe(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let NewEntry { lookup, owner, entry, .. } = sample()?;
+            let client = self.shared.client().await?;
+            let query =
+                "INSERT INTO entries (lookup, expires, owner, entry) VALUES ($1, 0, $2, $3)";
+            let done = client.execute(query, &[&&lookup.0[..], &&owner.0[..], &&entry[..]]).await;
+            done.map_err(|error| failed(&error))?;
+            drop(client);
+            self.withdraw(lookup, owner).await
         })
     }
 

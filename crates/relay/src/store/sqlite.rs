@@ -10,11 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 use wire::relay::{Item, LookupId, MailboxId, Owner, TokenHash};
 
-use super::{Counts, NewEntry, NewEnvelope, Pending, Quotas, Store, StoreError, Swept};
+use super::{Counts, NewEntry, NewEnvelope, Pending, Quotas, Store, StoreError, Swept, sample};
 
 mod reads;
 mod tables;
@@ -154,6 +154,15 @@ impl Store for Sqlite {
         self.change(|reply| Change::Sweep { now, reply })
     }
 
+    fn probe(&self) -> Pending<'_, ()> {
+        Box::pin(async {
+            let sample = sample()?;
+            let (lookup, owner) = (sample.lookup, sample.owner);
+            self.change(|reply| Change::Probe { sample, reply }).await?;
+            self.withdraw(lookup, owner).await
+        })
+    }
+
     fn counts(&self) -> Pending<'_, Counts> {
         self.change(|reply| Change::Counts { reply })
     }
@@ -174,7 +183,12 @@ fn gone() -> StoreError {
 }
 
 fn failed(path: &Path, error: &rusqlite::Error) -> StoreError {
-    StoreError::Failed(format!("{}: {error}", path.display()))
+    let said = format!("{}: {error}", path.display());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::DiskFull(said),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(said),
+        _ => StoreError::Failed(said),
+    }
 }
 
 fn connect(path: &Path, read_only: bool) -> Result<Connection, StoreError> {

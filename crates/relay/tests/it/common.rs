@@ -65,12 +65,19 @@ impl Running {
         Client::new(&self.address).unwrap()
     }
 
-    /// A figure of its metrics.
-    pub(crate) async fn metric(&self, name: &str) -> u64 {
+    /// What its operator reads at a path.
+    pub(crate) async fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).await.unwrap();
+        page
+    }
+
+    /// A figure of its metrics.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let page = self.page("/metrics").await;
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
     }

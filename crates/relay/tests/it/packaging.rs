@@ -89,6 +89,15 @@ async fn the_program_is_known_by_the_certificate_that_it_is_given() {
         assert_eq!(client.get(LookupId([1; 32])).await.unwrap(), None);
         assert_eq!(relay.terminate(), Some(0));
     }
+    // With a certificate for another name no device would come.
+    let other: Vec<&str> = flags
+        .iter()
+        .map(|arg| if *arg == "localhost" { "other.example.org" } else { arg })
+        .collect();
+    let mut refused = Program::start(&other, &[]);
+    let said: Value = serde_json::from_str(&refused.line()).unwrap();
+    assert!(said["message"].as_str().unwrap().contains("other.example.org"), "{said}");
+    assert_eq!(refused.child.wait().unwrap().code(), Some(2));
     // A key that others can read, or that is not the certificate's, is refused with the file's name.
     lab::files::set_mode(&key, 0o644);
     let mut refused = Program::start(&flags, &[]);

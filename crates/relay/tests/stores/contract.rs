@@ -27,6 +27,7 @@ contract! {
     what_is_there_is_there_after_the_store_was_opened_again
     what_has_had_its_time_is_swept
     quotas_of_the_whole_hold
+    a_probe_needs_no_place_and_leaves_nothing
     deposits_at_once_are_all_kept_in_order_within_a_mailbox
 }
 
@@ -224,6 +225,17 @@ async fn quotas_of_the_whole_hold(open: &Open) {
     assert_eq!(refusal(store.deposit(mail(1, None, 1, 1024), T0).await), Some(Refusal::Full));
     // What is there can be changed all the same.
     settle(&*store, 1, 6).await;
+}
+
+async fn a_probe_needs_no_place_and_leaves_nothing(open: &Open) {
+    let store = open(Quotas { entries: 1, ..Quotas::default() }).await;
+    store.put(entry(1, 1, T0 + 10, 1), T0).await.unwrap();
+    let before = store.counts().await.unwrap();
+    store.probe().await.unwrap();
+    store.probe().await.unwrap();
+    assert_eq!(store.counts().await.unwrap(), before);
+    assert_eq!(store.sweep(T0).await.unwrap().entries, 0, "it was taken back");
+    assert!(store.get(LookupId([1; 32]), T0).await.unwrap().is_some());
 }
 
 async fn deposits_at_once_are_all_kept_in_order_within_a_mailbox(open: &Open) {

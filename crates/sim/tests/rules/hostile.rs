@@ -338,7 +338,7 @@ fn e12_what_lies_below_directories_that_nobody_has_described_comes_after_a_stop(
 fn e23_a_peer_that_still_differs_is_compared_with_again_and_ever_less_often() {
     let mut lone = Lone::with(|_| ());
     let root = Fingerprint { sum: [9; 32], count: 1 };
-    lone.tell(Message::Status(Status { root, settled: true, lacking: 0 }));
+    lone.tell(Message::Status(Status { root, settled: true, ..Status::default() }));
     let mut asked = 0;
     for _ in 0..360 {
         for message in lone.take() {

@@ -330,3 +330,39 @@ fn a_copy_that_a_crash_left_goes_after_a_week() {
         assert_eq!(tree::Disk::own_files(&*scenario.disk(1)).expect("list").len(), stay);
     }
 }
+
+/// A clock that is three years ahead for some minutes empties no history, however often kin is started meanwhile.
+#[test]
+fn e17_starts_under_a_wrong_clock_clear_nothing_away() {
+    let mut scenario = Scenario::linked(1, 2);
+    for number in 0..20 {
+        scenario.write(0, &number.to_string(), b"before");
+    }
+    scenario.settle();
+    for number in 0..20 {
+        scenario.write(0, &number.to_string(), format!("after {number}").as_bytes());
+    }
+    scenario.settle();
+    hours(&mut scenario, 30);
+    assert_eq!(kept(&scenario).len(), 20);
+    for off in [3 * 365 * 24, 0] {
+        for _ in 0..30 {
+            scenario.stop(1);
+            scenario.set_clock(1, off * HOUR_MS.cast_signed());
+            scenario.start(1);
+            scenario.run(60_000);
+        }
+        assert_eq!(kept(&scenario).len(), 20, "{off} hours off");
+    }
+    // What is too old goes as it should, in a run or over many.
+    hours(&mut scenario, 24 * 31);
+    let left = kept(&scenario).len();
+    assert!(left < 20, "{left}");
+    for _ in 0..60 {
+        scenario.stop(1);
+        scenario.run(HOUR_MS);
+        scenario.start(1);
+        scenario.run(60_000);
+    }
+    assert_eq!(kept(&scenario), []);
+}

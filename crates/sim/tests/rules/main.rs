@@ -15,6 +15,7 @@ mod ignored;
 mod keeping;
 mod memory;
 mod mutations;
+mod power;
 mod recover;
 mod replicas;
 mod returns;

@@ -158,3 +158,28 @@ fn e9_a_change_of_case_is_a_rename_on_all_disks() {
         }
     }
 }
+
+/// Who has a file that another device could not put in place hears of it: it is not to take the folder for copied.
+#[test]
+fn e25_what_could_not_be_put_in_place_is_told_to_all() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::folding(seed, &[Fold::None, Fold::Case]);
+        scenario.write(0, "name", b"one");
+        scenario.write(0, "Name", b"other");
+        scenario.settle();
+        let lost = |scenario: &Scenario, device: usize| {
+            let events = scenario.events(device).iter().rev();
+            let mut lost = events.filter_map(|(_, event)| match event {
+                Event::InSync { lost, .. } => Some(*lost),
+                _ => None,
+            });
+            lost.next().expect("they agree")
+        };
+        let both = [lost(&scenario, 0), lost(&scenario, 1)];
+        assert_eq!(both, [(0, 1), (1, 0)], "seed {seed}");
+        scenario.remove(0, "name");
+        scenario.settle();
+        let both = [lost(&scenario, 0), lost(&scenario, 1)];
+        assert_eq!(both, [(0, 0), (0, 0)], "seed {seed}");
+    }
+}

@@ -5,7 +5,8 @@ use identity::{DeviceId, InboxId};
 use prost::Message as _;
 
 use super::{
-    Farewell, Ground, Hello, MAX_VOUCHES_SENT, MAX_WORDS, Message, Mode, Name, Refusal, Vouch,
+    Farewell, Ground, Hello, MAX_VOUCHES_SENT, MAX_WORDS, Message, Mode, Name, Refusal, StrandTag,
+    Vouch,
 };
 use crate::{
     WireError,
@@ -21,7 +22,10 @@ const LIMITS: [Limit; 2] = [
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbMessage {
-    #[prost(oneof = "PbBody", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(
+        oneof = "PbBody",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+    )]
     body: Option<PbBody>,
 }
 
@@ -59,6 +63,10 @@ enum PbBody {
     Alive(PbNothing),
     #[prost(message, tag = "16")]
     Device(device::PbDevice),
+    #[prost(bytes = "bytes", tag = "17")]
+    Strand(Bytes),
+    #[prost(uint64, tag = "18")]
+    Order(u64),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -172,6 +180,8 @@ pub(super) fn encode(message: &Message) -> Bytes {
         }),
         Message::Alive => PbBody::Alive(nothing),
         Message::Device(message) => PbBody::Device(device::out(message)),
+        Message::Strand(tag) => PbBody::Strand(copied(&tag.0)),
+        Message::Order(number) => PbBody::Order(*number),
     };
     PbMessage { body: Some(body) }.encode_to_vec().into()
 }
@@ -223,6 +233,8 @@ pub(super) fn decode(payload: &[u8]) -> Result<Message, WireError> {
         },
         PbBody::Alive(_) => Message::Alive,
         PbBody::Device(message) => Message::Device(device::decode(message)?),
+        PbBody::Strand(tag) => Message::Strand(StrandTag(exactly(&tag, "strand")?)),
+        PbBody::Order(number) => Message::Order(number),
     })
 }
 
@@ -340,6 +352,8 @@ mod tests {
             }),
             Just(Message::Goodbye { reason: Farewell::Stopping }),
             Just(Message::Goodbye { reason: Farewell::Duplicate }),
+            any::<[u8; 32]>().prop_map(|tag| Message::Strand(StrandTag(tag))),
+            any::<u64>().prop_map(Message::Order),
         ]
     }
 

@@ -45,6 +45,7 @@ pub(super) fn encode(message: &Message) -> Bytes {
             root: Some(status.root.into()),
             settled: status.settled,
             lacking: status.lacking,
+            not_applied: status.not_applied,
         }),
         Message::GetNodes { request, bits, prefixes } => PbBody::GetNodes(PbGetNodes {
             request: *request,
@@ -120,6 +121,7 @@ pub(super) fn decode(payload: Bytes) -> Result<Message, WireError> {
             root: pb.root.ok_or(WireError::field("root", "missing"))?.check()?,
             settled: pb.settled,
             lacking: pb.lacking,
+            not_applied: pb.not_applied,
         }),
         PbBody::GetNodes(pb) => pb.check()?,
         PbBody::Nodes(pb) => {
@@ -420,7 +422,12 @@ mod tests {
         vec![
             Message::Hello { replica: ReplicaId(u64::MAX) },
             Message::Known { replica: ReplicaId(1), counter: 5, hash: Hash([1; 32]) },
-            Message::Status(Status { root: fingerprint, settled: true, lacking: 7 }),
+            Message::Status(Status {
+                root: fingerprint,
+                settled: true,
+                lacking: 7,
+                not_applied: 300,
+            }),
             Message::GetNodes { request: 1, bits: 6, prefixes: vec![0, 63] },
             Message::Nodes { request: 1, nodes: vec![fingerprint; 64] },
             Message::Nodes { request: 1, nodes: vec![Fingerprint::default(); 64] },

@@ -62,6 +62,8 @@ pub(super) struct PbStatus {
     pub(super) settled: bool,
     #[prost(uint64, tag = "3")]
     pub(super) lacking: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) not_applied: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

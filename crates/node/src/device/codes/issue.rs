@@ -23,6 +23,17 @@ use crate::{
     },
 };
 
+/// How far the clock may have gone back where a code is issued, in seconds.
+const MAX_BEHIND: i64 = 3600;
+
+/// A time in words, as long as it is at least.
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 fn lost(error: StoreError) -> Failure {
     Failure::failed("state", error)
 }
@@ -55,6 +66,17 @@ impl Hub {
             return Err(Failure::usage("bad_uses", message).hint("for example --uses 3"));
         }
         let now = self.code_time();
+        let behind = now.saturating_sub(wall());
+        if behind > MAX_BEHIND {
+            // Its end would be so much later than was said, since the time that counts never goes back (rule T19).
+            let message = format!(
+                "this device's clock is {} behind what it was: a code would last so much longer than it says",
+                span(behind)
+            );
+            return Err(Failure::failed("clock", message).hint(
+                "set the clock if it is wrong; if it was wrong before, let the other device in by kin pair --token",
+            ));
+        }
         let before = now.saturating_sub(TOLD_FOR);
         self.store.drop_codes(before).map_err(lost)?;
         let (group, folder) = self.folder_for_code(wish)?;
@@ -96,6 +118,7 @@ impl Hub {
             name: folder_name,
             group: label,
             ask: wish.ask,
+            unposted: self.unposted(&stored.terms.lookup),
         })
     }
 
@@ -161,6 +184,19 @@ impl Hub {
             // What cannot be read is told where codes are asked for.
             let Ok(line) = self.code_line(&code, now) else { continue };
             let id: String = line.id.chars().take(8).collect();
+            // That the device does not run, or a relay is not reached, is told already.
+            if let Some(why) = line.unposted.filter(|why| !why.is_empty() && self.net.is_some()) {
+                troubles.push(Trouble {
+                    kind: "code_unposted".to_owned(),
+                    folder: None,
+                    message: format!(
+                        "the sharing code {id} for {} is at no relay yet: {why}",
+                        line.folder
+                    ),
+                    hint: "who is on another network cannot join by it before; it is tried again: kin relay list"
+                        .to_owned(),
+                });
+            }
             troubles.extend(line.waiting.into_iter().map(|one| {
                 let device: String = one.device.chars().take(12).collect();
                 Trouble {
@@ -211,6 +247,7 @@ impl Hub {
             state: state.to_owned(),
             ask: terms.ask,
             waiting,
+            unposted: if open { self.unposted(&terms.lookup) } else { None },
             refused: refused
                 .into_iter()
                 .map(|one| CodeRefusal {
@@ -266,10 +303,27 @@ impl Hub {
         let code = self.find_code(text)?;
         let asks = self.store.code_asks(&code.terms.id).map_err(lost)?;
         let one = asked_by(&asks, device)?.clone();
-        self.store.consent_to_code(&code.terms.id, &one.device, yes).map_err(lost)?;
         let now = self.code_time();
+        if let (true, Some(why)) = (yes, self.code_ended(&code, now)?) {
+            // It is told so now, instead of waiting for nothing.
+            self.answer_waiting(&code, now);
+            let message = format!("{} is not let in to {}: {why}", one.name, code.folder_name);
+            return Err(Failure::refused(message).hint("give it another code: kin share --code"));
+        }
+        self.store.consent_to_code(&code.terms.id, &one.device, yes).map_err(lost)?;
         self.answer_waiting(&code, now);
         answer(self.code_line(&code, now)?)
+    }
+
+    /// Why a code lets nobody in any more, in words; one that is suspended may again.
+    fn code_ended(&self, code: &StoredCode, now: i64) -> Result<Option<&'static str>, Failure> {
+        Ok(match self.code_line(code, now)?.state.as_str() {
+            "expired" => Some("the code's time was over"),
+            "used_up" => Some("the code was used up"),
+            "revoked" => Some("the code was taken back, or this device is no admin any more"),
+            "folder_gone" => Some("the folder is not shared any more"),
+            _ => None,
+        })
     }
 
     /// Judges again those who wait for a person's word, since something has changed.

@@ -12,7 +12,7 @@ use wire::{
 };
 
 use super::{
-    Via,
+    Question, Via,
     search::{News, waits},
 };
 use crate::{
@@ -168,6 +168,7 @@ impl Hub {
             // Its person may be asked. If nobody hears this, the other end cuts the link.
             conn.deadline = None;
         }
+        conn.asked.ask(Question::Hello(saved.lookup));
         let exporter = conn.line.exporter;
         let (inbox, name) = (self.inbox.id(), self.name.clone());
         let said = hello(&saved, issuer, (&self.me, &inbox, &name), Way::Link(&exporter));
@@ -215,14 +216,18 @@ impl Hub {
                 format!("{name} lets this device in no more with the code: {}", why.word());
             self.complain("join", &message, "ask for another code: kin share --code there");
         }
-        self.give_up_code(author);
+        self.give_up_code(author, None);
         true
     }
 
-    /// Forgets a join by a code and the folder that it was for.
-    pub(in crate::device) fn give_up_code(&mut self, issuer: &DeviceId) {
+    /// Forgets a join by a code and the folder that it was for; with what went wrong, for whoever looks at it.
+    pub(in crate::device) fn give_up_code(&mut self, issuer: &DeviceId, wrong: Option<&str>) {
         let join = self.joins.iter().find(|join| join.device == *issuer).cloned();
         let Some(join) = join.filter(|join| join.kind == JoinKind::Code) else { return };
+        if let Some(message) = wrong {
+            let failure = Failure::failed("join", message);
+            self.asking_of(issuer, |asking| asking.tell(News::Failed(failure)));
+        }
         if let (Some(group), Scope::List(list)) = (join.group, &join.folders) {
             for folder in list {
                 self.leave_no_trace(group, *folder);
@@ -235,14 +240,14 @@ impl Hub {
     }
 
     /// The directory that a folder was to have was looked at, which leaves a lock in it.
-    fn leave_no_trace(&self, group: GroupId, folder: FolderId) {
+    fn leave_no_trace(&mut self, group: GroupId, folder: FolderId) {
         let wanted = self.store.wanted_folders().unwrap_or_default();
         let meant = wanted.iter().find(|one| one.group == group && one.folder == folder);
         if let Some(WantedFolder { dir, .. }) = meant
             && !self.folders.stored().iter().any(|stored| stored.dir == *dir)
         {
-            // Only what is empty goes, and what stays harms nobody.
-            let _ = Root::leave_no_state(dir);
+            // Only what is empty goes, nothing of a folder that is in use, and what stays harms nobody.
+            self.codes.leavings.take(dir.clone(), |dir| drop(Root::leave_no_state(dir)));
         }
     }
 
@@ -362,9 +367,14 @@ impl Hub {
     ) {
         // What was given up meanwhile is not begun.
         let wanted = self.store.wanted_folders().unwrap_or_default();
-        let is_wanted = wanted.iter().any(|one| (one.group, one.folder) == (group, folder));
+        let meant = wanted.iter().find(|one| (one.group, one.folder) == (group, folder));
+        if meant.is_some_and(|one| one.dir != dir || one.mode != mode) {
+            // It is wanted elsewhere since.
+            return self.take_wanted_folders();
+        }
         let held = self.groups.get(&group);
-        if !is_wanted || !held.is_some_and(|held| held.manifest().may_store(&self.me, &folder)) {
+        if meant.is_none() || !held.is_some_and(|held| held.manifest().may_store(&self.me, &folder))
+        {
             return;
         }
         let kept = match self.folders.get(&folder) {

@@ -14,6 +14,7 @@ use wire::{
     membership::Scope,
 };
 
+use super::Question;
 use crate::{
     api::{ApiEvent, Failure, FolderMode, JoinCode},
     device::{
@@ -157,7 +158,7 @@ impl Hub {
         let patience = wish.timeout.unwrap_or(PATIENCE).clamp(1, 24 * 3600);
         let task = Task {
             hub: self.handle.clone(),
-            questions: self.questions.clone(),
+            questions: self.questions.of_another(),
             events,
             stream,
             ask: expect.is_none(),
@@ -179,6 +180,12 @@ impl Hub {
             self.ask_invitation(id, &peer);
         }
         Ok(told)
+    }
+
+    /// True while a code is looked for, or what comes of it.
+    #[cfg(test)]
+    pub(in crate::device) fn asks_for_code(&self) -> bool {
+        self.codes.asking.is_some()
     }
 
     /// True if a code is looked for that this device may have issued.
@@ -221,6 +228,7 @@ impl Hub {
         if !conn.is_accepted() {
             conn.deadline = Some(Instant::now() + STEP);
         }
+        conn.asked.ask(Question::Lookup(asking.lookup));
         conn.say(Say::Lookup { lookup: asking.lookup });
     }
 
@@ -228,15 +236,17 @@ impl Hub {
     pub(in crate::device) fn heard_invitation(&mut self, id: ConnId, sealed: &Bytes) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let peer = conn.line.peer;
-        let joins = self.joins.iter().find(|join| join.device == peer);
-        if sealed.is_empty()
-            && let Some(saved) = joins.and_then(super::super::store::StoredJoin::code)
-        {
-            // It was said hello, and knows nothing of the code any more.
-            self.heard_refused(&peer, &saved.lookup, Refusal::Unknown);
-            return;
-        }
-        if !self.looks_for(&peer) {
+        let lookup = match conn.asked.invitation(sealed.is_empty()) {
+            Some(Question::Hello(lookup)) => {
+                // It knows nothing any more of the code that it was said hello with.
+                self.heard_refused(&peer, &lookup, Refusal::Unknown);
+                return;
+            }
+            Some(Question::Lookup(lookup)) => lookup,
+            None => return,
+        };
+        let is_asked = self.codes.asking.as_ref().is_some_and(|asking| asking.lookup == lookup);
+        if !is_asked || !self.looks_for(&peer) {
             return;
         }
         if let Some(conn) = self.conns.get_mut(&id)
@@ -372,9 +382,12 @@ impl Task {
             return Some(failed(failure));
         }
         let (stream, mode, wanted) = (self.stream, self.mode, invitation.clone());
-        let begun =
-            self.hub.with(move |hub| hub.begin_code_join(stream, &wanted, dir, mode)).await?;
-        if let Err(failure) = begun {
+        let events = self.events.clone();
+        let begun = self.hub.with(move |hub| {
+            // Whoever has left is told that nothing was begun.
+            (!events.is_closed()).then(|| hub.begin_code_join(stream, &wanted, dir, mode))
+        });
+        if let Err(failure) = begun.await?? {
             return Some(failed(failure));
         }
         // From here on it goes on without anybody who looks.
@@ -462,7 +475,8 @@ impl Task {
         .await;
         loop {
             tokio::select! {
-                yes = &mut asked.answer => return Some(yes.unwrap_or(false)),
+                // One that was taken back has no answer.
+                yes = &mut asked.answer => return yes.ok(),
                 one = news.recv() => { one?; }
                 () = self.events.closed() => {
                     self.questions.withdraw(asked.id);

@@ -46,8 +46,16 @@ pub(super) struct Relay {
     /// True while its mailbox is being received.
     up: bool,
     posting: bool,
+    /// Why it did not take an invitation, the last time.
+    untaken: Option<String>,
     /// Why it is not reached.
     trouble: Option<String>,
+}
+
+impl Relay {
+    fn new(stored: StoredRelay) -> Self {
+        Self { stored, task: None, up: false, posting: false, untaken: None, trouble: None }
+    }
 }
 
 impl Drop for Relay {
@@ -69,8 +77,7 @@ impl Hub {
             Ok(stored) => stored,
             Err(error) => return self.fail(&error.to_string()),
         };
-        let relay = |stored| Relay { stored, task: None, up: false, posting: false, trouble: None };
-        self.mail.relays = stored.into_iter().map(relay).collect();
+        self.mail.relays = stored.into_iter().map(Relay::new).collect();
     }
 
     /// Attends the relays, once this device can be reached at all.
@@ -130,8 +137,7 @@ impl Hub {
             let (owner, token) = (Secret::new(random()?), Secret::new(random()?));
             let stored = StoredRelay { address: address.clone(), owner, token };
             self.store.put_relay(&stored)?;
-            let relay = Relay { stored, task: None, up: false, posting: false, trouble: None };
-            self.mail.relays.push(relay);
+            self.mail.relays.push(Relay::new(stored));
             self.new_card();
             self.start_mail();
         }
@@ -330,6 +336,28 @@ impl Hub {
         tokio::spawn(post_all(self.handle.clone(), address.to_owned()));
     }
 
+    /// Why no relay has a code's invitation; empty if it is not known yet. `None` if one has it, or there is none.
+    pub(in crate::device) fn unposted(&self, lookup: &LookupId) -> Option<String> {
+        let relays = &self.mail.relays;
+        let waits =
+            |relay: &&Relay| self.store.posts(&relay.stored.address, lookup).unwrap_or(false);
+        if relays.is_empty() || !relays.iter().all(|relay| waits(&relay)) {
+            return None;
+        }
+        if self.net.is_none() {
+            return Some("this device does not run".to_owned());
+        }
+        let why =
+            |relay: &Relay| if relay.up { relay.untaken.clone() } else { relay.trouble.clone() };
+        Some(relays.iter().find_map(why).unwrap_or_default())
+    }
+
+    fn not_taken(&mut self, address: &str, why: String) {
+        if let Some(relay) = self.mail.relays.iter_mut().find(|one| one.stored.address == address) {
+            relay.untaken = Some(why);
+        }
+    }
+
     /// Invitations that are still to be posted.
     #[cfg(test)]
     pub(in crate::device) fn posts_waiting(&self) -> usize {
@@ -362,6 +390,9 @@ impl Hub {
     fn posted(&mut self, address: &str, lookup: &LookupId) {
         if let Err(error) = self.store.posted(address, lookup) {
             self.fail(&error.to_string());
+        }
+        if let Some(relay) = self.mail.relays.iter_mut().find(|one| one.stored.address == address) {
+            relay.untaken = None;
         }
     }
 
@@ -503,9 +534,11 @@ async fn post_all(hub: HubHandle, address: String) {
             }
             Err(error) => {
                 tracing::debug!(%error, "an invitation was not posted yet");
+                let why = error.to_string();
+                let told = hub.with(move |hub| hub.not_taken(&at, why)).await;
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
-                Some(())
+                told
             }
         };
         if told.is_none() {

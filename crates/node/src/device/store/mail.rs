@@ -289,6 +289,17 @@ impl Store {
         Ok(found.map_err(self.fail())?.flatten())
     }
 
+    /// True if this invitation is still to be posted at this relay.
+    pub(in crate::device) fn posts(
+        &self,
+        relay: &str,
+        lookup: &LookupId,
+    ) -> Result<bool, StoreError> {
+        let query = "SELECT 1 FROM posts WHERE lookup = ?1 AND relay = ?2";
+        let found = self.db.query_row(query, params![&lookup.0[..], relay], |_| Ok(())).optional();
+        Ok(found.map_err(self.fail())?.is_some())
+    }
+
     pub(in crate::device) fn posted(
         &self,
         relay: &str,

@@ -56,6 +56,9 @@ impl Asking {
     }
 }
 
+/// Said to a device that is let in where it is a member already.
+pub(in crate::device) const MEMBER_THERE: &str = "the other device knows this one as a member already; if the group is not here, have it removed there and pair again";
+
 fn words(over: Over) -> String {
     match over {
         Over::Refused => "you said no".to_owned(),
@@ -66,9 +69,7 @@ fn words(over: Over) -> String {
             Decline::Closed => "the other device has closed its pairing window",
             Decline::Full => "too many devices have asked with this token",
             Decline::Broken => "the other device says that this one broke the ceremony",
-            Decline::Member => {
-                "the other device knows this one as a member already; if the group is not here, have it removed there and pair again"
-            }
+            Decline::Member => MEMBER_THERE,
             Decline::Again => "this device has asked anew",
         }
         .to_owned(),
@@ -157,7 +158,7 @@ impl Hub {
         let said = grants(terms.role, &terms.folders, Side::Joining).join(" ");
         let task = Task {
             hub: self.handle.clone(),
-            questions: self.questions.clone(),
+            questions: self.questions.of_another(),
             events,
             stream,
             device,
@@ -329,7 +330,7 @@ impl Hub {
     /// Gives a join up, and tells the other side if it is linked.
     pub(in crate::device) fn abandon_join(&mut self, device: &DeviceId) {
         self.answer_join_token(device, false);
-        self.give_up_code(device);
+        self.give_up_code(device, None);
         self.forget_join(device);
     }
 
@@ -452,7 +453,8 @@ impl Task {
         .await;
         loop {
             tokio::select! {
-                yes = &mut asked.answer => return Some(yes.unwrap_or(false)),
+                // One that was taken back has no answer.
+                yes = &mut asked.answer => return yes.ok(),
                 one = self.next(news) => match one {
                     Some(News::Over(reason)) => {
                         self.questions.withdraw(asked.id);

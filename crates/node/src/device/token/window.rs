@@ -138,7 +138,7 @@ impl Hub {
         });
         let task = Task {
             hub: self.handle.clone(),
-            questions: self.questions.clone(),
+            questions: self.questions.of_another(),
             events,
             stream,
             grants: self.what_it_grants(&token.terms),
@@ -307,7 +307,13 @@ impl Hub {
             Err(failure) => {
                 admitting.admitted = None;
                 admitting.tell(News::Over(ApiEvent::Refused { reason: failure.message }));
-                admitting.window.failed(Decline::Closed)
+                let steps = admitting.window.failed(Decline::Closed);
+                // What could not be stored may be on the disk all the same: nobody is told that it is not.
+                let is_unknown = failure.kind == "state";
+                steps.map(|mut steps| {
+                    steps.retain(|step| !is_unknown || !matches!(step, WindowStep::Send(_)));
+                    steps
+                })
             }
         };
         steps.unwrap_or_default()

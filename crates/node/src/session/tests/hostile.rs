@@ -10,7 +10,7 @@ use pairing::{PASSPHRASE_ATTEMPTS, Passphrase};
 use tokio::time::timeout;
 use wire::{
     frame::Channel,
-    session::{Ground, Hello, Message, Mode, Name, PROTOCOL_VERSION, Refusal, Vouch},
+    session::{Ground, Hello, Message, Mode, Name, PROTOCOL_VERSION, Refusal, StrandTag, Vouch},
 };
 
 use super::{Device, LONG, ask, config, confirm, words};
@@ -375,4 +375,52 @@ async fn t7_whoever_waits_for_its_turn_and_is_vouched_for_may_go_on() {
     waits.hear_until(|message| matches!(message, Message::Ready)).await;
     waits.say(&Message::Commit([3; 32])).await;
     waits.hear_until(|message| matches!(message, Message::Nonce(_))).await;
+}
+
+#[tokio::test]
+async fn attack_38_strands_of_strangers_and_of_links_that_are_not_accepted_are_closed_unread() {
+    let device = Device::new("anna", ask(), &[]).await;
+    let (key, endpoint) = Bare::endpoint();
+    let strand = endpoint.dial_strand(device.addr()).await.expect("TLS");
+    assert_eq!(Bare::of(Arc::clone(&key), strand).last().await, None);
+    let link = Bare::of(Arc::clone(&key), endpoint.dial(device.addr()).await.expect("a link"));
+    let strand = endpoint.dial_strand(device.addr()).await.expect("TLS");
+    let tag = StrandTag::offer(&link.exporter, &strand.exporter());
+    let mut strand = Bare::of(key, strand);
+    strand.say(&Message::Strand(tag)).await;
+    assert_eq!(strand.last().await, None);
+}
+
+#[tokio::test]
+async fn e24_a_members_strand_is_taken_for_its_own_link_alone() {
+    let mut device = Device::new("anna", Admission::Open, &[]).await;
+    let (key, endpoint) = Bare::endpoint();
+    let mut member =
+        Bare::of(Arc::clone(&key), endpoint.dial(device.addr()).await.expect("a link"));
+    member.introduce(&device, Mode::Open, vec![]).await;
+    member.say(&Message::Accepted).await;
+    let mut peer = device.peer_up().await;
+    for wrong in [true, false] {
+        let strand = endpoint.dial_strand(device.addr()).await.expect("TLS");
+        let own = strand.exporter();
+        let link = if wrong { [7; 32] } else { member.exporter };
+        let mut strand = Bare::of(Arc::clone(&key), strand);
+        strand.say(&Message::Strand(StrandTag::offer(&link, &own))).await;
+        let answer = Message::Strand(StrandTag::answer(&link, &own));
+        assert_eq!(strand.hear().await, (!wrong).then_some(answer));
+        if wrong {
+            continue;
+        }
+        // Hello, vouches, standing and the verdict had numbers 0 to 3.
+        strand.say(&Message::Order(5)).await;
+        strand.raw(Channel::Folder(0), b"second").await;
+        member.raw(Channel::Folder(0), b"first").await;
+        for expected in ["first", "second"] {
+            let frame = timeout(LONG, peer.input.recv()).await.expect("in time");
+            assert_eq!(frame.expect("the link lives").payload, expected);
+        }
+        drop(strand);
+        let (lost, reason) = device.peer_down().await;
+        assert_eq!((lost, reason.as_str()), (key.id(), "the link was cut"));
+    }
 }

@@ -27,6 +27,7 @@ pub(super) enum Change {
     Visit { mailbox: MailboxId, now: u64, reply: Reply<bool> },
     Acknowledge { mailbox: MailboxId, numbers: Vec<u64>, reply: Reply<()> },
     Sweep { now: u64, reply: Reply<Swept> },
+    Probe { sample: NewEntry, reply: Reply<()> },
     Counts { reply: Reply<Counts> },
 }
 
@@ -105,7 +106,9 @@ impl Writer {
             }};
         }
         match change {
-            Change::Put { entry, now, reply } => finish!(reply, self.put(&entry, now)),
+            Change::Put { entry, now, reply } => {
+                finish!(reply, self.put(&entry, now, self.quotas.entries))
+            }
             Change::Withdraw { lookup, owner, reply } => {
                 finish!(reply, self.withdraw(lookup, owner))
             }
@@ -121,11 +124,18 @@ impl Writer {
                 finish!(reply, self.acknowledge(mailbox, &numbers))
             }
             Change::Sweep { now, reply } => finish!(reply, self.sweep(now)),
+            // Whether the disk takes it is asked, not whether there is a place for one more.
+            Change::Probe { sample, reply } => finish!(reply, self.put(&sample, 0, u64::MAX)),
             Change::Counts { reply } => finish!(reply, Ok(Ok::<_, Refusal>(self.counts))),
         }
     }
 
-    fn put(&mut self, new: &NewEntry, now: u64) -> Result<Result<(), Refusal>, rusqlite::Error> {
+    fn put(
+        &mut self,
+        new: &NewEntry,
+        now: u64,
+        most: u64,
+    ) -> Result<Result<(), Refusal>, rusqlite::Error> {
         let lookup = new.lookup.0;
         let owner = self
             .connection
@@ -140,7 +150,7 @@ impl Writer {
             .prepare_cached("DELETE FROM entries WHERE lookup = ?1")?
             .execute(params![lookup])?;
         self.counts.entries = self.counts.entries.saturating_sub(replaced as u64);
-        if self.counts.entries >= self.quotas.entries {
+        if self.counts.entries >= most {
             return Ok(Err(Refusal::Full));
         }
         self.connection

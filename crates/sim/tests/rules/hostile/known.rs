@@ -73,7 +73,7 @@ fn push(lone: &mut Lone, author: DeviceId, records: Vec<(SignedRecord, &'static 
 fn agree(lone: &mut Lone, days: u64) {
     for _ in 0..=days / 40 {
         let root = lone.engine.index().fingerprint(0, 0);
-        lone.tell(Message::Status(Status { root, settled: true, lacking: 0 }));
+        lone.tell(Message::Status(Status { root, settled: true, ..Status::default() }));
         lone.now += 40 * DAY_MS;
         lone.input(Input::Tick);
         lone.pass(1_000);
