@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    task::{AbortHandle, JoinSet},
+    task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::debug;
@@ -63,11 +63,11 @@ impl fmt::Debug for Visitor {
     }
 }
 
-/// A port on which links come in. Dropping it closes the port and breaks off running handshakes.
+/// A port on which links come in. Dropping it closes the port a moment later and breaks off running handshakes.
 pub struct Listener {
     port: u16,
     links: mpsc::Receiver<Link>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Listener {
@@ -95,7 +95,7 @@ impl Listener {
         let listener = socket::listen(port).map_err(binding)?;
         let port = listener.local_addr().map_err(binding)?.port();
         let (sender, links) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(run(listener, endpoint, door, sender)).abort_handle();
+        let task = tokio::spawn(run(listener, endpoint, door, sender));
         Ok(Self { port, links, task })
     }
 
@@ -109,6 +109,13 @@ impl Listener {
     /// comes while the runtime stands.
     pub async fn accept(&mut self) -> Option<Link> {
         self.links.recv().await
+    }
+
+    /// Closes the port. Once it returns, the port can be listened on again.
+    pub async fn close(mut self) {
+        self.task.abort();
+        // It ends by being aborted; what it held is dropped by then.
+        let _ = (&mut self.task).await;
     }
 }
 

@@ -43,6 +43,15 @@ async fn dialling_oneself_is_noticed() {
     assert!(matches!(dial(2, addr).await, Err(LinkError::Own)));
 }
 
+/// On this one thread nothing else has run between the two: the port must be free when closing returns, not later.
+#[tokio::test]
+async fn a_closed_port_can_be_listened_on_at_once() {
+    let (listener, addr) = listener(Limits::default()).await;
+    listener.close().await;
+    let again = link::Listener::bind(endpoint(3, Limits::default()), addr.port()).await;
+    assert_eq!(again.map(|again| again.port()).unwrap(), addr.port());
+}
+
 #[tokio::test]
 async fn nobody_there_is_refused_and_a_taken_port_is_named() {
     let (listener, addr) = listener(Limits::default()).await;

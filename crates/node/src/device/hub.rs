@@ -264,7 +264,11 @@ impl Hub {
             }
         }
         // Whoever still wants something of the hub hears that it ends, and so nobody waits for it.
-        drop((listener, errands));
+        drop(errands);
+        // Whoever starts this device again gets its port.
+        if let Some(listener) = listener {
+            listener.close().await;
+        }
         self.end(heard, search).await;
     }
 

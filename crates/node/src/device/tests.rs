@@ -140,9 +140,17 @@ fn settings(top: &TempDir, name: &str) -> Settings {
     Settings { ssh, ..Settings::new(name) }
 }
 
+/// On a port that is free still when the device has been away: those that the system gives out belong to somebody's
+/// outgoing connection the moment after.
 pub(super) async fn go_online(device: &Device) -> u16 {
-    let online = Online { port: 0, port_is_required: false, discovery: false };
-    device.go_online(online).await.unwrap()
+    loop {
+        let port = 10_000 + u16::from_le_bytes(random().unwrap()) % 20_000;
+        let online = Online { port, port_is_required: true, discovery: false };
+        match device.go_online(online).await {
+            Err(failure) if failure.kind == "port_in_use" => {}
+            other => return other.unwrap(),
+        }
+    }
 }
 
 /// The next event that is one of these; all others are passed over.

@@ -158,7 +158,7 @@ impl Actor {
                     Some(Command::Answer(question, yes)) => self.answer(question, yes),
                     Some(Command::Reopen) => self.reopen(),
                     Some(Command::Stop(done)) => {
-                        drop(listener);
+                        listener.close().await;
                         self.stop(heard, search).await;
                         let _ = done.send(());
                         return;
