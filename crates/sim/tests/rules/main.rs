@@ -8,6 +8,7 @@ mod brake;
 mod conflicts;
 mod dirs;
 mod disk;
+mod ends;
 mod forged;
 mod forgotten;
 mod hostile;
