@@ -257,6 +257,17 @@ impl VirtualDisk {
         self.meter.set_failing(failing);
     }
 
+    /// Has one call fail: of those that this failure concerns, the one of this number from now on (0: the next).
+    pub fn fail_one(&self, failing: Failing, number: u64) {
+        self.meter.set_one_fails(failing, number);
+    }
+
+    /// How many calls that failure has concerned since, whether one of them has failed or not.
+    #[must_use]
+    pub fn concerned(&self) -> u64 {
+        self.meter.concerned()
+    }
+
     /// Has every call fail with EIO, or none any more.
     pub fn break_all(&self, broken: bool) {
         self.fail(broken.then(|| (Failing::Broken, 1, Rng::new(0))));

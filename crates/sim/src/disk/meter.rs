@@ -94,10 +94,19 @@ pub(super) struct Meter {
     dead: AtomicBool,
     is_failing: AtomicBool,
     failing: Mutex<Option<(Failing, u64, Rng)>>,
+    one_fails: Mutex<Option<OneFails>>,
     /// True if what is not synced does not outlive a loss of power.
     pub(super) volatile: AtomicBool,
     /// How much the disk holds, whether it fails or not.
     pub(super) space: Arc<Space>,
+}
+
+/// One call fails: of those that it concerns, that of this number.
+#[derive(Debug)]
+struct OneFails {
+    failing: Failing,
+    number: u64,
+    passed: u64,
 }
 
 /// What happens before the change or call of this number.
@@ -139,6 +148,7 @@ impl Meter {
             dead: AtomicBool::new(false),
             is_failing: AtomicBool::new(false),
             failing: Mutex::new(None),
+            one_fails: Mutex::new(None),
             volatile: AtomicBool::new(false),
             space: Arc::default(),
         }
@@ -231,6 +241,15 @@ impl Meter {
         *lock(&self.failing) = failing;
     }
 
+    pub(super) fn set_one_fails(&self, failing: Failing, number: u64) {
+        *lock(&self.one_fails) = Some(OneFails { failing, number, passed: 0 });
+    }
+
+    /// How many calls the failure could concern since it was set.
+    pub(super) fn concerned(&self) -> u64 {
+        lock(&self.one_fails).as_ref().map_or(0, |one| one.passed)
+    }
+
     /// Counts a call that is about to be made, lets happen what was to happen just before it, and has it
     /// fail if the disk does.
     pub(super) fn pass(&self, call: Call) -> io::Result<()> {
@@ -246,6 +265,13 @@ impl Meter {
             }
             if self.is_dead() {
                 return Err(io::Error::other("the machine has no power"));
+            }
+        }
+        if let Some(one) = lock(&self.one_fails).as_mut().filter(|one| one.failing.meets(call)) {
+            let number = one.passed;
+            one.passed += 1;
+            if number == one.number {
+                return Err(io::Error::from_raw_os_error(one.failing.errno()));
             }
         }
         if self.is_failing.load(Ordering::Relaxed)

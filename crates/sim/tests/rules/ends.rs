@@ -6,19 +6,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use sim::{disk::Node, history::Edit, scenario::Scenario};
+use sim::scenario::Scenario;
 
-use crate::{assert_alike, noise};
-
-/// A change that the other device brings while it is hindered.
-struct Kind {
-    /// What both have before.
-    before: fn(&mut Scenario),
-    /// Made on device 0.
-    change: fn(&mut Scenario),
-    /// Made on device 1 at the same time; what it writes must be found in the end.
-    meanwhile: &'static [(&'static str, &'static str)],
-}
+use crate::kinds::{self, Kind};
 
 /// How a device ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +17,8 @@ enum How {
     Killed,
     /// Its disk loses what was not synced.
     Power,
+    /// The same, and nothing tells that the machine was off: what the order of rule E12 holds alone, without doubts.
+    DiskAlone,
 }
 
 /// Where.
@@ -43,30 +35,10 @@ const LONG: u64 = 5_000;
 /// First points and second points, before changes and between, of which all pairs are tried if not all are.
 const SELECTED: (usize, usize) = (10, 4);
 
-fn small(scenario: &mut Scenario) {
-    scenario.write(0, "f", b"the first");
-}
-
-fn large(scenario: &mut Scenario) {
-    scenario.write(0, "f", &noise(1, 1_600_000));
-}
-
-fn many(scenario: &mut Scenario, files: u32, text: &str) {
-    for file in 0..files {
-        scenario.write(0, &format!("d{}/f{file}", file % 4), format!("{text} {file}").as_bytes());
-    }
-}
-
-const BASE: Kind = Kind { before: small, change: |_| {}, meanwhile: &[] };
-
-/// What is to be on a device in the end, if nothing was changed there.
-fn wanted(scenario: &Scenario) -> Vec<(String, Node)> {
-    scenario.tree(0).into_iter().collect()
-}
-
 /// Lets device 1 end at a point; false if it has done everything before that.
 fn end(scenario: &mut Scenario, how: How, at: End) -> bool {
-    if how == How::Power {
+    if how != How::Killed {
+        scenario.disk(1).forget_unsynced();
         scenario.loses_power(1);
     }
     match at {
@@ -90,16 +62,7 @@ fn end(scenario: &mut Scenario, how: How, at: End) -> bool {
 
 /// Plays one history; returns how often the device ended.
 fn play(kind: &Kind, how: How, ends: [Option<End>; 2]) -> usize {
-    let mut scenario = Scenario::linked(3, 2);
-    (kind.before)(&mut scenario);
-    scenario.settle();
-    scenario.cut(0, 1);
-    (kind.change)(&mut scenario);
-    for (path, text) in kind.meanwhile {
-        scenario.write(1, path, text.as_bytes());
-    }
-    scenario.settle();
-    let wanted = wanted(&scenario);
+    let (mut scenario, wanted) = kind.begin(3);
     let mut ended = 0;
     for at in ends.into_iter().flatten() {
         if ended == 0 {
@@ -112,20 +75,12 @@ fn play(kind: &Kind, how: How, ends: [Option<End>; 2]) -> usize {
         }
         ended += 1;
     }
-    if ended == 0 {
-        scenario.link(0, 1);
-    }
     if !scenario.is_running(1) {
         scenario.start(1);
     }
     scenario.settle();
     let story = format!("{how:?} {ends:?}");
-    assert_alike(&scenario, 2);
-    assert_eq!(scenario.lost(), Vec::<String>::new(), "{story}");
-    if kind.meanwhile.is_empty() {
-        let found: Vec<_> = scenario.tree(1).into_iter().collect();
-        assert_eq!(found, wanted, "{story}");
-    }
+    kind.judge(&scenario, &wanted, &story);
     let shown: BTreeSet<String> =
         scenario.paths(1).iter().filter_map(|path| scenario.text(1, path)).collect();
     for (_, text) in kind.meanwhile {
@@ -160,7 +115,7 @@ fn selection(points: &[End]) -> Vec<End> {
 #[track_caller]
 fn everywhere(kind: &Kind) {
     let all = std::env::var("KIN_SIM_ENDS").is_ok_and(|wanted| wanted == "all");
-    for how in [How::Killed, How::Power] {
+    for how in [How::Killed, How::Power, How::DiskAlone] {
         let once = points(kind, how, None);
         let first = if all { once.clone() } else { selection(&once) };
         let mut twice = 0;
@@ -177,116 +132,80 @@ fn everywhere(kind: &Kind) {
 
 #[test]
 fn e12_two_ends_while_a_file_is_made() {
-    everywhere(&Kind { change: |it| it.write(0, "new", b"new"), ..BASE });
+    everywhere(&kinds::CREATE);
 }
 
 #[test]
 fn e12_two_ends_while_a_file_is_replaced() {
-    everywhere(&Kind { change: |it| it.write(0, "f", b"the second"), ..BASE });
+    everywhere(&kinds::REPLACE);
 }
 
 #[test]
 fn e12_two_ends_while_a_file_is_deleted() {
-    everywhere(&Kind { change: |it| it.remove(0, "f"), ..BASE });
+    everywhere(&kinds::DELETE);
 }
 
 #[test]
 fn e12_two_ends_while_a_file_is_renamed() {
-    everywhere(&Kind { change: |it| it.rename(0, "f", "g"), ..BASE });
+    everywhere(&kinds::RENAME);
 }
 
 #[test]
 fn e12_two_ends_while_directories_are_made() {
-    let change = |it: &mut Scenario| {
-        it.write(0, "d/e/new", b"new");
-        it.edit(0, &Edit::MakeDir("d/empty".to_owned()));
-        it.chmod(0, "d/empty", 0o550);
-    };
-    everywhere(&Kind { change, ..BASE });
+    everywhere(&kinds::MAKE_DIRS);
 }
 
 #[test]
 fn e12_two_ends_while_directories_are_removed() {
-    let before = |it: &mut Scenario| it.write(0, "d/e/f", b"the first");
-    everywhere(&Kind { before, change: |it| it.remove(0, "d"), ..BASE });
+    everywhere(&kinds::REMOVE_DIRS);
 }
 
 #[test]
 fn e12_two_ends_while_a_directory_is_renamed() {
-    let before = |it: &mut Scenario| it.write(0, "d/e/f", b"the first");
-    everywhere(&Kind { before, change: |it| it.rename(0, "d", "g"), ..BASE });
+    everywhere(&kinds::RENAME_DIR);
 }
 
 #[test]
 fn e12_two_ends_while_a_conflict_is_kept() {
-    let change = |it: &mut Scenario| it.write(0, "f", b"by the one");
-    everywhere(&Kind { change, meanwhile: &[("f", "by the other")], ..BASE });
+    everywhere(&kinds::CONFLICT);
 }
 
 #[test]
 fn e12_two_ends_while_a_mode_is_set() {
-    everywhere(&Kind { change: |it| it.chmod(0, "f", 0o751), ..BASE });
+    everywhere(&kinds::METADATA);
 }
 
 #[test]
 fn e12_two_ends_while_links_are_made() {
-    let before = |it: &mut Scenario| it.edit(0, &Edit::Link("there".to_owned(), "f".to_owned()));
-    let change = |it: &mut Scenario| {
-        it.edit(0, &Edit::Link("new".to_owned(), "f".to_owned()));
-        it.remove(0, "there");
-        it.edit(0, &Edit::Link("there".to_owned(), "elsewhere".to_owned()));
-    };
-    everywhere(&Kind { before, change, ..BASE });
+    everywhere(&kinds::SYMLINK);
 }
 
 #[test]
 fn e12_two_ends_while_a_large_file_is_made() {
-    everywhere(&Kind { change: |it| it.write(0, "new", &noise(2, 1_600_000)), ..BASE });
+    everywhere(&kinds::LARGE_NEW);
 }
 
 #[test]
 fn e12_two_ends_while_a_large_file_is_changed() {
-    let change = |it: &mut Scenario| {
-        let mut bytes = noise(1, 1_600_000);
-        bytes.splice(700_000..700_100, b"an edit".iter().copied());
-        it.write(0, "f", &bytes);
-    };
-    everywhere(&Kind { before: large, change, ..BASE });
+    everywhere(&kinds::LARGE_EDIT);
 }
 
 #[test]
 fn e12_two_ends_while_a_directory_takes_a_files_place() {
-    let change = |it: &mut Scenario| {
-        it.remove(0, "f");
-        it.write(0, "f/inside", b"inside");
-    };
-    everywhere(&Kind { change, ..BASE });
+    everywhere(&kinds::FILE_TO_DIR);
 }
 
 #[test]
 fn e12_two_ends_while_a_file_takes_a_directorys_place() {
-    let before = |it: &mut Scenario| it.write(0, "d/inside", b"inside");
-    let change = |it: &mut Scenario| {
-        it.remove(0, "d");
-        it.write(0, "d", b"a file");
-    };
-    everywhere(&Kind { before, change, ..BASE });
+    everywhere(&kinds::DIR_TO_FILE);
 }
 
 #[test]
 fn e12_two_ends_while_a_link_takes_a_files_place() {
-    let change = |it: &mut Scenario| {
-        it.remove(0, "f");
-        it.edit(0, &Edit::Link("f".to_owned(), "elsewhere".to_owned()));
-    };
-    everywhere(&Kind { change, ..BASE });
+    everywhere(&kinds::FILE_TO_LINK);
 }
 
 #[test]
 fn e12_two_ends_while_many_files_are_changed() {
-    everywhere(&Kind {
-        before: |it| many(it, 20, "the first"),
-        change: |it| many(it, 40, "the second"),
-        ..BASE
-    });
+    everywhere(&kinds::MANY);
 }
