@@ -61,6 +61,9 @@ pub use ask::{Cause, ConflictCopy, Explanation, Plan, UndoPlan, Version};
 
 /// Counters are reserved on disk in blocks of this many (rule E1).
 const COUNTER_BLOCK: u64 = 4096;
+/// Each run begins with a counter that is up to so much higher than those of the last: what another life of this replica
+/// has said, which began where this one did, lies in a range that was not used here (rule E1).
+const MAX_JUMP: u64 = 1 << 24;
 /// Ranges of counters that were reserved and not used, as far back as is remembered (rule E1).
 const MAX_UNUSED: usize = 64;
 /// Records of this run whose hashes are remembered (rule E1).
@@ -159,8 +162,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             Effect::Event(Event::NewReplica { reason })
         });
         let replica = stored.unwrap_or_else(|| entropy.draw());
-        let counter =
-            if stored.is_some() { number(index.meta("counter")?).unwrap_or(0) } else { 0 };
+        let counter = match stored {
+            Some(_) => number(index.meta("counter")?).unwrap_or(0) + entropy.draw() % MAX_JUMP,
+            None => 0,
+        };
         if stored.is_none() {
             index.put_meta("agreed", &0u64.to_le_bytes())?;
         }

@@ -97,6 +97,11 @@ impl Reports {
         self.told.values().map(|report| report.again.0).min().unwrap_or(u64::MAX)
     }
 
+    /// True if what is at a path could not be read.
+    pub(super) fn is_unread(&self, path: &str) -> bool {
+        self.told.get(path).is_some_and(|report| report.trouble == Trouble::Read)
+    }
+
     /// What could not be read, directories among it.
     pub(super) fn unread(&self) -> impl Iterator<Item = RelPath> {
         let unread = |report: &Report| matches!(report.trouble, Trouble::Read | Trouble::List);

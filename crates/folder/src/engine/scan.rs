@@ -328,9 +328,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 other => other,
             };
             match result {
-                Ok(Some(stat)) if self.scan.is_as_applied(&path, &stat) => {
+                Ok(Some(stat))
+                    if !self.reports.is_unread(path.as_str())
+                        && self.scan.is_as_applied(&path, &stat) =>
+                {
                     self.seen_again(&path, false);
-                    self.mended_of(path.as_str(), Trouble::Read);
                 }
                 Ok(Some(stat)) => {
                     let row = self.row(&path)?;
@@ -528,8 +530,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 let same = row.here.as_ref().is_some_and(|here| here.stat == stat && !here.racy);
                 let watched =
                     self.scan.unstable.get(&path).is_some_and(|entry| entry.0 == u64::MAX);
-                if same && !watched {
-                    self.mended_of(&path, Trouble::Read);
+                // What could not be read is read once more.
+                if same && !watched && !self.reports.is_unread(path.as_str()) {
                     // Something below may have been learned, and a stop come before it was made a directory.
                     if listed
                         && self.scan.full

@@ -10,10 +10,10 @@ use wire::{
     sync::{Message, Piece, PieceAnswer},
 };
 
-use super::{Authority, Effect, Engine, EngineError, PeerId};
+use super::{Authority, Effect, Engine, EngineError, PeerId, report::Trouble};
 use crate::{
     index::Index,
-    jobs::{Job, ReadPiece},
+    jobs::{Job, NotRead, ReadPiece},
 };
 
 /// Pieces of one peer that may wait to be read; more break the protocol. What honest windows add up to
@@ -263,16 +263,21 @@ impl<I: Index, A: Authority> Engine<I, A> {
         &mut self,
         id: PeerId,
         request: u32,
-        answers: Vec<(PieceAnswer, Option<RelPath>)>,
+        answers: Vec<(PieceAnswer, Option<NotRead>)>,
     ) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.serve.reading -= 1;
         peer.serve.in_vain |= answers.iter().any(|(answer, _)| answer.data.is_none());
         let (mut part, mut bytes) = (Vec::new(), 0);
         let mut changed = Vec::new();
-        for (answer, stale) in answers {
-            // What is not as the index says has been changed: have a look at it.
-            changed.extend(stale);
+        let mut failed = Vec::new();
+        for (answer, not_read) in answers {
+            match not_read {
+                // What is not as the index says has been changed: have a look at it.
+                Some(NotRead::Changed(path)) => changed.push(path),
+                Some(NotRead::Failed(path, why)) => failed.push((path, why)),
+                None => {}
+            }
             let len = answer.data.as_ref().map_or(0, |data| data.bytes.len());
             if bytes + len > MESSAGE_BYTES && !part.is_empty() {
                 let answers = std::mem::take(&mut part);
@@ -290,6 +295,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.effects.push(Effect::Send { peer: id, message });
         }
         self.hints(changed);
+        for (path, why) in failed {
+            // It is read again in a while; who asked in vain hears when it can be read.
+            self.skip(path.to_string(), Trouble::Read, why);
+        }
     }
 
     /// Contents are here that may not have been: who asked for some in vain hears of it, also if all that is to be said

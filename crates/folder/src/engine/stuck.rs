@@ -66,7 +66,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         while self.reports.has_room() {
             for (name, row) in self.index.children(&dir)? {
                 let Ok(below) = dir.join(&name) else { continue };
-                if row.here.is_none() && Self::siblings(&row)?.is_live() {
+                // A directory may be to come for the sake of what lies in it; then why it does not was told before.
+                let is_told = self.reports.reason(below.as_str()).is_some();
+                if row.here.is_none() && (is_told || Self::siblings(&row)?.is_live()) {
                     self.tell_stuck(&below, path);
                 }
             }

@@ -164,8 +164,8 @@ pub enum Done {
         peer: PeerId,
         /// For which request.
         request: u32,
-        /// The pieces, each with the path whose file is not what the index says, if so.
-        answers: Vec<(PieceAnswer, Option<RelPath>)>,
+        /// The pieces, each with why it could not be read, if so.
+        answers: Vec<(PieceAnswer, Option<NotRead>)>,
     },
     /// Of [`Job::FindKept`].
     FoundKept {
@@ -278,6 +278,15 @@ pub struct ReadPiece {
     pub offset: u64,
     /// Bytes.
     pub len: u32,
+}
+
+/// Why a piece could not be read.
+#[derive(Debug)]
+pub enum NotRead {
+    /// The file at this path is not what the index says.
+    Changed(RelPath),
+    /// The disk said no: in words for a person.
+    Failed(RelPath, String),
 }
 
 /// A small content that is in the folder already.

@@ -4,13 +4,19 @@ use std::io;
 
 use bytes::Bytes;
 use tree::{Disk, FileKind, Place, ReadFile, Stat};
-use wire::{Hash, RelPath, buffer::Buffer, sync::PieceAnswer};
+use wire::{Hash, buffer::Buffer, sync::PieceAnswer};
 
-use super::{CopyItem, HashError, HashItem, HashedBody, ReadPiece, why};
+use super::{
+    CopyItem, HashError, HashItem, HashedBody, NotRead, ReadPiece, apply::is_homeless, why,
+};
 use crate::{
     compress::{self, Policy},
     content::{ContentError, ContentReader},
 };
+
+fn unreadable(error: &io::Error) -> String {
+    format!("cannot be read: {}", why(error))
+}
 
 pub(super) fn hash(
     disk: &dyn Disk,
@@ -20,7 +26,7 @@ pub(super) fn hash(
     let place = Place::Tree(item.path.clone());
     let classify = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => HashError::Gone,
-        _ => HashError::Io(format!("cannot be read: {}", why(&error))),
+        _ => HashError::Io(unreadable(&error)),
     };
     let now_at = |place: &Place| disk.stat(place).map_err(classify)?.ok_or(HashError::Gone);
     if item.stat.kind == FileKind::Symlink {
@@ -57,23 +63,26 @@ pub(super) fn read_pieces(
     disk: &dyn Disk,
     pieces: &[ReadPiece],
     compress: bool,
-) -> Vec<(PieceAnswer, Option<RelPath>)> {
+) -> Vec<(PieceAnswer, Option<NotRead>)> {
     let policy = if compress { Policy::WherePays } else { Policy::Never };
     let mut open: Option<(Place, Box<dyn ReadFile>)> = None;
-    let mut read = |first: &ReadPiece, len: u64| -> Option<Bytes> {
-        let (place, stat) = first.source.as_ref()?;
+    // `None` of what is not here, or is not what the index says.
+    let mut read = |first: &ReadPiece, len: u64| -> io::Result<Option<Bytes>> {
+        let Some((place, stat)) = first.source.as_ref() else { return Ok(None) };
+        let Ok(size) = usize::try_from(len) else { return Ok(None) };
         if stat.is_some_and(|stat| first.offset.saturating_add(len) > stat.size) {
-            return None;
+            return Ok(None);
         }
-        if open.as_ref().is_none_or(|(opened, _)| opened != place) {
-            open = Some((place.clone(), disk.open(place).ok()?));
-        }
-        let (_, file) = open.as_ref()?;
-        let mut bytes = Buffer::new(usize::try_from(len).ok()?);
-        let whole = file.read_at(bytes.as_mut(), first.offset).ok()? == bytes.as_ref().len();
-        let now = file.stat().ok()?;
+        let file = match open.take() {
+            Some((opened, file)) if opened == *place => file,
+            _ => disk.open(place)?,
+        };
+        let (_, file) = open.insert((place.clone(), file));
+        let mut bytes = Buffer::new(size);
+        let whole = file.read_at(bytes.as_mut(), first.offset)? == bytes.as_ref().len();
+        let now = file.stat()?;
         let same = stat.is_none_or(|stat| now.same_contents(&stat));
-        (whole && same).then(|| bytes.freeze())
+        Ok((whole && same).then(|| bytes.freeze()))
     };
     let mut answers = Vec::with_capacity(pieces.len());
     let mut rest = pieces;
@@ -81,15 +90,23 @@ pub(super) fn read_pieces(
         let (count, len) = run(first, rest);
         let (together, behind) = rest.split_at(count);
         rest = behind;
-        let mut bytes = read(first, len);
+        let (mut bytes, failure) = match read(first, len) {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (None, Some(error)),
+        };
         for piece in together {
             let data = bytes.as_mut().map(|bytes| bytes.split_to(piece.len as usize));
             let data = data.map(|bytes| compress::seal(bytes, policy));
-            let stale = match &piece.source {
-                Some((Place::Tree(path), _)) if data.is_none() => Some(path.clone()),
+            let not_read = match (&piece.source, &failure) {
+                (Some((Place::Tree(path), _)), failure) if data.is_none() => match failure {
+                    Some(error) if !is_homeless(error) => {
+                        Some(NotRead::Failed(path.clone(), unreadable(error)))
+                    }
+                    _ => Some(NotRead::Changed(path.clone())),
+                },
                 _ => None,
             };
-            answers.push((PieceAnswer { item: piece.item, data }, stale));
+            answers.push((PieceAnswer { item: piece.item, data }, not_read));
         }
     }
     answers

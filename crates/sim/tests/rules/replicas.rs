@@ -218,6 +218,40 @@ fn e1_a_state_set_back_twice_over_loses_nothing() {
 }
 
 #[test]
+fn e1_counters_that_another_life_used_are_known_also_after_a_further_start() {
+    // Found by seed 33005: both lives had used the same counters, and which record bore them was forgotten by a start.
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.stop(0);
+        let backup = scenario.index(0).copy();
+        scenario.write(0, "a", b"of the first life");
+        scenario.start(0);
+        scenario.settle();
+        assert_eq!(scenario.text(1, "a").as_deref(), Some("of the first life"));
+        scenario.cut(0, 1);
+        scenario.stop(0);
+        scenario.put_index(0, backup);
+        scenario.remove(0, "a");
+        scenario.start(0);
+        scenario.write(0, "b/c/d", b"of the second life");
+        scenario.settle();
+        scenario.stop(0);
+        scenario.write(0, "a/b", b"in the way");
+        scenario.start(0);
+        scenario.settle();
+        scenario.link(0, 1);
+        scenario.settle();
+        assert!(took_new_replica(&scenario, 0), "seed {seed}");
+        assert_alike(&scenario, 2);
+        let shown: Vec<_> =
+            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
+        for text in ["of the first life", "of the second life", "in the way"] {
+            assert!(shown.iter().any(|it| it == text), "seed {seed}: {text} is not in {shown:?}");
+        }
+    }
+}
+
+#[test]
 fn e1_what_is_said_again_claims_nothing_that_another_put_there() {
     // Found by `--faults all --from 10021`: a directory's mode is another device's, its own record is said again.
     let mut taken = 0;

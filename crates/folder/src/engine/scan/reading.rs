@@ -54,7 +54,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
             match result {
                 Ok((stat, body)) => {
                     self.scan.unstable.remove(&path);
-                    self.mended_of(&path, Trouble::Read);
+                    if self.reports.is_unread(path.as_str()) {
+                        self.mended(path.as_str());
+                        self.has_contents_again();
+                    }
                     self.mended_of(&path, Trouble::Kind);
                     self.saw_contents(path, stat, body, asked)?;
                 }
