@@ -85,12 +85,19 @@ fn not_durable(path: &RelPath, error: &io::Error) -> ApplyError {
 /// Directory modes come last, since they may forbid what had to be done inside (rule E10).
 fn set_final_mode(disk: &dyn Disk, path: &RelPath, mode: u32, results: &mut [Changed]) {
     let place = Place::Tree(path.clone());
-    let Ok(Some(stat)) = disk.stat(&place) else { return };
-    // Somebody has given it another mode meanwhile: that is a change, and stays.
-    let is_ours = apply::as_set(disk, path, stat, mode | 0o700).mode == stat.mode;
-    let set = if is_ours { disk.set_meta(path, stat.inode, mode, None) } else { Ok(()) };
-    let set = set.and_then(|()| disk.stat(&place));
-    let set = set.map(|stat| stat.map(|stat| apply::as_set(disk, path, stat, mode)));
+    let try_set = || {
+        let Some(stat) = disk.stat(&place)? else { return Ok(None) };
+        // Somebody has given it another mode meanwhile: that is a change, and stays.
+        if apply::as_set(disk, path, stat, mode | 0o700).mode == stat.mode {
+            disk.set_meta(path, stat.inode, mode, None)?;
+        }
+        Ok(disk.stat(&place)?.map(|stat| apply::as_set(disk, path, stat, mode)))
+    };
+    let set = match try_set() {
+        // It is gone again, which the next look at the directory says.
+        Ok(None) => return,
+        set => set,
+    };
     if let Some(changed) = results.iter_mut().find(|changed| changed.path == *path) {
         changed.result = match set {
             Ok(stat) => {
