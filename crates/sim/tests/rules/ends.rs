@@ -3,6 +3,7 @@
 //! before what they did is in the index.
 //!
 //! By default all points are tried once, and of the pairs a selection; `KIN_SIM_ENDS=all` tries all pairs.
+#![allow(clippy::print_stdout, reason = "says how much was tried")]
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -2,6 +2,7 @@
 //! device that brings a change, and on the one that has made it.
 //!
 //! All calls are tried; with `KIN_SIM_ENDS=all` in eight histories of each kind, whose delays differ.
+#![allow(clippy::print_stdout, reason = "says how much was tried")]
 
 use sim::disk::Failing;
 
