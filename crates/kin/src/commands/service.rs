@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     fmt::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -54,6 +55,8 @@ pub(crate) fn run(screen: &Screen, args: &ServiceArgs) -> Result<(), CommandErro
         CommandError::failed("io", &format!("{what}: {error}"))
     };
     let program = env::current_exe().map_err(|error| failed("where kin is", &error))?;
+    let called = env::args_os().next().unwrap_or_default();
+    let program = as_called(&program, Path::new(&called), &env::var_os("PATH").unwrap_or_default());
     let vars = PASSED_ON.iter().filter_map(|name| {
         let value = env::var(name).ok().filter(|value| !value.is_empty())?;
         // The service runs in another directory.
@@ -97,6 +100,20 @@ pub(crate) fn run(screen: &Screen, args: &ServiceArgs) -> Result<(), CommandErro
     let was = tree::remove_installed(&file).map_err(|error| failed(&shown, &error))?;
     let said = if was { "is removed" } else { "was not there" };
     answers::done(screen, args.json, &value, &format!("{shown} {said}."))
+}
+
+/// The program under the name that it was called by: a link that leads to it leads to the next version, too.
+fn as_called(program: &Path, called: &Path, path: &OsStr) -> PathBuf {
+    let is_a_place = called.parent().is_some_and(|dir| !dir.as_os_str().is_empty());
+    let places: Vec<PathBuf> = match is_a_place {
+        true => vec![called.to_owned()],
+        false => env::split_paths(path).map(|dir| dir.join(called)).collect(),
+    };
+    let leads_here = |place: &Path| {
+        place.canonicalize().is_ok_and(|place| program.canonicalize().is_ok_and(|it| it == place))
+    };
+    let mut found = places.into_iter().filter_map(|place| std::path::absolute(place).ok());
+    found.find(|place| leads_here(place)).unwrap_or_else(|| program.to_owned())
 }
 
 /// Where the file belongs.
@@ -248,6 +265,8 @@ fn in_xml(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lab::files;
+
     use super::*;
 
     #[test]
@@ -270,6 +289,24 @@ mod tests {
         assert!(text.contains("<string>/opt/kin</string>\n    <string>up</string>"), "{text}");
         assert!(text.contains("<string>/a&amp;b&lt;c&gt;</string>"), "{text}");
         assert_eq!(text.matches("<dict>").count(), text.matches("</dict>").count());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_program_is_named_by_the_link_that_it_was_called_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let [there, link, other] = ["kin-1", "kin", "other"].map(|name| dir.path().join(name));
+        files::write(&there, "the program");
+        files::write(&other, "another");
+        std::os::unix::fs::symlink("kin-1", &link).unwrap();
+        let path = env::join_paths([Path::new("/nowhere"), dir.path()]).unwrap();
+        let called = |name: &str| as_called(&there, Path::new(name), &path);
+        assert_eq!(called("kin"), link);
+        assert_eq!(called(link.to_str().unwrap()), link);
+        // A login shell, another program of that name, nothing at all.
+        for name in ["-kin", "other", ""] {
+            assert_eq!(called(name), there, "{name}");
+        }
     }
 
     #[test]
