@@ -7,11 +7,21 @@ use identity::DeviceId;
 use wire::{
     Hash, RelPath,
     record::Record,
-    version::{Dot, ReplicaId},
+    version::{Dot, MAX_COUNTER, ReplicaId},
 };
 
-use super::{Authority, COUNTER_BLOCK, Change, Effect, Engine, EngineError, Event, Now};
+use super::{Authority, Change, Effect, Engine, EngineError, Event, Now};
 use crate::index::{Here, Index, Row};
+
+/// Counters are reserved on disk in blocks of this many (rule E1).
+pub(super) const BLOCK: u64 = 4096;
+/// Each run begins with a counter that is up to so much higher than those of the last: what another life of this replica
+/// has said, which began where this one did, lies in a range that was not used here (rule E1).
+pub(super) const MAX_JUMP: u64 = 1 << 24;
+/// A replica whose counters are that high goes on under another id: what is beyond [`MAX_COUNTER`] nobody takes.
+pub(super) const LAST_START: u64 = MAX_COUNTER / 2;
+/// Ranges of counters that were reserved and not used, as far back as is remembered (rule E1).
+pub(super) const MAX_UNUSED: usize = 64;
 
 /// A range of counters, both ends included.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +136,19 @@ impl<I: Index, A: Authority> Engine<I, A> {
             .unwrap_or(0))
     }
 
+    /// What the next change bears.
+    pub(super) fn next_dot(&mut self) -> Result<Dot, EngineError> {
+        self.counter += 1;
+        if self.counter >= self.counter_reserved {
+            self.counter_reserved = self.counter + BLOCK;
+            self.index.put_meta("counter", &self.counter_reserved.to_le_bytes())?;
+            // Rule E1: durable before any record that bears it leaves.
+            self.uncommitted = true;
+            self.commit()?;
+        }
+        Ok(Dot { replica: self.replica, counter: self.counter })
+    }
+
     /// Takes a new replica id (rule E1) and writes again, under it and as concurrent, what this one said
     /// after `common`, or after it last agreed with anybody.
     pub(super) fn new_replica(&mut self, reason: &str, common: u64) -> Result<(), EngineError> {
@@ -143,7 +166,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         self.index.put_meta("unused", &[])?;
         self.replica = ReplicaId(self.entropy.draw());
         (self.counter, self.said) = (0, 0);
-        self.counter_reserved = COUNTER_BLOCK;
+        self.counter_reserved = BLOCK;
         self.index.put_meta("agreed", &0u64.to_le_bytes())?;
         self.index.put_meta("replica", &self.replica.0.to_le_bytes())?;
         self.index.put_meta("counter", &self.counter_reserved.to_le_bytes())?;

@@ -59,13 +59,6 @@ pub use api::{
 };
 pub use ask::{Cause, ConflictCopy, Explanation, Plan, UndoPlan, Version};
 
-/// Counters are reserved on disk in blocks of this many (rule E1).
-const COUNTER_BLOCK: u64 = 4096;
-/// Each run begins with a counter that is up to so much higher than those of the last: what another life of this replica
-/// has said, which began where this one did, lies in a range that was not used here (rule E1).
-const MAX_JUMP: u64 = 1 << 24;
-/// Ranges of counters that were reserved and not used, as far back as is remembered (rule E1).
-const MAX_UNUSED: usize = 64;
 /// Records of this run whose hashes are remembered (rule E1).
 const MAX_OWN: usize = 65_536;
 /// A change leaves after this much quiet (rule E23), in milliseconds.
@@ -155,7 +148,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let bound = index.meta("binding")?.is_some_and(|bytes| bytes[..] == options.binding[..]);
         let known = number(index.meta("replica")?);
         let (lives, is_our_key) = counters::Lives::read(&mut index, &authority)?;
-        let stored = known.filter(|_| bound && is_our_key);
+        let reserved = number(index.meta("counter")?).unwrap_or(0);
+        let has_room = reserved < counters::LAST_START;
+        let stored = known.filter(|_| bound && is_our_key && has_room);
         let copied = known.filter(|_| !bound).map(|_| {
             let reason =
                 "this folder's state was copied here, or restored from a backup".to_owned();
@@ -163,7 +158,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         });
         let replica = stored.unwrap_or_else(|| entropy.draw());
         let counter = match stored {
-            Some(_) => number(index.meta("counter")?).unwrap_or(0) + entropy.draw() % MAX_JUMP,
+            Some(_) => reserved + entropy.draw() % counters::MAX_JUMP,
             None => 0,
         };
         if stored.is_none() {
@@ -171,7 +166,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         index.put_meta("binding", &options.binding)?;
         index.put_meta("replica", &replica.to_le_bytes())?;
-        index.put_meta("counter", &(counter + COUNTER_BLOCK).to_le_bytes())?;
+        index.put_meta("counter", &(counter + counters::BLOCK).to_le_bytes())?;
         let first_scan_done = bound && index.meta("scanned")?.is_some();
         let latest =
             index.meta("latest")?.map(|bytes| peer::unpack_latest(&bytes)).unwrap_or_default();
@@ -181,7 +176,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if used < counter {
             unused.push(Counters { first: used + 1, last: counter });
         }
-        unused.drain(..unused.len().saturating_sub(MAX_UNUSED));
+        unused.drain(..unused.len().saturating_sub(counters::MAX_UNUSED));
         index.put_meta("unused", &pack(&unused))?;
         let open_intents = index.intents()?;
         let hearing = hearing::Hearing::read(&mut index)?;
@@ -195,7 +190,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             now: Now::default(),
             replica: ReplicaId(replica),
             counter,
-            counter_reserved: counter + COUNTER_BLOCK,
+            counter_reserved: counter + counters::BLOCK,
             said: counter,
             latest,
             own: HashMap::new(),
@@ -231,7 +226,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             engine.scan.is_copied = true;
         }
         engine.notice_power_loss()?;
-        engine.know_all_of(known.filter(|_| bound && !is_our_key).map(ReplicaId))?;
+        engine.know_all_of(known.filter(|_| bound && stored.is_none()).map(ReplicaId))?;
         engine.index.commit()?;
         engine.uncommitted = false;
         Ok(engine)
@@ -490,18 +485,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
     fn next_request(&mut self) -> u32 {
         self.requests = self.requests.wrapping_add(1).max(1);
         self.requests
-    }
-
-    fn next_dot(&mut self) -> Result<Dot, EngineError> {
-        self.counter += 1;
-        if self.counter >= self.counter_reserved {
-            self.counter_reserved = self.counter + COUNTER_BLOCK;
-            self.index.put_meta("counter", &self.counter_reserved.to_le_bytes())?;
-            // Rule E1: durable before any record that bears it leaves.
-            self.uncommitted = true;
-            self.commit()?;
-        }
-        Ok(Dot { replica: self.replica, counter: self.counter })
     }
 
     fn row(&mut self, path: &RelPath) -> Result<Row, EngineError> {
