@@ -296,8 +296,11 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         self.hints(changed);
         for (path, why) in failed {
-            // It is read again in a while; who asked in vain hears when it can be read.
-            self.skip(path.to_string(), Trouble::Read, why);
+            // It is read again in a while; who asked in vain hears when it can be read. Many pieces of a file fail at once,
+            // and what has another trouble keeps that.
+            if self.reports.reason(path.as_str()).is_none() {
+                self.skip(path.to_string(), Trouble::Read, why);
+            }
         }
     }
 

@@ -93,11 +93,8 @@ fn set_final_mode(disk: &dyn Disk, path: &RelPath, mode: u32, results: &mut [Cha
         }
         Ok(disk.stat(&place)?.map(|stat| apply::as_set(disk, path, stat, mode)))
     };
-    let set = match try_set() {
-        // It is gone again, which the next look at the directory says.
-        Ok(None) => return,
-        set => set,
-    };
+    // Gone again already, it is decided anew.
+    let set: io::Result<Option<Stat>> = try_set();
     if let Some(changed) = results.iter_mut().find(|changed| changed.path == *path) {
         changed.result = match set {
             Ok(stat) => {

@@ -81,6 +81,20 @@ impl VirtualDisk {
         Ok(())
     }
 
+    /// A file's contents are others, and nothing says so: a disk that fails.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn rot(&self, path: &str, contents: &[u8]) -> io::Result<()> {
+        let mut top = lock(&self.state);
+        let path = self.real(&top, Self::user_path(path)?);
+        match find_any(&mut top, &path)? {
+            Entry::File(file) => lock(file).contents = Arc::new(contents.to_vec()),
+            _ => return Err(invalid("not a regular file")),
+        }
+        Ok(())
+    }
+
     /// Saves a file as editors do: a new inode replaces whatever file or link was there.
     ///
     /// # Errors

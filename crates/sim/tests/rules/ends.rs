@@ -5,11 +5,14 @@
 //! By default all points are tried once, and of the pairs a selection; `KIN_SIM_ENDS=all` tries all pairs.
 #![allow(clippy::print_stdout, reason = "says how much was tried")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use sim::scenario::Scenario;
 
-use crate::kinds::{self, Kind};
+use crate::{
+    assert_shows,
+    kinds::{self, Kind},
+};
 
 /// How a device ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,11 +85,8 @@ fn play(kind: &Kind, how: How, ends: [Option<End>; 2]) -> usize {
     scenario.settle();
     let story = format!("{how:?} {ends:?}");
     kind.judge(&scenario, &wanted, &story);
-    let shown: BTreeSet<String> =
-        scenario.paths(1).iter().filter_map(|path| scenario.text(1, path)).collect();
-    for (_, text) in kind.meanwhile {
-        assert!(shown.contains(*text), "{story}: no {text} in {shown:?}");
-    }
+    let texts: Vec<&str> = kind.meanwhile.iter().map(|(_, text)| *text).collect();
+    assert_shows(&scenario, 1, story, &texts);
     ended
 }
 

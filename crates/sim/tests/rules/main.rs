@@ -27,6 +27,8 @@ mod travel;
 mod trouble;
 mod twins;
 
+use std::fmt::Display;
+
 use sim::{fault::Fault, history, plan::Action, scenario::Scenario};
 
 /// Seeds that a scenario is played with, since delays differ between them.
@@ -37,6 +39,19 @@ const SEEDS: std::ops::Range<u64> = 0..8;
 fn assert_alike(scenario: &Scenario, devices: usize) {
     for device in 1..devices {
         assert_eq!(scenario.tree(0), scenario.tree(device), "devices 0 and {device} differ");
+    }
+}
+
+/// Asserts that files in a device's tree hold these texts, under whatever names; `story` says in which seed or run.
+#[track_caller]
+fn assert_shows(scenario: &Scenario, device: usize, story: impl Display, texts: &[&str]) {
+    let paths = scenario.paths(device);
+    let shown: Vec<_> = paths.iter().filter_map(|path| scenario.text(device, path)).collect();
+    for text in texts {
+        assert!(
+            shown.iter().any(|it| it == text),
+            "{story}: device {device}: {text} is not in {shown:?}"
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sim::scenario::Scenario;
 
-use crate::SEEDS;
+use crate::{SEEDS, assert_shows};
 
 /// What a user wrote right before the power failed may be gone from the disk, or be as it was before, though others were
 /// told: nobody has deleted it, nor edited it back. Others give it back. What was written long before is on the disk:
@@ -87,7 +87,10 @@ fn after_a_loss(seed: u64) -> Scenario {
     scenario
 }
 
-fn assert_given_back(scenario: &Scenario, what: &str) {
+/// Both meet again, and have what was lost on one.
+fn assert_given_back(scenario: &mut Scenario, what: &str) {
+    scenario.link(0, 1);
+    scenario.settle();
     for device in [0, 1] {
         assert_eq!(scenario.text(device, "edited").as_deref(), Some("after"), "{what}");
         assert_eq!(scenario.text(device, "new").as_deref(), Some("new"), "{what}");
@@ -110,9 +113,7 @@ fn e12_what_a_loss_of_power_took_is_found_missing_by_a_later_run_too() {
                 scenario.crash(0);
             }
             scenario.start(0);
-            scenario.link(0, 1);
-            scenario.settle();
-            assert_given_back(&scenario, &format!("seed {seed}, {millis} ms, stops: {stops}"));
+            assert_given_back(&mut scenario, &format!("seed {seed}, {millis} ms, stops: {stops}"));
         }
     }
 }
@@ -133,9 +134,7 @@ fn e12_what_cannot_be_looked_at_after_a_loss_of_power_stays_in_doubt() {
             } else {
                 scenario.run(60_000);
             }
-            scenario.link(0, 1);
-            scenario.settle();
-            assert_given_back(&scenario, &format!("seed {seed}, restarts: {restarts}"));
+            assert_given_back(&mut scenario, &format!("seed {seed}, restarts: {restarts}"));
         }
     }
 }
@@ -159,10 +158,6 @@ fn e12_a_rename_that_a_loss_of_power_undid_deletes_nothing() {
         scenario.link(0, 1);
         scenario.settle();
         assert_eq!(scenario.tree(0), scenario.tree(1), "seed {seed}");
-        for text in ["x", "y"] {
-            let paths = scenario.paths(0);
-            let is_there = paths.iter().any(|path| scenario.text(0, path).as_deref() == Some(text));
-            assert!(is_there, "seed {seed}: {paths:?}");
-        }
+        assert_shows(&scenario, 0, seed, &["x", "y"]);
     }
 }

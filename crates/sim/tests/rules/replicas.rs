@@ -1,9 +1,12 @@
 //! Rule E1: who speaks. An index that was copied, restored or cloned must not speak as another does.
 
-use folder::engine::Event;
+use folder::{
+    engine::Event,
+    index::{Index as _, MemIndex},
+};
 use sim::{history::Edit, scenario::Scenario};
 
-use crate::{SEEDS, assert_alike};
+use crate::{SEEDS, assert_alike, assert_shows};
 
 fn took_new_replica(scenario: &Scenario, device: usize) -> bool {
     scenario.events(device).iter().any(|(_, event)| matches!(event, Event::NewReplica { .. }))
@@ -59,11 +62,12 @@ fn e1_an_index_copied_to_another_tree_deletes_nothing() {
         scenario.link(0, 1);
         scenario.settle();
         assert_alike(&scenario, 2);
-        let shown: Vec<_> =
-            scenario.paths(1).iter().filter_map(|path| scenario.text(1, path)).collect();
-        for text in ["only on the original", "on both, and different", "the other's own"] {
-            assert!(shown.iter().any(|it| it == text), "seed {seed}: {text} is not in {shown:?}");
-        }
+        assert_shows(
+            &scenario,
+            0,
+            seed,
+            &["only on the original", "on both, and different", "the other's own"],
+        );
     }
 }
 
@@ -110,14 +114,12 @@ fn e1_a_restored_index_reauthors_and_loses_nothing() {
         scenario.settle();
         assert!(took_new_replica(&scenario, 0), "seed {seed}");
         assert_alike(&scenario, 2);
-        let shown: Vec<_> =
-            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
-        for edit in ["second", "made after the backup", "third, knowing nothing of second"] {
-            assert!(
-                shown.iter().any(|text| text == edit),
-                "seed {seed}: {edit} is not in {shown:?}"
-            );
-        }
+        assert_shows(
+            &scenario,
+            0,
+            seed,
+            &["second", "made after the backup", "third, knowing nothing of second"],
+        );
     }
 }
 
@@ -161,11 +163,12 @@ fn e1_two_devices_with_one_replica_both_take_new_ones() {
         assert_ne!(scenario.replica(0), scenario.replica(1));
         assert!(scenario.replica(0) != claimed && scenario.replica(1) != claimed);
         assert_alike(&scenario, 2);
-        let shown: Vec<_> =
-            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
-        for edit in ["on the original", "on the clone", "b of the original", "c of the clone"] {
-            assert!(shown.iter().any(|text| text == edit), "{edit} is not in {shown:?}");
-        }
+        assert_shows(
+            &scenario,
+            0,
+            seed,
+            &["on the original", "on the clone", "b of the original", "c of the clone"],
+        );
     }
 }
 
@@ -209,11 +212,7 @@ fn e1_a_state_set_back_twice_over_loses_nothing() {
         scenario.link(0, 1);
         scenario.settle();
         assert_alike(&scenario, 2);
-        let shown: Vec<_> =
-            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
-        for edit in ["second", "edited by the other", "fifth"] {
-            assert!(shown.iter().any(|text| text == edit), "{edit} is not in {shown:?}");
-        }
+        assert_shows(&scenario, 0, seed, &["second", "edited by the other", "fifth"]);
     }
 }
 
@@ -243,11 +242,36 @@ fn e1_counters_that_another_life_used_are_known_also_after_a_further_start() {
         scenario.settle();
         assert!(took_new_replica(&scenario, 0), "seed {seed}");
         assert_alike(&scenario, 2);
-        let shown: Vec<_> =
-            scenario.paths(0).iter().filter_map(|path| scenario.text(0, path)).collect();
-        for text in ["of the first life", "of the second life", "in the way"] {
-            assert!(shown.iter().any(|it| it == text), "seed {seed}: {text} is not in {shown:?}");
-        }
+        assert_shows(
+            &scenario,
+            0,
+            seed,
+            &["of the first life", "of the second life", "in the way"],
+        );
+    }
+}
+
+#[test]
+fn e1_counters_that_come_near_their_end_begin_anew_under_another_id() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.write(0, "a", b"before");
+        scenario.write(0, "gone", b"before");
+        scenario.settle();
+        let before = scenario.replica(0);
+        scenario.stop(0);
+        let mut index = MemIndex::open(&scenario.index(0));
+        index.put_meta("counter", &u64::MAX.to_le_bytes()).expect("can be written");
+        index.commit().expect("can be written");
+        drop(index);
+        scenario.write(0, "a", b"after");
+        scenario.remove(0, "gone");
+        scenario.start(0);
+        scenario.settle();
+        assert_ne!(scenario.replica(0), before, "seed {seed}");
+        assert_alike(&scenario, 2);
+        assert_eq!(scenario.text(1, "a").as_deref(), Some("after"));
+        assert_eq!(scenario.paths(1), ["a"], "seed {seed}");
     }
 }
 
@@ -314,10 +338,6 @@ fn e1_what_another_life_said_under_the_same_counter_is_not_what_was_edited_here(
         scenario.run(5_000);
         scenario.link(0, 2);
         scenario.settle();
-        let shown: Vec<_> =
-            scenario.paths(2).iter().filter_map(|path| scenario.text(2, path)).collect();
-        for text in ["three", "four"] {
-            assert!(shown.iter().any(|it| it == text), "seed {seed}: {text} is not in {shown:?}");
-        }
+        assert_shows(&scenario, 0, seed, &["three", "four"]);
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use folder::engine::Event;
-use sim::{disk::Fold, scenario::Scenario};
+use sim::{
+    disk::{Failing, Fold},
+    scenario::Scenario,
+};
 use tree::FileKind;
 
-use crate::{SEEDS, assert_alike};
+use crate::{SEEDS, assert_alike, noise};
 
 /// What was told of a path: true for each time it was skipped, false for each time it was mended.
 fn told(scenario: &Scenario, device: usize, wanted: &str) -> Vec<bool> {
@@ -185,4 +188,50 @@ fn e25_what_was_done_though_the_disk_said_otherwise_is_mended() {
         }
     }
     assert!(met > 0, "nothing went wrong");
+}
+
+/// Many pieces of a file cannot be read at once, for one moment: it is said once, and tried again soon.
+#[test]
+fn e22_what_could_not_be_read_for_a_peer_comes_soon() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.cut(0, 1);
+        scenario.write(0, "large", &noise(1, 1_600_000));
+        scenario.settle();
+        let disk = scenario.disk(0);
+        disk.fail_one(Failing::NoHandles, 0);
+        scenario.link(0, 1);
+        scenario.run(10_000);
+        assert!(disk.concerned() > 0, "seed {seed}");
+        assert_alike(&scenario, 2);
+        assert_eq!(told(&scenario, 0, "large"), [true, false], "seed {seed}");
+    }
+}
+
+/// After an error of the disk a file reads otherwise, under the very stat that it had: that is nobody's edit.
+#[test]
+fn e13_what_only_a_failing_disk_has_changed_is_given_to_nobody() {
+    for seed in SEEDS {
+        let mut scenario = Scenario::linked(seed, 2);
+        scenario.cut(0, 1);
+        scenario.write(0, "f", b"sound");
+        scenario.settle();
+        // Long enough for its stat to be believed.
+        scenario.skip(10 * 60 * 1000);
+        scenario.rescan(0);
+        scenario.settle();
+        let disk = scenario.disk(0);
+        disk.rot("f", b"s0und").expect("is there");
+        disk.fail_one(Failing::Broken, 0);
+        scenario.link(0, 1);
+        scenario.run(30_000);
+        assert!(!scenario.has(1, b"s0und"), "seed {seed}");
+        assert_eq!(told(&scenario, 0, "f"), [true, true], "seed {seed}");
+        // It was the cable.
+        disk.rot("f", b"sound").expect("is there");
+        scenario.run(10 * 60 * 1000);
+        assert_alike(&scenario, 2);
+        assert_eq!(scenario.text(1, "f").as_deref(), Some("sound"), "seed {seed}");
+        assert_eq!(told(&scenario, 0, "f").last(), Some(&false), "seed {seed}");
+    }
 }

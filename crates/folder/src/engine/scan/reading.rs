@@ -1,10 +1,13 @@
 //! Reading what is new or changed: a few files at a time, again and again where they are being written to (rule E23).
 
+use tree::Stat;
+use wire::RelPath;
+
 use super::{super::report::Trouble, BUSY_MS};
 use crate::{
     engine::{Authority, Effect, Engine, EngineError},
     index::Index,
-    jobs::{HashError, HashItem, Hashed, Job},
+    jobs::{HashError, HashItem, Hashed, HashedBody, Job},
 };
 
 /// Jobs of hashing at once.
@@ -18,7 +21,25 @@ const UNSTABLE_MS: u64 = 50;
 /// The longest wait for a file that keeps changing (rule E23), in milliseconds.
 const UNSTABLE_MAX_MS: u64 = 10_000;
 
+/// Why a file is not taken for edited that only its disk can have changed.
+const READS_OTHERWISE: &str = "reads otherwise than before, though nothing wrote to it: its disk may be failing; \
+     other devices are not given this, check the disk and bring the file back from one of them";
+
 impl<I: Index, A: Authority> Engine<I, A> {
+    /// True for a file that could not be read, and now has other contents under the very stat that it had: nobody has
+    /// edited that.
+    fn reads_otherwise(
+        &mut self,
+        path: &RelPath,
+        stat: &Stat,
+        body: &HashedBody,
+    ) -> Result<bool, EngineError> {
+        let HashedBody::File { content, .. } = body else { return Ok(false) };
+        let here = self.row(path)?.here;
+        let here = here.filter(|here| here.stat == *stat && !here.racy);
+        Ok(here.and_then(|here| here.content).is_some_and(|before| before != *content))
+    }
+
     pub(super) fn hash_on(&mut self) {
         while self.scan.hash_jobs < HASH_JOBS && !self.scan.to_hash.is_empty() {
             let (mut items, mut bytes) = (Vec::new(), 0);
@@ -55,6 +76,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 Ok((stat, body)) => {
                     self.scan.unstable.remove(&path);
                     if self.reports.is_unread(path.as_str()) {
+                        if self.reads_otherwise(&path, &stat, &body)? {
+                            self.skip(path.to_string(), Trouble::Read, READS_OTHERWISE);
+                            continue;
+                        }
                         self.mended(path.as_str());
                         self.has_contents_again();
                     }
