@@ -146,6 +146,7 @@ fn full_path(at: &Place) -> io::Result<String> {
         Place::Tree(path) => format!("tree/{}", path.as_str()),
         Place::Partial(hash) => format!("kin/partial/{}", hash.to_hex()),
         Place::Swap(number) => format!("kin/swap/{number:016x}"),
+        Place::Built(number, path) => format!("kin/swap/{number:016x}/{}", path.as_str()),
         Place::History(path) if path.is_root() => return Err(invalid("history needs a path")),
         Place::History(path) => format!("kin/history/{}", path.as_str()),
         Place::Restore(number) => format!("kin/restore/{number:016x}"),
@@ -413,14 +414,17 @@ impl Disk for VirtualDisk {
     }
 
     fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()> {
-        let mut top = self.change(Call::Write)?;
-        let path = self.real(&top, full_path(&Place::Tree(at.clone()))?);
-        let (names, name) = holder(&mut top, &path, self.meter.now())?;
-        if names.contains_key(name) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        names.insert(name.into(), self.meter.dir((mode | 0o700) & 0o777));
-        Ok(())
+        self.make_dir_at(&Place::Tree(at.clone()), mode)
+    }
+
+    fn make_own_dir(&self, at: &Place, mode: u32) -> io::Result<()> {
+        own::must_be_built(at)?;
+        self.make_dir_at(at, mode)
+    }
+
+    fn remove_own_dir(&self, at: &Place) -> io::Result<()> {
+        own::must_be_built(at)?;
+        self.remove_empty(full_path(at)?)
     }
 
     fn remove_dir(&self, at: &RelPath) -> io::Result<()> {

@@ -288,6 +288,14 @@ impl Disk for MutantDisk<'_> {
         self.disk.make_dir(at, mode)
     }
 
+    fn make_own_dir(&self, at: &Place, mode: u32) -> io::Result<()> {
+        self.disk.make_own_dir(at, mode)
+    }
+
+    fn remove_own_dir(&self, at: &Place) -> io::Result<()> {
+        self.disk.remove_own_dir(at)
+    }
+
     fn remove_dir(&self, at: &RelPath) -> io::Result<()> {
         self.disk.remove_dir(at)
     }

@@ -475,6 +475,11 @@ impl Scenario {
         self.world.devices[device].store = index;
     }
 
+    /// From its next start on a device makes groups as large as real ones do.
+    pub fn large_groups(&mut self, device: usize) {
+        self.world.devices[device].small_groups = false;
+    }
+
     /// Makes a device that does not run believe that it is another: its index is bound to the same
     /// machine (rule E1), as on a cloned virtual machine.
     pub fn pose_as(&mut self, device: usize, other: usize) {

@@ -9,17 +9,15 @@ use std::{
 
 use folder::{
     Engine, PeerId,
-    brake::Limit,
-    engine::{AppliedKind, Effect, Event, Input, Mode},
-    ignore::Ignore,
-    index::{MemIndex, MemStore},
+    engine::{AppliedKind, Effect, Event, Input},
+    index::MemIndex,
     jobs::{self, Done, Job},
 };
 use wire::{Hash, RelPath, sync::Message};
 
 use crate::{
-    authority::{Manifest, SimAuthority},
-    disk::{Fold, Held, MachineCopy, VirtualDisk},
+    authority::SimAuthority,
+    disk::{Fold, VirtualDisk},
     fault::{Fault, Faults},
     history::{Edit, Written},
     mutant::{MutantDisk, Mutation, SimIndex},
@@ -30,56 +28,16 @@ use crate::{
 };
 
 mod act;
+mod device;
 mod members;
 mod net;
 mod options;
 mod queue;
 mod time;
 
-type SimEngine = Engine<SimIndex, SimAuthority>;
+pub(crate) use device::Device;
 
-/// One device.
-pub(crate) struct Device {
-    pub(crate) disk: Arc<VirtualDisk>,
-    pub(crate) store: MemStore,
-    pub(crate) engine: Option<SimEngine>,
-    /// What the next run's index must be bound to (rule E1).
-    pub(crate) binding: Vec<u8>,
-    /// What this device does not look at (rule E11).
-    pub(crate) ignore: Ignore,
-    /// How many deletions go without a question (rule E19).
-    pub(crate) brake: Limit,
-    /// Who may write, as far as this device has heard.
-    pub(crate) manifest: Manifest,
-    /// Which way changes go from the next run on.
-    pub(crate) mode: Mode,
-    /// True if the next run agrees beforehand to deletions.
-    pub(crate) accept_deletes: bool,
-    /// The question about deletions that is open.
-    pub(crate) braked: Option<u32>,
-    /// What the engine told the person, with the time.
-    pub(crate) events: Vec<(u64, Event)>,
-    /// Numbers runs, so that what was meant for an earlier one is dropped.
-    pub(crate) run: u32,
-    watched: HashSet<RelPath>,
-    /// The latest wake-up that is in the queue already.
-    wake: u64,
-    pub(crate) in_sync: bool,
-    pub(crate) conflicts: u32,
-    /// How far its wall clock is off, in milliseconds.
-    pub(crate) clock: i64,
-    /// True while its watcher loses everything.
-    deaf: bool,
-    /// A copy of its index and disk that was put away.
-    backup: Option<(MemStore, MachineCopy, members::Changes)>,
-    /// Files that an editor keeps open, by the path they were opened at.
-    held: BTreeMap<String, Held>,
-    /// Whether its death in a job to come is a loss of power.
-    pub(crate) loses_power: bool,
-    pub(crate) boot: u64,
-    /// What a user did in the middle of the job under way.
-    meddled: Arc<Mutex<Vec<Meddled>>>,
-}
+type SimEngine = Engine<SimIndex, SimAuthority>;
 
 /// What a user did in the middle of a job.
 #[derive(Debug)]
@@ -252,31 +210,7 @@ impl World {
             if faults.has(Fault::Power) {
                 disk.forget_unsynced();
             }
-            world.devices.push(Device {
-                disk,
-                store: MemStore::new(),
-                engine: None,
-                binding: number.to_le_bytes().to_vec(),
-                ignore: Ignore::none(),
-                brake: Limit::OFF,
-                manifest: Manifest::default(),
-                mode: Mode::Both,
-                accept_deletes: false,
-                braked: None,
-                events: Vec::new(),
-                run: 0,
-                watched: HashSet::new(),
-                wake: u64::MAX,
-                in_sync: false,
-                conflicts: 0,
-                clock: 0,
-                deaf: false,
-                backup: None,
-                held: BTreeMap::new(),
-                loses_power: false,
-                boot: 1,
-                meddled: Arc::default(),
-            });
+            world.devices.push(Device::new(number, disk));
         }
         world
     }

@@ -41,6 +41,7 @@ pub const CASES: &[Case] = &[
     ("a listing is sorted, whole and without .kin", listing),
     ("own files keep their contents and make their parents", own_files),
     ("nothing of the user's is written, linked or unlinked directly", only_ours),
+    ("directories are built in .kin and moved in whole", built),
     ("history is listed and its empty directories go", history),
     ("rename_new never replaces", rename_new),
     ("exchange swaps two files", exchange),
@@ -180,6 +181,54 @@ fn only_ours(s: &dyn Subject) {
     }
     assert_eq!(kind(disk.list(&rel(".kin"))), io::ErrorKind::InvalidInput);
     assert_eq!(s.read("f").expect("still there"), b"mine");
+}
+
+fn built(s: &dyn Subject) {
+    let disk = s.disk();
+    let top = Place::Swap(7);
+    let inner = top.join("inner").expect("a place");
+    let [file, link] = ["f", "l"].map(|name| inner.join(name).expect("a place"));
+    assert_eq!(file, Place::Built(7, rel("inner/f")));
+    assert_eq!(Place::Partial(Hash::of(b"content")).join("f"), None);
+    assert_eq!(top.join("a/b"), None);
+    disk.make_own_dir(&top, 0o755).expect("make");
+    assert_eq!(kind(disk.make_own_dir(&top, 0o755)), io::ErrorKind::AlreadyExists);
+    disk.make_own_dir(&inner, 0o050).expect("make within");
+    assert_eq!((stat(s, &top).mode, stat(s, &inner).mode), (0o755, 0o750));
+    stage(s, &file, b"contents", 5);
+    disk.make_symlink(&link, "f", 6).expect("link");
+    let before = (stat(s, &file), stat(s, &link));
+    let own = disk.own_files().expect("own files");
+    let at = |place: &Place| own.iter().position(|(own, _)| own == place).expect("is listed");
+    assert!(at(&file) < at(&inner) && at(&link) < at(&inner) && at(&inner) < at(&top));
+    assert_eq!(own.len(), 4);
+    assert_eq!(kind(disk.remove_own_dir(&top)), io::ErrorKind::DirectoryNotEmpty);
+    for wrong in [tree("d"), Place::Partial(Hash::of(b"content")), Place::Restore(1)] {
+        assert_eq!(kind(disk.make_own_dir(&wrong, 0o755)), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(disk.remove_own_dir(&wrong)), io::ErrorKind::InvalidInput);
+    }
+    s.mkdir("there");
+    assert_eq!(kind(disk.rename_new(&top, &tree("there"))), io::ErrorKind::AlreadyExists);
+    match disk.rename_new(&top, &tree("d")) {
+        // A disk that has only links to move a name without replacing cannot move directories so.
+        Err(_) if !s.exchanges() => {
+            disk.unlink_own(&file).expect("unlink");
+            disk.unlink_own(&link).expect("unlink");
+            disk.remove_own_dir(&inner).expect("is empty");
+            disk.remove_own_dir(&top).expect("is empty");
+        }
+        moved => {
+            moved.expect("move in");
+            assert_eq!(s.read("d/inner/f").expect("is there"), b"contents");
+            // What is in it has not changed: its stat is known without another look.
+            assert_eq!((stat(s, &tree("d/inner/f")), stat(s, &tree("d/inner/l"))), before);
+            assert_eq!(
+                disk.hands_down(&rel("d")).expect("can be told"),
+                cfg!(not(target_os = "linux"))
+            );
+        }
+    }
+    assert_eq!(disk.own_files().expect("own files"), []);
 }
 
 fn history(s: &dyn Subject) {

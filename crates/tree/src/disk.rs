@@ -80,11 +80,25 @@ pub enum Place {
     Partial(Hash),
     /// `.kin/swap/<16 hex>`: what is about to be swapped in, and what came out.
     Swap(u64),
+    /// `.kin/swap/<16 hex>/<path>`: in a directory that is being built there (rule E16).
+    Built(u64, RelPath),
     /// `.kin/history/<path>`: what sync replaced or deleted. The last name already carries the time.
     History(RelPath),
     /// `.kin/restore/<16 hex>`: a copy from history that is being made, by whatever process: never the
     /// only one.
     Restore(u64),
+}
+
+impl Place {
+    /// What is called `name` in the directory that is being built here; `None` if that is nowhere.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Option<Self> {
+        match self {
+            Self::Swap(number) => Some(Self::Built(*number, RelPath::root().join(name).ok()?)),
+            Self::Built(number, dir) => Some(Self::Built(*number, dir.join(name).ok()?)),
+            _ => None,
+        }
+    }
 }
 
 /// A regular file opened for reading.
@@ -182,6 +196,27 @@ pub trait Disk: Send + Sync {
     /// `AlreadyExists`, or as the system call.
     fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()>;
 
+    /// Makes a directory of ours, to be moved in later, with the mode that [`Disk::make_dir`] would give it.
+    ///
+    /// # Errors
+    /// As [`Disk::make_dir`]; `InvalidInput` for any place but [`Place::Swap`] and [`Place::Built`].
+    fn make_own_dir(&self, at: &Place, mode: u32) -> io::Result<()>;
+
+    /// Removes an empty directory that [`Disk::make_own_dir`] has made.
+    ///
+    /// # Errors
+    /// As [`Disk::remove_dir`]; `InvalidInput` as for [`Disk::make_own_dir`].
+    fn remove_own_dir(&self, at: &Place) -> io::Result<()>;
+
+    /// True if what is made in a directory of the tree gets more from it than its place: a group, or rights by
+    /// default. It cannot be made elsewhere and moved in.
+    ///
+    /// # Errors
+    /// As the system calls.
+    fn hands_down(&self, _dir: &RelPath) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Removes an empty directory from the tree.
     ///
     /// # Errors
@@ -249,7 +284,8 @@ pub trait Disk: Send + Sync {
     /// `DirectoryNotEmpty`, `NotFound`, or as the system call.
     fn remove_history_dir(&self, dir: &RelPath) -> io::Result<()>;
 
-    /// What lies in `.kin/swap`, `.kin/partial` and `.kin/restore`, with the stat of each.
+    /// What lies in `.kin/swap`, `.kin/partial` and `.kin/restore`, with the stat of each; what a directory holds
+    /// comes before it.
     ///
     /// # Errors
     /// As the system calls.

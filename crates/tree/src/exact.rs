@@ -187,6 +187,19 @@ impl Disk for Exact<'_> {
         Ok(())
     }
 
+    fn make_own_dir(&self, at: &Place, mode: u32) -> io::Result<()> {
+        self.disk.make_own_dir(at, mode)
+    }
+
+    fn remove_own_dir(&self, at: &Place) -> io::Result<()> {
+        self.disk.remove_own_dir(at)
+    }
+
+    fn hands_down(&self, dir: &RelPath) -> io::Result<bool> {
+        self.must_be_exact(&Place::Tree(dir.clone()))?;
+        self.disk.hands_down(dir)
+    }
+
     fn remove_dir(&self, at: &RelPath) -> io::Result<()> {
         let place = Place::Tree(at.clone());
         self.must_be_exact(&place)?;

@@ -19,21 +19,12 @@ use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
-use wire::{Hash, RelPath, path::STATE_DIR};
+use wire::{RelPath, path::STATE_DIR};
 
 use crate::{
     DirEntry, Disk, FileKind, Listing, Place, ReadFile, RootGone, Stat, WriteFile,
     sys::{self, Caps},
 };
-
-/// Directory of downloads in `.kin`.
-const PARTIAL: &str = "partial";
-/// Directory of what is swapped in and out in `.kin`.
-const SWAP: &str = "swap";
-/// Directory of what sync replaced or deleted in `.kin`.
-const HISTORY: &str = "history";
-/// Directory of copies from history that are being made, in `.kin`.
-const RESTORE: &str = "restore";
 
 /// Downloads that are written to at the same time without waiting for each other.
 const TURNS: usize = 8;
@@ -60,6 +51,10 @@ pub struct Root {
     /// Numbers the places that a rename passes through where there is no NOREPLACE.
     pub(crate) detours: AtomicU64,
 }
+
+mod own;
+
+use own::{PARTIAL, RESTORE, SWAP, history_dir, own_path};
 
 /// The directory that holds a name.
 enum Parent<'a> {
@@ -92,18 +87,6 @@ fn refuse_state(path: &RelPath) -> io::Result<()> {
 
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
-}
-
-/// The path of a place of ours, relative to `.kin`.
-fn own_path(place: &Place) -> io::Result<String> {
-    match place {
-        Place::Tree(_) => Err(invalid("not a place of ours")),
-        Place::Partial(hash) => Ok(format!("{PARTIAL}/{}", hash.to_hex())),
-        Place::Swap(number) => Ok(format!("{SWAP}/{number:016x}")),
-        Place::History(path) if path.is_root() => Err(invalid("history needs a path")),
-        Place::History(path) => Ok(format!("{HISTORY}/{}", path.as_str())),
-        Place::Restore(number) => Ok(format!("{RESTORE}/{number:016x}")),
-    }
 }
 
 impl Root {
@@ -172,20 +155,6 @@ impl Root {
         }
     }
 
-    fn make_own_dirs(&self, dir: &str) -> io::Result<OwnedFd> {
-        let mut held: Option<OwnedFd> = None;
-        for name in dir.split('/') {
-            let at = held.as_ref().map_or(self.kin.as_fd(), AsFd::as_fd);
-            match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o700)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let next = self.beneath(at, name, sys::dir_handle())?;
-            held = Some(next);
-        }
-        held.ok_or_else(|| invalid("no directory named"))
-    }
-
     fn lstat(&self, at: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
         Ok(sys::lstat(at, name).map_err(sys::typed)?.seen_from(self.dev))
     }
@@ -234,29 +203,56 @@ impl Root {
         Ok(listing)
     }
 
-    fn read_own_dir(&self, name: &str, found: &mut Vec<(Place, Stat)>) -> io::Result<()> {
-        let dir = match self.beneath(self.kin.as_fd(), name, sys::dir_reader()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
-        let mut names = Vec::new();
-        sys::names(dir.as_fd(), |name| names.push(name.to_vec()))?;
-        for entry in names {
-            let Ok(entry) = String::from_utf8(entry) else { continue };
-            let Some(place) = parse_own(name, &entry) else { continue };
-            match self.lstat(dir.as_fd(), &entry) {
-                Ok(stat) => found.push((place, stat)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+    /// Makes a directory and gives it the mode that the umask kept it from.
+    fn make_dir_in(
+        &self,
+        parent: &Parent<'_>,
+        name: &str,
+        at: &Place,
+        mode: u32,
+    ) -> io::Result<()> {
+        let wanted = (mode | 0o700) & 0o777;
+        rustix::fs::mkdirat(parent.fd(), name, sys::mode_bits(wanted)).map_err(sys::typed)?;
+        // What the umask took away, nobody else's directory lacks.
+        match self.lstat(parent.fd(), name) {
+            Ok(made) if made.mode & 0o777 != wanted && made.mode & !wanted & 0o777 == 0 => {
+                self.set_meta_at(at, made.inode, wanted, None)
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
-}
 
-/// Where a directory of history is, relative to `.kin`.
-fn history_dir(dir: &RelPath) -> String {
-    if dir.is_root() { HISTORY.to_owned() } else { format!("{HISTORY}/{}", dir.as_str()) }
+    fn set_meta_at(&self, at: &Place, inode: u64, mode: u32, mtime: Option<i64>) -> io::Result<()> {
+        let (parent, name) = self.locate(at)?;
+        let stat = self.lstat(parent.fd(), &name)?;
+        if stat.inode != inode {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let (flags, mtime) = match stat.kind {
+            FileKind::File => (sys::file_reader(), mtime),
+            FileKind::Dir => (sys::dir_reader(), None),
+            FileKind::Symlink => {
+                return mtime.map_or(Ok(()), |t| sys::set_link_time(parent.fd(), &name, t));
+            }
+            FileKind::Special | FileKind::MountPoint => {
+                return Err(invalid("neither file, directory nor link"));
+            }
+        };
+        match rustix::fs::openat(parent.fd(), &name, flags, Mode::empty()) {
+            Ok(fd) => {
+                if sys::lstat_handle(fd.as_fd())?.inode != inode {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                sys::set_open_meta(fd.as_fd(), mode, mtime)
+            }
+            Err(Errno::ACCESS) => {
+                sys::set_unreadable_meta(parent.fd(), name.as_str(), inode, mode, mtime)
+            }
+            // It was a link a moment ago, or is one now: another inode either way.
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(io::ErrorKind::NotFound.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 fn remove_empty(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
@@ -265,26 +261,6 @@ fn remove_empty(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         Err(Errno::EXIST) => Err(Errno::NOTEMPTY.into()),
         other => other.map_err(sys::typed),
     }
-}
-
-/// The place that a name in `.kin/partial`, `.kin/swap` or `.kin/restore` stands for; `None` if it is not ours.
-fn parse_own(dir: &str, name: &str) -> Option<Place> {
-    let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-    if !name.bytes().all(hex) {
-        return None;
-    }
-    if dir == SWAP || dir == RESTORE {
-        let number = u64::from_str_radix(name, 16).ok().filter(|_| name.len() == 16)?;
-        return Some(if dir == SWAP { Place::Swap(number) } else { Place::Restore(number) });
-    }
-    if name.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&name[at..at + 2], 16).ok()?;
-    }
-    Some(Place::Partial(Hash(hash)))
 }
 
 impl Disk for Root {
@@ -362,7 +338,7 @@ impl Disk for Root {
             rustix::fs::openat(parent.fd(), &name, flags, Mode::from_raw_mode(0o600))
                 .map_err(sys::typed)
         };
-        if matches!(at, Place::Swap(_)) {
+        if matches!(at, Place::Swap(_) | Place::Built(..)) {
             match open_with(flags | OFlags::EXCL) {
                 // Made just now: a regular file with one name.
                 Ok(fd) => return Ok(Box::new(Opened { fd, dev: self.dev, turn: None })),
@@ -413,16 +389,25 @@ impl Disk for Root {
     }
 
     fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()> {
-        let (parent, name) = self.locate(&Place::Tree(at.clone()))?;
-        let wanted = (mode | 0o700) & 0o777;
-        rustix::fs::mkdirat(parent.fd(), &name, sys::mode_bits(wanted)).map_err(sys::typed)?;
-        // What the umask took away, nobody else's directory lacks.
-        match self.lstat(parent.fd(), &name) {
-            Ok(made) if made.mode & 0o777 != wanted && made.mode & !wanted & 0o777 == 0 => {
-                self.set_meta(at, made.inode, wanted, None)
-            }
-            _ => Ok(()),
-        }
+        let place = Place::Tree(at.clone());
+        let (parent, name) = self.locate(&place)?;
+        self.make_dir_in(&parent, &name, &place, mode)
+    }
+
+    fn make_own_dir(&self, at: &Place, mode: u32) -> io::Result<()> {
+        own::must_be_built(at)?;
+        let (parent, name) = self.locate_making(at)?;
+        self.make_dir_in(&parent, &name, at, mode)
+    }
+
+    fn remove_own_dir(&self, at: &Place) -> io::Result<()> {
+        own::must_be_built(at)?;
+        let (parent, name) = self.locate(at)?;
+        remove_empty(parent.fd(), &name)
+    }
+
+    fn hands_down(&self, dir: &RelPath) -> io::Result<bool> {
+        self.hands_on(dir)
     }
 
     fn remove_dir(&self, at: &RelPath) -> io::Result<()> {
@@ -485,35 +470,7 @@ impl Disk for Root {
     }
 
     fn set_meta(&self, at: &RelPath, inode: u64, mode: u32, mtime: Option<i64>) -> io::Result<()> {
-        let (parent, name) = self.locate(&Place::Tree(at.clone()))?;
-        let stat = self.lstat(parent.fd(), &name)?;
-        if stat.inode != inode {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let (flags, mtime) = match stat.kind {
-            FileKind::File => (sys::file_reader(), mtime),
-            FileKind::Dir => (sys::dir_reader(), None),
-            FileKind::Symlink => {
-                return mtime.map_or(Ok(()), |t| sys::set_link_time(parent.fd(), &name, t));
-            }
-            FileKind::Special | FileKind::MountPoint => {
-                return Err(invalid("neither file, directory nor link"));
-            }
-        };
-        match rustix::fs::openat(parent.fd(), &name, flags, Mode::empty()) {
-            Ok(fd) => {
-                if sys::lstat_handle(fd.as_fd())?.inode != inode {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                sys::set_open_meta(fd.as_fd(), mode, mtime)
-            }
-            Err(Errno::ACCESS) => {
-                sys::set_unreadable_meta(parent.fd(), name.as_str(), inode, mode, mtime)
-            }
-            // It was a link a moment ago, or is one now: another inode either way.
-            Err(Errno::LOOP | Errno::NOTDIR) => Err(io::ErrorKind::NotFound.into()),
-            Err(error) => Err(error.into()),
-        }
+        self.set_meta_at(&Place::Tree(at.clone()), inode, mode, mtime)
     }
 
     fn sync_dir(&self, dir: &RelPath) -> io::Result<()> {

@@ -89,6 +89,8 @@ pub(super) struct Request {
 pub(super) struct Fetch {
     pub(super) wants: BTreeMap<Hash, Want>,
     by_path: HashMap<RelPath, Hash>,
+    /// How many of those paths lie in each directory.
+    by_dir: HashMap<RelPath, usize>,
     small: VecDeque<Hash>,
     pub(super) large: VecDeque<Hash>,
     /// Small contents that an interrupted run left in `.kin/partial`.
@@ -110,6 +112,31 @@ pub(super) struct Fetch {
 impl Fetch {
     pub(super) fn is_quiet(&self) -> bool {
         self.wants.len() == self.waiting && self.to_search.is_empty() && !self.searching
+    }
+
+    /// True if a path that lies in this directory waits for contents.
+    pub(super) fn wants_in(&self, dir: &RelPath) -> bool {
+        self.by_dir.contains_key(dir)
+    }
+
+    fn note_path(&mut self, path: &RelPath, content: Hash) {
+        if self.by_path.insert(path.clone(), content).is_none()
+            && let Some(dir) = path.parent()
+        {
+            *self.by_dir.entry(dir).or_default() += 1;
+        }
+    }
+
+    fn drop_path(&mut self, path: &RelPath) -> Option<Hash> {
+        let content = self.by_path.remove(path)?;
+        let dir = path.parent()?;
+        if let Some(paths) = self.by_dir.get_mut(&dir) {
+            *paths -= 1;
+            if *paths == 0 {
+                self.by_dir.remove(&dir);
+            }
+        }
+        Some(content)
     }
 
     /// True if a path waits for contents.
@@ -139,7 +166,7 @@ impl Fetch {
 
     /// A path does not need what it waited for any more.
     pub(super) fn forget(&mut self, path: &RelPath) {
-        let Some(content) = self.by_path.remove(path) else { return };
+        let Some(content) = self.drop_path(path) else { return };
         let Some(want) = self.wants.get_mut(&content) else { return };
         want.paths.remove(path);
         if want.paths.is_empty() {
@@ -152,7 +179,7 @@ impl Fetch {
         self.waiting -= usize::from(want.state == WantState::Waiting);
         self.drop_transfer(content);
         for path in want.paths.keys() {
-            self.by_path.remove(path);
+            self.drop_path(path);
         }
         Some(want)
     }
@@ -230,7 +257,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.fetch.by_path.get(path).is_some_and(|wanted| *wanted != content) {
             self.fetch.forget(path);
         }
-        self.fetch.by_path.insert(path.clone(), content);
+        self.fetch.note_path(path, content);
         if let Some(want) = self.fetch.wants.get_mut(&content) {
             want.paths.insert(path.clone(), pending);
             let is_told = want.state == WantState::Waiting && want.searched;

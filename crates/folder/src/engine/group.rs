@@ -5,6 +5,9 @@
 //! and a single edit waits for nobody. What came of a large group is noted in the index while the next one is under
 //! way already.
 
+mod dirs;
+mod item;
+
 use std::{
     collections::{HashMap, HashSet},
     io::ErrorKind,
@@ -17,6 +20,9 @@ use wire::{
     Hash, RelPath,
     record::{Body, SignedRecord},
 };
+
+use dirs::NewDirs;
+use item::{Item, Then, expected, held_by};
 
 use super::{
     AppliedKind, Authority, Effect, Engine, EngineError, Event,
@@ -31,7 +37,7 @@ use crate::{
 };
 
 /// Contents held in memory for groups to come, in bytes; beyond it no more is asked for.
-const MAX_HELD: usize = 16 << 20;
+const MAX_HELD: usize = 12 << 20;
 
 /// Where the contents of a file to be placed come from.
 #[derive(Clone, Debug)]
@@ -42,33 +48,6 @@ pub(super) enum Source {
     Partial(Hash),
     /// Nowhere: it is a symbolic link.
     Link(String),
-}
-
-/// A change on its way to the disk, and what the index is to say once it is there.
-#[derive(Debug)]
-struct Item {
-    change: Change,
-    intent: Option<Intent>,
-    then: Then,
-}
-
-#[derive(Clone, Debug)]
-enum Then {
-    Placed { record: SignedRecord, kind: AppliedKind, copy: Option<(RelPath, SignedRecord)> },
-    Dir { record: Option<SignedRecord>, copy: Option<(RelPath, SignedRecord)> },
-    Meta { record: Option<SignedRecord> },
-    Removed,
-    DirRemoved,
-}
-
-impl Then {
-    /// Where what makes room goes under another name.
-    fn copy(&self) -> Option<&RelPath> {
-        match self {
-            Self::Placed { copy, .. } | Self::Dir { copy, .. } => copy.as_ref().map(|(at, _)| at),
-            Self::Meta { .. } | Self::Removed | Self::DirRemoved => None,
-        }
-    }
 }
 
 /// A group that is on the disk, durably, as far as the index does not say so yet. Its intents are there still.
@@ -82,6 +61,8 @@ struct Finished {
 #[derive(Debug)]
 pub(super) struct Groups {
     next_swap: u64,
+    /// Where nothing is, and before anything below them.
+    dirs: NewDirs,
     items: Vec<Item>,
     held: usize,
     under_way: Option<HashMap<RelPath, Then>>,
@@ -95,6 +76,7 @@ impl Groups {
     pub(super) fn new(first_swap: u64) -> Self {
         Self {
             next_swap: first_swap,
+            dirs: NewDirs::default(),
             items: Vec::new(),
             held: 0,
             under_way: None,
@@ -105,7 +87,15 @@ impl Groups {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.items.is_empty() && self.under_way.is_none() && !self.has_to_note()
+        self.items.is_empty()
+            && self.dirs.is_empty()
+            && self.under_way.is_none()
+            && !self.has_to_note()
+    }
+
+    /// When something is to be done, if nothing else happens.
+    pub(super) fn next_wake(&self) -> u64 {
+        if self.under_way.is_some() { u64::MAX } else { self.dirs.next_wake() }
     }
 
     /// True if something is on the disk that is not noted yet.
@@ -129,13 +119,33 @@ impl Groups {
     }
 
     fn push(&mut self, change: Change, intent: Option<(IntentKind, Hash)>, swap: u64, then: Then) {
+        let item = self.item(change, intent, swap, then);
+        let Some(item) = self.dirs.wait_within(item) else { return };
+        self.items.extend(self.dirs.take_above(&item.change.path));
+        self.items.push(item);
+    }
+
+    /// As [`Self::push`] of a directory where nothing is: it waits for what is to lie in it.
+    fn push_new_dir(&mut self, change: Change, intent: (IntentKind, Hash), then: Then, now: u64) {
+        let What::MakeDir { swap, .. } = change.what else { return };
+        let item = self.item(change, Some(intent), swap, then);
+        self.dirs.wait(item, now);
+    }
+
+    fn item(
+        &mut self,
+        change: Change,
+        intent: Option<(IntentKind, Hash)>,
+        swap: u64,
+        then: Then,
+    ) -> Item {
         let path = change.path.clone();
         let intent =
             intent.map(|(kind, content)| Intent { path: path.clone(), swap, content, kind });
         self.held += held_by(&change);
         self.busy.insert(path);
         self.busy.extend(then.copy().cloned());
-        self.items.push(Item { change, intent, then });
+        Item { change, intent, then }
     }
 
     /// A change is on the disk, or was not made.
@@ -231,10 +241,16 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let room = self.room(path, row.here.as_ref(), copy.as_ref(), record.as_ref());
         let swap = self.group.draw_swap();
         let kind = if room.is_some() { IntentKind::Replace } else { IntentKind::Create };
+        let is_new = room.is_none();
         let what = What::MakeDir { swap, mode, room };
         let change = Change { path: path.clone(), what };
         let then = Then::Dir { record, copy };
-        self.group.push(change, Some((kind, Hash::default())), swap, then);
+        let intent = (kind, Hash::default());
+        if is_new {
+            self.group.push_new_dir(change, intent, then, self.now.ms);
+        } else {
+            self.group.push(change, Some(intent), swap, then);
+        }
     }
 
     pub(super) fn apply_meta(&mut self, path: &RelPath, row: &Row, record: &SignedRecord) {
@@ -266,6 +282,15 @@ impl<I: Index, A: Authority> Engine<I, A> {
         if self.group.under_way.is_some() || self.stopping {
             return Ok(());
         }
+        // Nothing comes that they could wait for, or there is no room to wait.
+        let rest = self.group.items.is_empty() && self.fetch.is_quiet() && !self.learn.has_work();
+        let due = self.group.dirs.take_due(self.now.ms, rest || self.group.is_full());
+        self.group.items.extend(due);
+        let is_complete = |dir: &RelPath, within: usize| {
+            within >= self.options.max_group || !self.fetch.wants_in(dir)
+        };
+        let complete = self.group.dirs.take_complete(is_complete);
+        self.group.items.extend(complete);
         if self.group.items.is_empty() {
             self.take_deletes()?;
         }
@@ -539,17 +564,4 @@ impl<I: Index, A: Authority> Engine<I, A> {
         }
         Ok(())
     }
-}
-
-/// Bytes of contents that a change keeps in memory.
-fn held_by(change: &Change) -> usize {
-    match &change.what {
-        What::Place { from: StagedFrom::Bytes(bytes), .. } => bytes.len(),
-        _ => 0,
-    }
-}
-
-/// What the disk must still hold for an apply to go ahead (rule E13).
-fn expected(here: &Here) -> Expected {
-    Expected { stat: here.stat, content: here.content.filter(|_| here.racy) }
 }

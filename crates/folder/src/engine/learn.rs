@@ -14,9 +14,7 @@ use wire::{
     version::Dot,
 };
 
-use super::{
-    Authority, Engine, EngineError, PathSet, Paths, PeerId, Queue, known_of, report::Trouble,
-};
+use super::{Authority, Engine, EngineError, PathSet, Paths, PeerId, known_of, report::Trouble};
 use crate::{
     decide::{Decision, Keep},
     index::{Index, Row},
@@ -37,8 +35,8 @@ const RETRY_MAX_MS: u64 = 5 * 60 * 1000;
 /// Paths on their way from a record to the tree.
 #[derive(Debug, Default)]
 pub(super) struct Learn {
-    queue: Queue,
-    queued: PathSet,
+    /// To be decided, in the order of paths: what lies in one directory comes together (rule E16).
+    queue: Paths,
     /// Decided to be removed; done once nothing is to be created any more (rule E15).
     pub(super) deletes: Paths,
     /// Could not be applied: retried at a time, or when something changes.
@@ -81,9 +79,7 @@ impl Learn {
     pub(super) fn reconcile(&mut self, path: RelPath) {
         self.blocked.remove(&path);
         self.racing.remove(&path);
-        if self.queued.insert(path.clone()) {
-            self.queue.push_back(path);
-        }
+        self.queue.insert(path);
     }
 
     /// As [`Learn::reconcile`], but what failed before keeps waiting for its time.
@@ -243,7 +239,7 @@ impl Learn {
 
     /// True if a path is still to be decided, now or later.
     pub(super) fn is_undecided(&self, path: &RelPath) -> bool {
-        self.queued.contains(path) || self.is_blocked(path)
+        self.queue.contains(path) || self.is_blocked(path)
     }
 
     /// Decides a path again at a time; it is not in step until then.
@@ -264,7 +260,7 @@ impl Learn {
     }
 
     pub(super) fn is_queued(&self, path: &RelPath) -> bool {
-        self.queued.contains(path)
+        self.queue.contains(path)
     }
 }
 
@@ -360,9 +356,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
     }
 
     /// Until the whole folder has been looked at once, what peers tell of may be here already: to decide sooner would
-    /// bring contents for nothing, and find each path taken.
+    /// bring contents for nothing, and find each path taken. And while many records come, in whatever order, what is
+    /// to lie in one directory is not known yet (rule E16).
     pub(super) fn may_decide(&self) -> bool {
-        self.scan.first_done && !self.scan.doubt.is_first_look()
+        self.scan.first_done
+            && !self.scan.doubt.is_first_look()
+            && self.now.ms >= self.gathers_until()
     }
 
     /// Decides what is queued, as far as is good for one go.
@@ -386,8 +385,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             if self.fetch.is_full() {
                 break;
             }
-            let Some(path) = self.learn.queue.pop_front() else { break };
-            self.learn.queued.remove(&path);
+            let Some(path) = self.learn.queue.pop_first() else { break };
             self.reconcile_path(&path)?;
         }
         if self.learn.queue.is_empty() && !self.learn.inline.is_empty() {
@@ -473,6 +471,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     let record = siblings.winner().filter(|_| !implied).cloned();
                     self.apply_make_dir(path, &row, mode, record, copy);
                     self.learn.ready_dirs.insert(path.clone());
+                    // It waits for what is to lie in it (rule E16), which need not wait for it any more.
+                    for below in self.learn.take_waiting_below(path) {
+                        self.learn.reconcile(below);
+                    }
                 } else {
                     waits = true;
                 }

@@ -9,7 +9,7 @@
 //! The parts: `scan` (what the disk says), `learn` (what peers say, and what follows), `peer` (comparing records), `fetch`
 //! (bringing contents), `serve` (giving them), `group` (applying), `recover` and `power` (after a stop), `counters` (who this is).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use wire::{
@@ -41,6 +41,7 @@ mod learn;
 mod local;
 mod peer;
 mod power;
+mod pull;
 mod push;
 mod recover;
 mod report;
@@ -127,6 +128,8 @@ pub struct Engine<I, A> {
     after_commit: Vec<Event>,
     /// Changes made here that peers have not been sent yet.
     outbox: Vec<(SignedRecord, Option<Bytes>)>,
+    /// When anything was sent of it last, in milliseconds.
+    pushed_at: u64,
     effects: Vec<Effect>,
     last_progress: u64,
     last_told: u64,
@@ -214,6 +217,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             uncommitted: false,
             after_commit: Vec::new(),
             outbox: Vec::new(),
+            pushed_at: 0,
             effects: copied.into_iter().collect(),
             last_progress: 0,
             last_told: 0,
@@ -268,6 +272,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.scan.next_wake(self.now.ms).min(self.learn.next_wake()).min(self.next_debt());
         let next = next.min(self.swaps.next_wake()).min(self.keeping.next_wake());
         let next = next.min(self.reports.next_wake()).min(self.next_word());
+        let next = next.min(self.group.next_wake());
+        let gathers_until = Some(self.gathers_until()).filter(|until| *until > self.now.ms);
+        let next = next.min(gathers_until.filter(|_| self.learn.has_work()).unwrap_or(u64::MAX));
         let next = next.min(self.brake.next_wake(self.now.ms, !self.learn.deletes.is_empty()));
         if self.has_more_to_do() { self.now.ms } else { next }
     }
@@ -578,6 +585,5 @@ fn known_of(siblings: &Siblings) -> Vec<Known> {
     records.map(|record| Known { bytes: record.bytes.clone(), hash: record.hash }).collect()
 }
 
-type Queue = VecDeque<RelPath>;
 type Paths = BTreeSet<RelPath>;
 type PathSet = HashSet<RelPath>;

@@ -15,6 +15,11 @@ const PUSH_WINDOW: usize = 8 << 20;
 /// Paths whose push waits for the window; beyond it the peer pulls.
 const MAX_BACKLOG: usize = 65_536;
 
+/// While more is being read, changes leave so many at a time, or all after that long, in milliseconds: each time they
+/// are made durable first.
+const PUSH_TOGETHER: usize = 2048;
+const PUSH_MS: u64 = 100;
+
 impl<I: Index, A: Authority> Engine<I, A> {
     /// Sends records under signatures that count.
     pub(super) fn send_records(
@@ -57,9 +62,16 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     /// Sends what was changed here since the last time to everybody who is connected.
     pub(super) fn push_on(&mut self) -> Result<(), EngineError> {
+        if self.scan.is_reading()
+            && self.outbox.len() < PUSH_TOGETHER
+            && self.now.ms < self.pushed_at + PUSH_MS
+        {
+            return Ok(());
+        }
         if !self.outbox.is_empty() && self.peers.values().any(|peer| peer.told_of_us) {
             // Rule E1: what others know of this replica, it knows itself after a loss of power.
             self.commit()?;
+            self.pushed_at = self.now.ms;
         }
         let mut outbox = std::mem::take(&mut self.outbox);
         if !self.may_sign() {

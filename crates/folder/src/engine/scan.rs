@@ -19,8 +19,13 @@ use crate::{
     jobs::{Job, why},
 };
 
+mod hinted;
 mod reading;
 
+use hinted::Hinted;
+
+/// Paths looked at by one job.
+const STATS_AT_ONCE: usize = 1024;
 /// Directories listed at once.
 const LISTS_AT_ONCE: usize = 16;
 /// A deletion leaves after this long, unless the path comes back (rule E23), in milliseconds.
@@ -42,7 +47,7 @@ pub(super) struct Scan {
     pub(super) to_list: BTreeSet<RelPath>,
     /// Being listed, each since which group of applies.
     listing: HashMap<RelPath, u64>,
-    to_stat: BTreeMap<RelPath, u64>,
+    to_stat: Hinted,
     stating: usize,
     to_hash: VecDeque<(RelPath, Stat)>,
     /// Being read: when that was asked for, in nanoseconds since 1970, and since which group of applies.
@@ -78,7 +83,7 @@ impl Scan {
             next_full: u64::MAX,
             to_list: BTreeSet::new(),
             listing: HashMap::new(),
-            to_stat: BTreeMap::new(),
+            to_stat: Hinted::default(),
             stating: 0,
             to_hash: VecDeque::new(),
             hashing: HashMap::new(),
@@ -121,7 +126,7 @@ impl Scan {
 
     /// Paths at which something is that could not be looked at yet.
     pub(super) fn unseen(&self) -> impl Iterator<Item = RelPath> {
-        self.unstable.keys().chain(self.to_stat.keys()).cloned()
+        self.unstable.keys().chain(self.to_stat.paths()).cloned()
     }
 
     /// When something is due; what is due already waits for a job that is under way.
@@ -132,7 +137,13 @@ impl Scan {
         }
         let unstable = self.unstable.values().map(|entry| &entry.0);
         let waiting = self.vanished.values().chain(unstable).filter(|at| **at > now);
-        waiting.chain(self.to_stat.values()).copied().min().unwrap_or(u64::MAX).min(self.next_full)
+        let next = waiting.copied().min().unwrap_or(u64::MAX);
+        next.min(self.to_stat.next()).min(self.next_full)
+    }
+
+    /// True while contents are read that are new or changed.
+    pub(super) fn is_reading(&self) -> bool {
+        self.hash_jobs > 0
     }
 
     /// A group of applies has ended.
@@ -147,9 +158,7 @@ impl Scan {
     /// without further delay.
     pub(super) fn was_applied(&mut self, path: &RelPath, now: u64) {
         self.applied.insert(path.clone(), (self.groups, None));
-        if let Some(deadline) = self.to_stat.get_mut(path) {
-            *deadline = now;
-        }
+        self.to_stat.hasten(path, now);
     }
 
     /// True if what was seen of a path by a job of that time is older than an apply.
@@ -186,7 +195,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
         for path in paths {
             if !path.is_root() && !path.is_reserved() {
                 // Not later for what keeps changing: hashing backs off from that (rule E23).
-                self.scan.to_stat.entry(path).or_insert(deadline);
+                self.scan.to_stat.add(path, deadline);
             }
         }
     }
@@ -230,7 +239,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             if let Some(entry) = self.scan.unstable.get_mut(&path) {
                 entry.0 = u64::MAX;
             }
-            self.scan.to_stat.entry(path).or_insert(self.now.ms);
+            self.scan.to_stat.add(path, self.now.ms);
         }
         let gone: Vec<_> = self
             .scan
@@ -284,25 +293,10 @@ impl<I: Index, A: Authority> Engine<I, A> {
 
     fn stat_on(&mut self) {
         let now = self.now.ms;
-        let mut due = Vec::new();
-        for (path, deadline) in &mut self.scan.to_stat {
-            if *deadline > now {
-                continue;
-            }
-            if self.group.is_busy(path) {
-                // What is seen of it now would be no news, and would have to be looked at again.
-                *deadline = now + BUSY_MS;
-            } else {
-                due.push(path.clone());
-                if due.len() == 1024 {
-                    break;
-                }
-            }
-        }
+        // What is seen now of a path that is being changed would be no news, and would have to be looked at again.
+        let busy = |path: &RelPath| self.group.is_busy(path);
+        let due = self.scan.to_stat.take_due(now, STATS_AT_ONCE, busy, now + BUSY_MS);
         if !due.is_empty() {
-            for path in &due {
-                self.scan.to_stat.remove(path);
-            }
             self.scan.stating += 1;
             let since = self.scan.groups;
             self.effects.push(Effect::Job(Job::Stat { paths: due, since }));
@@ -500,7 +494,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
                 // Looked at again by itself, it would not be listed and watched.
                 self.scan.to_list.insert(path.clone());
             }
-            self.scan.to_stat.entry(path).or_insert(self.now.ms + BUSY_MS);
+            self.scan.to_stat.add(path, self.now.ms + BUSY_MS);
             return Ok(());
         }
         if self.options.ignore.is_ignored(&path, stat.kind == FileKind::Dir) {

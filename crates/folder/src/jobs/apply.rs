@@ -1,6 +1,9 @@
 //! Changing the tree, a group at a time, in the order of rule E12.
 
-use std::{collections::BTreeSet, io};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+};
 
 use tree::{
     Disk, Place, Stat,
@@ -8,7 +11,7 @@ use tree::{
 };
 use wire::RelPath;
 
-use super::{Change, ChangeDone, Changed, Expected, Making, StagedFrom, What};
+use super::{Change, ChangeDone, Changed, Expected, Making, StagedFrom, What, build::Builds};
 use crate::content::ContentReader;
 
 /// Up to this many files are made durable one by one, more with one `syncfs` (rule E12).
@@ -17,22 +20,60 @@ const SYNC_EACH: usize = 32;
 /// A change whose new contents are ready in `.kin/swap`.
 struct Ready {
     change: Change,
-    /// Its stat, if it was made through a handle.
+    /// Its stat, if it is known.
     staged: Result<Option<Stat>, ApplyError>,
+    /// Where it is, if that is in a directory that is being built.
+    built: Option<Place>,
+}
+
+impl Ready {
+    /// Makes new contents ready: in the directory that they are for, if that is being built, else by themselves.
+    fn new(disk: &dyn Disk, builds: &mut Builds, change: Change, sync: bool) -> Self {
+        builds.begin(disk, &change);
+        if let Some(place) = builds.place_for(&change) {
+            match stage(disk, &place, &change, sync) {
+                // A link has no handle; once it is in the tree, somebody may have put another in its place.
+                Ok(staged) => match staged.map_or_else(|| disk.stat(&place), |it| Ok(Some(it))) {
+                    Ok(Some(stat)) => {
+                        return Self { change, staged: Ok(Some(stat)), built: Some(place) };
+                    }
+                    Ok(None) | Err(_) => unstage(disk, &place, &change),
+                },
+                Err(_) => unstage(disk, &place, &change),
+            }
+        }
+        let staged = match &change.what {
+            What::Place { swap, .. } => stage(disk, &Place::Swap(*swap), &change, sync),
+            _ => Ok(None),
+        };
+        Self { change, staged, built: None }
+    }
+
+    /// Takes what is ready out of the directory that was built for it, so that it is put in place by itself.
+    fn take_out(&mut self, disk: &dyn Disk) {
+        let (Some(place), What::Place { swap, .. }) = (&self.built, &self.change.what) else {
+            return;
+        };
+        if self.staged.is_err() {
+            return;
+        }
+        match disk.rename_new(place, &Place::Swap(*swap)) {
+            // Its ctime is another now.
+            Ok(()) => self.built = None,
+            Err(error) => {
+                self.staged = Err(ApplyError::io("put in place", &self.change.path, error));
+            }
+        }
+    }
 }
 
 /// Changes the tree in the order of rule E12. The intents are durable already; the index follows.
 pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed> {
     let many = changes.len() > SYNC_EACH;
-    let mut staged_any = false;
-    let mut ready: Vec<Ready> = changes
-        .into_iter()
-        .map(|change| {
-            let staged = stage(disk, &change, !many);
-            staged_any |= matches!(change.what, What::Place { .. });
-            Ready { change, staged }
-        })
-        .collect();
+    let mut builds = Builds::of(disk, &changes);
+    let staged_any = changes.iter().any(|change| matches!(change.what, What::Place { .. }));
+    let ready = |change| Ready::new(disk, &mut builds, change, !many);
+    let mut ready: VecDeque<Ready> = changes.into_iter().map(ready).collect();
     if many
         && staged_any
         && let Err(error) = disk.sync_all()
@@ -44,27 +85,44 @@ pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed>
     let mut dirs = BTreeSet::new();
     let mut final_modes = Vec::new();
     let mut results = Vec::with_capacity(ready.len());
-    for Ready { change, staged } in ready {
-        let result = staged.and_then(|staged| swap_in(disk, &change, staged, &mut final_modes));
+    while let Some(item) = ready.pop_front() {
+        move_in(disk, &mut builds, &item, &mut ready);
+        let Ready { change, staged, built } = item;
+        let is_in = change.path.parent().is_some_and(|dir| builds.has_moved(&dir));
+        let result = staged.and_then(|staged| match (&built, &change.what) {
+            (Some(_), _) if is_in => Ok(ChangeDone { stat: staged, ..ChangeDone::default() }),
+            (_, What::MakeDir { mode, .. }) if builds.has_moved(&change.path) => {
+                let stat = made_dir(disk, &change.path, *mode, &mut final_modes)?;
+                if stat.is_none() {
+                    builds.is_gone(&change.path);
+                }
+                Ok(ChangeDone { stat, ..ChangeDone::default() })
+            }
+            _ => swap_in(disk, &change, staged, &mut final_modes),
+        });
         // What could not be put back is the user's, and lies where ours was made ready.
         let is_users = matches!(&result, Err(ApplyError::Changed { kept_at: Some(_), .. }));
-        if let (Err(_), false, What::Place { swap, from, .. }) = (&result, is_users, &change.what) {
-            unstage(disk, *swap, from);
+        if let (Err(_), false, What::Place { swap, .. }) = (&result, is_users, &change.what) {
+            unstage(disk, &built.unwrap_or(Place::Swap(*swap)), &change);
         }
-        if (result.is_ok() || is_users) && !matches!(change.what, What::Meta { .. }) {
+        // What met an edit came out, and went back: that it is back must last, too, for its intent goes.
+        if result.is_ok() && !matches!(change.what, What::Meta { .. }) || may_come_out(&change.what)
+        {
             dirs.extend(change.path.parent());
         }
         results.push(Changed { path: change.path, result });
     }
+    builds.clear_all(disk);
     for (path, mode) in final_modes {
         set_final_mode(disk, &path, mode, &mut results);
     }
     let synced = if dirs.len() > SYNC_EACH {
         disk.sync_all()
     } else {
-        // A directory that is gone again was removed by this very group; its parent is in the set.
+        // A directory that is gone again was removed by this very group, its parent is in the set; or by somebody
+        // else.
         dirs.iter().try_for_each(|dir| match disk.sync_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if is_homeless(&error) => Ok(()),
             other => other,
         })
     };
@@ -75,6 +133,28 @@ pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed>
         }
     }
     results
+}
+
+/// True for changes that take something out of the tree.
+fn may_come_out(what: &What) -> bool {
+    match what {
+        What::Place { room, .. } | What::MakeDir { room, .. } => room.is_some(),
+        What::Remove { .. } => true,
+        What::Meta { .. } | What::RemoveDir => false,
+    }
+}
+
+/// Moves in the directory that was built at the path of a change, if one was. Where that cannot be, what is ready in
+/// it, `rest`, is taken out.
+fn move_in(disk: &dyn Disk, builds: &mut Builds, item: &Ready, rest: &mut VecDeque<Ready>) {
+    let path = &item.change.path;
+    let is_ready = item.staged.is_ok() && matches!(item.change.what, What::MakeDir { .. });
+    let Some(Err(error)) = is_ready.then(|| builds.move_in(disk, path)).flatten() else { return };
+    tracing::debug!(%error, %path, "a directory that was built cannot be moved in");
+    rest.iter_mut()
+        .filter(|item| path.contains(&item.change.path))
+        .for_each(|item| item.take_out(disk));
+    builds.clear(disk, path);
 }
 
 fn not_durable(path: &RelPath, error: &io::Error) -> ApplyError {
@@ -108,23 +188,27 @@ fn set_final_mode(disk: &dyn Disk, path: &RelPath, mode: u32, results: &mut [Cha
     }
 }
 
-/// Makes new contents ready in `.kin/swap`, durable if `sync` says so.
-fn stage(disk: &dyn Disk, change: &Change, sync: bool) -> Result<Option<Stat>, ApplyError> {
-    let What::Place { swap, from, mode, mtime, .. } = &change.what else { return Ok(None) };
-    let place = Place::Swap(*swap);
+/// Makes new contents ready at a place in `.kin/swap`, durable if `sync` says so. The stat of what is no link.
+fn stage(
+    disk: &dyn Disk,
+    place: &Place,
+    change: &Change,
+    sync: bool,
+) -> Result<Option<Stat>, ApplyError> {
+    let What::Place { from, mode, mtime, .. } = &change.what else { return Ok(None) };
     let make = || {
         let file = match from {
             StagedFrom::Link(target) => {
-                return disk.make_symlink(&place, target, *mtime).map(|()| None);
+                return disk.make_symlink(place, target, *mtime).map(|()| None);
             }
             StagedFrom::Bytes(bytes) => {
-                let file = disk.open_own(&place)?;
+                let file = disk.open_own(place)?;
                 file.write_at(bytes, 0)?;
                 file
             }
             StagedFrom::Partial(content) => {
-                disk.rename_new(&Place::Partial(*content), &place)?;
-                disk.open_own(&place)?
+                disk.rename_new(&Place::Partial(*content), place)?;
+                disk.open_own(place)?
             }
         };
         file.set_meta(*mode, *mtime)?;
@@ -137,11 +221,11 @@ fn stage(disk: &dyn Disk, change: &Change, sync: bool) -> Result<Option<Stat>, A
 }
 
 /// Clears away what was made ready but could not be placed; a download is kept.
-fn unstage(disk: &dyn Disk, swap: u64, from: &StagedFrom) {
-    let place = Place::Swap(swap);
+fn unstage(disk: &dyn Disk, place: &Place, change: &Change) {
+    let What::Place { from, .. } = &change.what else { return };
     let cleared = match from {
-        StagedFrom::Partial(content) => super::recover::to_partial(disk, &place, *content),
-        StagedFrom::Bytes(_) | StagedFrom::Link(_) => disk.unlink_own(&place),
+        StagedFrom::Partial(content) => super::recover::to_partial(disk, place, *content),
+        StagedFrom::Bytes(_) | StagedFrom::Link(_) => disk.unlink_own(place),
     };
     if let Err(error) = cleared
         && error.kind() != io::ErrorKind::NotFound
@@ -229,11 +313,7 @@ fn try_change(
             }
             let kept = room.as_ref().map(|room| keep(disk, &out, path, &room.making));
             let (copy, out) = kept.unwrap_or_default();
-            if mode | 0o700 != *mode {
-                final_modes.push((path.clone(), *mode));
-            }
-            let stat = disk.stat(&Place::Tree(path.clone())).map_err(failed)?;
-            let stat = stat.map(|stat| apply::as_set(disk, path, stat, mode | 0o700));
+            let stat = made_dir(disk, path, *mode, final_modes)?;
             Ok(ChangeDone { stat, copy, out })
         }
         What::Meta { expected, mode, mtime } => {
@@ -254,6 +334,21 @@ fn try_change(
             Err(error) => Err(ApplyError::io("remove the directory", path, error)),
         },
     }
+}
+
+/// The stat of a directory that was just made, and is to have this mode in the end.
+fn made_dir(
+    disk: &dyn Disk,
+    path: &RelPath,
+    mode: u32,
+    final_modes: &mut Vec<(RelPath, u32)>,
+) -> Result<Option<Stat>, ApplyError> {
+    if mode | 0o700 != mode {
+        final_modes.push((path.clone(), mode));
+    }
+    let stat = disk.stat(&Place::Tree(path.clone()));
+    let stat = stat.map_err(|error| ApplyError::io("make the directory", path, error))?;
+    Ok(stat.map(|stat| apply::as_set(disk, path, stat, mode | 0o700)))
 }
 
 /// Calls `act` with what must be there, reading the contents again where the stat could hide an edit

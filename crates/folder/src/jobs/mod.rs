@@ -24,6 +24,7 @@ use crate::{
 
 mod again;
 mod apply;
+mod build;
 mod download;
 mod kept;
 mod read;

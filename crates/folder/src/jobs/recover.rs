@@ -58,7 +58,7 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
     };
     let mut was_cut_short = !items.is_empty();
     for (place, stat) in own {
-        let Place::Swap(number) = &place else {
+        let (Place::Swap(number) | Place::Built(number, _)) = &place else {
             // A copy from history bears the mtime of the original: its ctime tells that it is new.
             let abandoned = now.saturating_sub(stat.mtime.max(stat.ctime)) > KEEP_PARTIAL_NS;
             if abandoned && let Err(error) = disk.unlink_own(&place) {
@@ -71,8 +71,12 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
             continue;
         };
         was_cut_short = true;
-        let item = items.iter().find(|item| holds(item, &place));
-        let result = match item {
+        let result = match item_of(items, &place) {
+            // A directory that was being built (rule E16); what was in it was dealt with before.
+            _ if stat.kind == FileKind::Dir => {
+                let removed = disk.remove_own_dir(&place);
+                removed.map_err(|error| ApplyError::io("clear away", &RelPath::root(), error))
+            }
             Some(item) => {
                 let result = settle(disk, &place, &stat, item, now);
                 if disk.stat(&Place::Partial(item.intent.content)).is_ok_and(|it| it.is_some()) {
@@ -89,8 +93,11 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
             }
         };
         if let Err(error) = result {
-            let place = format!("{}/swap/{number:016x}", wire::path::STATE_DIR);
-            recovered.skipped.push((place, error.to_string()));
+            let mut name = format!("{}/swap/{number:016x}", wire::path::STATE_DIR);
+            if let Place::Built(_, path) = &place {
+                name += &format!("/{path}");
+            }
+            recovered.skipped.push((name, error.to_string()));
         }
     }
     // The scan that follows says what is in the tree now: after a loss of power that must still be so, else it is
@@ -102,6 +109,19 @@ pub(super) fn recover(disk: &dyn Disk, items: &[RecoverItem], now: i64) -> Recov
         close_again(disk, dir, *mode);
     }
     recovered
+}
+
+/// The apply that a place in `.kin/swap` was used for.
+fn item_of<'a>(items: &'a [RecoverItem], place: &Place) -> Option<&'a RecoverItem> {
+    let Place::Built(number, within) = place else {
+        return items.iter().find(|item| holds(item, place));
+    };
+    let is_top = |item: &&RecoverItem| item.intent.swap == *number && item.intent.makes_dir();
+    let top = &items.iter().find(is_top)?.intent.path;
+    let path = RelPath::parse(&format!("{top}/{within}")).ok()?;
+    let is_it =
+        |item: &&RecoverItem| item.intent.path == path && item.intent.kind == IntentKind::Create;
+    items.iter().find(is_it)
 }
 
 /// True if a place in `.kin/swap` is one that the apply of an intent used.

@@ -5,14 +5,45 @@ use std::io;
 use tree::{DirEntry, FileKind, Listing, Place, Stat};
 use wire::RelPath;
 
-use super::{Call, VirtualDisk, find, holder, invalid};
+use super::{Call, Entry, VirtualDisk, find, full_path, holder, invalid};
 
 /// Where a directory of history lies below the directory above both.
 pub(super) fn history_dir(dir: &RelPath) -> String {
     if dir.is_root() { "kin/history".to_owned() } else { format!("kin/history/{}", dir.as_str()) }
 }
 
+/// Fails for places where no directory is built.
+pub(super) fn must_be_built(at: &Place) -> io::Result<()> {
+    match at {
+        Place::Swap(_) | Place::Built(..) => Ok(()),
+        _ => Err(invalid("no place where a directory is built")),
+    }
+}
+
+/// What is in a directory that is being built, what a directory holds before it.
+fn built(at: &Place, entry: &Entry, found: &mut Vec<(Place, Stat)>) -> io::Result<()> {
+    if entry.stat().kind == FileKind::Dir {
+        for (name, entry) in entry.names()? {
+            built(&at.join(name).ok_or_else(|| invalid("not ours"))?, entry, found)?;
+        }
+    }
+    found.push((at.clone(), entry.stat()));
+    Ok(())
+}
+
 impl VirtualDisk {
+    pub(super) fn make_dir_at(&self, at: &Place, mode: u32) -> io::Result<()> {
+        let mut top = self.change(Call::Write)?;
+        let path = self.real(&top, full_path(at)?);
+        self.make_parents(&mut top, at, &path)?;
+        let (names, name) = holder(&mut top, &path, self.meter.now())?;
+        if names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        names.insert(name.into(), self.meter.dir((mode | 0o700) & 0o777));
+        Ok(())
+    }
+
     pub(super) fn list_at(&self, path: String) -> io::Result<Listing> {
         let top = self.look(Call::Open)?;
         let entry = find(&top, &self.real(&top, path))?;
@@ -49,8 +80,11 @@ impl VirtualDisk {
             for (name, entry) in entries.names()? {
                 let number = u64::from_str_radix(name, 16).map_err(|_| invalid("not ours"))?;
                 let swap = dir == "kin/swap";
-                let place = if swap { Place::Swap(number) } else { Place::Restore(number) };
-                found.push((place, entry.stat()));
+                if swap {
+                    built(&Place::Swap(number), entry, &mut found)?;
+                } else {
+                    found.push((Place::Restore(number), entry.stat()));
+                }
             }
         }
         if let Ok(partial) = find(&top, "kin/partial") {

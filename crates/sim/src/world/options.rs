@@ -6,15 +6,15 @@ use tree::Disk as _;
 use super::World;
 
 impl World {
-    /// What a device starts with. Every second one makes small groups and notes what came of them bit by bit, so
-    /// that groups overlap; not where a mistake is to be found, which small groups hide.
+    /// What a device starts with. Some make small groups and note what came of them bit by bit, so that groups
+    /// overlap; not where a mistake is to be found, which small groups hide.
     pub(super) fn options(&mut self, number: usize) -> Options {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.rng.next().to_le_bytes());
-        let small = number % 2 == 1 && self.mutation.is_none();
-        let (max_group, noted_at_once) = if small { (3, 1) } else { (2048, 128) };
         let history = self.history_limits();
         let device = &self.devices[number];
+        let small = device.small_groups && self.mutation.is_none();
+        let (max_group, noted_at_once) = if small { (3, 1) } else { (2048, 128) };
         Options {
             ignore: device.ignore.clone(),
             max_transfers: 2,

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use sim::scenario::Scenario;
+use tree::{Disk as _, Place};
 
 use crate::{
     assert_shows,
@@ -85,6 +86,9 @@ fn play(kind: &Kind, how: How, ends: [Option<End>; 2]) -> usize {
     scenario.settle();
     let story = format!("{how:?} {ends:?}");
     kind.judge(&scenario, &wanted, &story);
+    let mut left = scenario.disk(1).own_files().expect("list");
+    left.retain(|(place, _)| matches!(place, Place::Swap(_) | Place::Built(..)));
+    assert_eq!(left, [], "{}: {story}: is left in .kin/swap", kind.name);
     let texts: Vec<&str> = kind.meanwhile.iter().map(|(_, text)| *text).collect();
     assert_shows(&scenario, 1, story, &texts);
     ended
@@ -154,6 +158,11 @@ fn e12_two_ends_while_a_file_is_renamed() {
 #[test]
 fn e12_two_ends_while_directories_are_made() {
     everywhere(&kinds::MAKE_DIRS);
+}
+
+#[test]
+fn e12_two_ends_while_a_tree_of_directories_is_made() {
+    everywhere(&kinds::MAKE_TREE);
 }
 
 #[test]

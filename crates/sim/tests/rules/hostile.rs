@@ -299,6 +299,8 @@ fn e9_a_path_far_above_a_live_one_is_a_directory() {
     let mut lone = Lone::with(|_| ());
     lone.push(vec![file("d/e/f/a", b"a", 1)]);
     let (request, _) = lone.asked().pop().expect("it is asked for");
+    // Directories wait for what is to lie in them, but not for long.
+    lone.pass(3_000);
     assert!(lone.disk.snapshot().contains_key("d/e/f"));
     lone.disk.remove("d/e").expect("remove");
     lone.input(Input::Hints(vec![path("d/e")]));

@@ -52,6 +52,32 @@ pub(crate) const MAKE_DIRS: Kind = Kind {
     ..BASE
 };
 
+pub(crate) const MAKE_TREE: Kind = Kind {
+    name: "a tree of directories is made",
+    before: |it| {
+        // With small groups there is a kind already.
+        it.stop(1);
+        it.large_groups(1);
+        it.start(1);
+    },
+    change: |it| {
+        for (path, contents) in TREE {
+            it.write(0, path, contents.as_bytes());
+        }
+        it.edit(0, &Edit::Link("d/l".to_owned(), "a".to_owned()));
+        it.chmod(0, "d/closed", 0o555);
+    },
+    ..BASE
+};
+
+/// Files in directories that are new.
+pub(crate) const TREE: &[(&str, &str)] = &[
+    ("d/a", "in the outer one"),
+    ("d/b", "in the outer one, too"),
+    ("d/e/a", "in the inner one"),
+    ("d/closed/f", "in a closed one"),
+];
+
 pub(crate) const REMOVE_DIRS: Kind = Kind {
     name: "directories are removed",
     before: |it| it.write(0, "d/e/f", b"the first"),
@@ -140,12 +166,13 @@ pub(crate) const MANY: Kind = Kind {
     ..BASE
 };
 
-pub(crate) const ALL: [Kind; 16] = [
+pub(crate) const ALL: [Kind; 17] = [
     CREATE,
     REPLACE,
     DELETE,
     RENAME,
     MAKE_DIRS,
+    MAKE_TREE,
     REMOVE_DIRS,
     RENAME_DIR,
     CONFLICT,

@@ -5,6 +5,7 @@ mod apart;
 mod ask;
 mod away;
 mod brake;
+mod built;
 mod conflicts;
 mod dirs;
 mod disk;
@@ -107,7 +108,7 @@ fn e7_histories_in_which_keys_change_end_alike() {
 fn e4_histories_in_which_years_pass_end_alike() {
     let faults = "links,crash,index,members,years".parse().expect("is a list of faults");
     let mut deleted_again = 0;
-    for seed in (0..16).chain([32]) {
+    for seed in (0..16).chain([69]) {
         let plan = sim::plan(seed, faults);
         assert!(plan.years.is_some());
         let outcome = history::play(&plan, None, false);

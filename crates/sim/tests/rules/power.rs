@@ -1,6 +1,6 @@
 //! Losses of power that take what users wrote last: it was neither deleted nor edited.
 
-use sim::scenario::Scenario;
+use sim::{fault::Fault, history, scenario::Scenario};
 
 use crate::{SEEDS, assert_shows};
 
@@ -160,4 +160,13 @@ fn e12_a_rename_that_a_loss_of_power_undid_deletes_nothing() {
         assert_eq!(scenario.tree(0), scenario.tree(1), "seed {seed}");
         assert_shows(&scenario, 0, seed, &["x", "y"]);
     }
+}
+
+/// What meets an edit comes out and goes back; it had gone back only as far as the disk's cache when the intent was
+/// forgotten, and after a loss of power was taken for deleted.
+#[test]
+fn e12_an_edit_that_went_back_is_back_also_after_a_loss_of_power() {
+    let faults = [Fault::Power, Fault::Races].into_iter().collect();
+    let plan = sim::plan(286, faults);
+    assert_eq!(history::play(&plan, None, false).failure, None);
 }

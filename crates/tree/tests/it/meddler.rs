@@ -121,6 +121,15 @@ impl<'a> Disk for Meddler<'a> {
     fn make_dir(&self, at: &RelPath, mode: u32) -> io::Result<()> {
         self.call("make_dir", |disk| disk.make_dir(at, mode))
     }
+    fn make_own_dir(&self, at: &Place, mode: u32) -> io::Result<()> {
+        self.call("make_own_dir", |disk| disk.make_own_dir(at, mode))
+    }
+    fn remove_own_dir(&self, at: &Place) -> io::Result<()> {
+        self.call("remove_own_dir", |disk| disk.remove_own_dir(at))
+    }
+    fn hands_down(&self, dir: &RelPath) -> io::Result<bool> {
+        self.call("hands_down", |disk| disk.hands_down(dir))
+    }
     fn remove_dir(&self, at: &RelPath) -> io::Result<()> {
         self.call("remove_dir", |disk| disk.remove_dir(at))
     }

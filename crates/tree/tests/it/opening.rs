@@ -84,6 +84,35 @@ fn a_folder_that_holds_keys_is_refused_whatever_way_leads_there() {
     }
 }
 
+/// A directory that is built elsewhere would lack the group or the rights that its place hands on.
+#[test]
+#[cfg(target_os = "linux")]
+fn e16_what_a_directory_hands_on_is_noticed() {
+    use rustix::fs::{XattrFlags, setxattr};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let user = User::new();
+    for dir in ["plain", "group", "rights"] {
+        user.mkdir(dir);
+    }
+    let group = fs::Permissions::from_mode(0o2755);
+    fs::set_permissions(user.path("group"), group).expect("chmod");
+    // Version 2; then the owner, the group and the others, each with all rights, and of no particular id.
+    let mut rights = vec![2, 0, 0, 0];
+    for tag in [0x01, 0x04, 0x20] {
+        rights.extend([tag, 0, 7, 0, 0xff, 0xff, 0xff, 0xff]);
+    }
+    let name = "system.posix_acl_default";
+    let set = setxattr(user.path("rights"), name, &rights, XattrFlags::empty());
+    let hands_down = |dir: &str| {
+        let dir = RelPath::parse(dir).expect("a path");
+        user.disk().hands_down(&dir).expect("can be told")
+    };
+    assert_eq!((hands_down("plain"), hands_down("group")), (false, true));
+    // Not every file system has such rights.
+    assert_eq!(hands_down("rights"), set.is_ok());
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn where_the_system_shows_itself_is_no_folder() {

@@ -69,7 +69,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             let (asked, since) = self.scan.hashing.remove(&path).unwrap_or(now);
             if self.group.is_busy(&path) || self.scan.is_stale(&path, since) {
                 // It was read before, or while, something else was put there.
-                self.scan.to_stat.entry(path).or_insert(self.now.ms + BUSY_MS);
+                self.scan.to_stat.add(path, self.now.ms + BUSY_MS);
                 continue;
             }
             match result {
