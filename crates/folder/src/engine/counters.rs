@@ -13,8 +13,9 @@ use wire::{
 use super::{Authority, Change, Effect, Engine, EngineError, Event, Now};
 use crate::index::{Here, Index, Row};
 
-/// Counters are reserved on disk in blocks of this many (rule E1).
-pub(super) const BLOCK: u64 = 4096;
+/// Counters are reserved on disk in blocks of this many (rule E1). To reserve means to commit, which a first look at
+/// many files would have to wait for again and again if they were fewer.
+pub(super) const BLOCK: u64 = 1 << 20;
 /// Each run begins with a counter that is up to so much higher than those of the last: what another life of this replica
 /// has said, which began where this one did, lies in a range that was not used here (rule E1).
 pub(super) const MAX_JUMP: u64 = 1 << 24;

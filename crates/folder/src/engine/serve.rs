@@ -33,7 +33,7 @@ const READ_BYTES: u64 = 2 << 20;
 const MESSAGE_BYTES: usize = 1 << 20;
 /// A link that takes away fewer bytes a second than this is worth compressing for: one core compresses
 /// several times as fast (zstd level 1).
-const SLOW_LINK: u64 = 50 << 20;
+const SLOW_LINK: u64 = 20 << 20;
 /// How long a link must have been the bottleneck before it is judged, in milliseconds.
 const JUDGE_MS: u64 = 500;
 
