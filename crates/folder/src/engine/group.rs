@@ -93,11 +93,6 @@ impl Groups {
             && !self.has_to_note()
     }
 
-    /// When something is to be done, if nothing else happens.
-    pub(super) fn next_wake(&self) -> u64 {
-        if self.under_way.is_some() { u64::MAX } else { self.dirs.next_wake() }
-    }
-
     /// True if something is on the disk that is not noted yet.
     pub(super) fn has_to_note(&self) -> bool {
         self.finished.results.len() > 0
@@ -275,6 +270,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
         let swap = self.group.draw_swap();
         let intent = Some((IntentKind::Meta, Hash::default()));
         self.group.push(change, intent, swap, Then::Meta { record: None });
+    }
+
+    /// When a group is to go to the disk, if nothing else happens.
+    pub(super) fn next_apply(&self) -> u64 {
+        let waits = self.group.under_way.is_some() || self.stopping;
+        if waits { u64::MAX } else { self.group.dirs.next_wake() }
     }
 
     /// Sends the next group to the disk, if none is under way.

@@ -364,6 +364,12 @@ impl<I: Index, A: Authority> Engine<I, A> {
             && self.now.ms >= self.gathers_until()
     }
 
+    /// When what is queued may be decided, if nothing else happens.
+    pub(super) fn next_decision(&self) -> u64 {
+        let until = self.gathers_until();
+        if self.learn.has_work() && until > self.now.ms { until } else { u64::MAX }
+    }
+
     /// Decides what is queued, as far as is good for one go.
     pub(super) fn reconcile_on(&mut self) -> Result<(), EngineError> {
         if !self.may_decide() {

@@ -272,9 +272,7 @@ impl<I: Index, A: Authority> Engine<I, A> {
             self.scan.next_wake(self.now.ms).min(self.learn.next_wake()).min(self.next_debt());
         let next = next.min(self.swaps.next_wake()).min(self.keeping.next_wake());
         let next = next.min(self.reports.next_wake()).min(self.next_word());
-        let next = next.min(self.group.next_wake());
-        let gathers_until = Some(self.gathers_until()).filter(|until| *until > self.now.ms);
-        let next = next.min(gathers_until.filter(|_| self.learn.has_work()).unwrap_or(u64::MAX));
+        let next = next.min(self.next_apply()).min(self.next_decision());
         let next = next.min(self.brake.next_wake(self.now.ms, !self.learn.deletes.is_empty()));
         if self.has_more_to_do() { self.now.ms } else { next }
     }

@@ -83,6 +83,8 @@ pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed>
         }
     }
     let mut dirs = BTreeSet::new();
+    // What met an edit came out, and went back: that it is back must last, too, for its intent goes.
+    let mut went_back = BTreeSet::new();
     let mut final_modes = Vec::new();
     let mut results = Vec::with_capacity(ready.len());
     while let Some(item) = ready.pop_front() {
@@ -105,10 +107,10 @@ pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed>
         if let (Err(_), false, What::Place { swap, .. }) = (&result, is_users, &change.what) {
             unstage(disk, &built.unwrap_or(Place::Swap(*swap)), &change);
         }
-        // What met an edit came out, and went back: that it is back must last, too, for its intent goes.
-        if result.is_ok() && !matches!(change.what, What::Meta { .. }) || may_come_out(&change.what)
-        {
+        if (result.is_ok() || is_users) && !matches!(change.what, What::Meta { .. }) {
             dirs.extend(change.path.parent());
+        } else if may_come_out(&change.what) {
+            went_back.extend(change.path.parent());
         }
         results.push(Changed { path: change.path, result });
     }
@@ -119,10 +121,14 @@ pub(super) fn apply_group(disk: &dyn Disk, changes: Vec<Change>) -> Vec<Changed>
     let synced = if dirs.len() > SYNC_EACH {
         disk.sync_all()
     } else {
-        // A directory that is gone again was removed by this very group, its parent is in the set; or by somebody
-        // else.
+        for dir in went_back.difference(&dirs) {
+            if let Err(error) = disk.sync_dir(dir) {
+                tracing::debug!(%error, %dir, "what could not be changed there may not be durable");
+            }
+        }
+        // A directory that is gone again was removed by this very group; its parent is in the set.
         dirs.iter().try_for_each(|dir| match disk.sync_dir(dir) {
-            Err(error) if is_homeless(&error) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         })
     };

@@ -9,9 +9,9 @@ use std::{
 };
 
 use sim::scenario::Scenario;
-use tree::Disk as _;
+use tree::{Disk as _, Place};
 
-use crate::{SEEDS, assert_alike, assert_shows, kinds};
+use crate::{SEEDS, assert_alike, assert_shows, kinds, noise};
 
 /// Device 1 is to bring a tree of directories.
 fn begin(seed: u64) -> Scenario {
@@ -93,4 +93,87 @@ fn e16_what_is_moved_away_at_once_is_neither_lost_nor_made_again() {
         assert_whole(&scenario, &format!("call {nth}"));
     }
     assert!(moved.load(Ordering::Relaxed) > 10, "{moved:?}");
+}
+
+/// A large file is moved into a directory that is being built once it is whole. The device is killed at each moment of it, and the
+/// other one has gone: what was whole need not come again.
+#[test]
+fn e14_a_large_file_in_a_directory_that_was_being_built_is_used() {
+    let (mut killed, mut used) = (0, 0);
+    for nth in 0..60 {
+        let mut scenario = Scenario::linked(3, 2);
+        scenario.stop(1);
+        scenario.large_groups(1);
+        scenario.start(1);
+        scenario.cut(0, 1);
+        scenario.write(0, "d/large", &noise(2, 1_600_000));
+        scenario.write(0, "d/small", b"beside it");
+        scenario.settle();
+        let disk = scenario.disk(1);
+        let dies = Arc::clone(&disk);
+        disk.before_change(nth, move || dies.cut_power());
+        scenario.link(0, 1);
+        scenario.run(60_000);
+        if scenario.is_running(1) {
+            break;
+        }
+        killed += 1;
+        let was_being_built = disk
+            .own_files()
+            .expect("list")
+            .iter()
+            .any(|(place, stat)| matches!(place, Place::Built(..)) && stat.size == 1_600_000);
+        if was_being_built {
+            scenario.stop(0);
+            scenario.start(1);
+            scenario.run(5_000);
+            let is_kept =
+                disk.own_files().expect("list").iter().any(|(place, stat)| {
+                    matches!(place, Place::Partial(_)) && stat.size == 1_600_000
+                });
+            assert!(is_kept || disk.contents("d/large").is_some(), "change {nth}");
+            used += 1;
+            scenario.start(0);
+        } else {
+            scenario.start(1);
+        }
+        scenario.link(0, 1);
+        scenario.settle();
+        assert_alike(&scenario, 2);
+        assert!(scenario.has(1, &noise(2, 1_600_000)), "change {nth}");
+        let mut left = disk.own_files().expect("list");
+        left.retain(|(place, _)| !matches!(place, Place::Partial(_)));
+        assert_eq!(left, [], "change {nth}");
+    }
+    assert!(killed > 10 && used > 0, "{killed}, {used}");
+}
+
+/// Records that come in the order of their hashes, from a device that had them long before, are known before they are
+/// decided: nearly all directories come whole.
+#[test]
+fn e16_what_comes_in_any_order_comes_by_directories() {
+    let mut scenario = Scenario::new(1, 2);
+    for number in 0..900 {
+        let path = format!("{}/{}/{number}", number % 3, number % 30);
+        scenario.write(0, &path, format!("contents {number}").as_bytes());
+    }
+    scenario.start(0);
+    scenario.settle();
+    scenario.large_groups(1);
+    scenario.start(1);
+    let disk = scenario.disk(1);
+    let (seen, user) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&disk));
+    // Before each call on the disk: how much is there.
+    for nth in 0..6_000 {
+        let (seen, user) = (Arc::clone(&seen), Arc::clone(&user));
+        disk.before_call(nth, move || {
+            seen.lock().expect("not poisoned").push(user.snapshot().len());
+        });
+    }
+    scenario.link(0, 1);
+    scenario.settle();
+    assert_alike(&scenario, 2);
+    let mut steps = seen.lock().expect("not poisoned").clone();
+    steps.dedup();
+    assert!(steps.len() < 60, "{} steps: {steps:?}", steps.len());
 }
