@@ -58,6 +58,8 @@ pub(super) struct Peer {
     pub(super) queued: usize,
     pub(super) serve: Serve,
     pub(super) pull: Option<Pull>,
+    /// Until when records that it gives are gathered, once, before they are decided, in milliseconds.
+    pub(super) gathers: Option<u64>,
     /// The peer's fingerprint that the last pull was made for.
     pub(super) pulled: Option<Fingerprint>,
     /// Something that it has was refused, or is lacking though all was compared: when it is asked again, and

@@ -13,7 +13,7 @@ const BUCKET_REQUESTS: usize = 4;
 const BUCKET_RECORDS: u64 = 4096;
 /// So many records that differ are known before any of them is decided.
 const GATHER_FROM: u64 = 256;
-/// But not for longer than this, in milliseconds.
+/// But not for longer than this on one link, in milliseconds.
 const GATHER_MS: u64 = 5_000;
 /// A peer that still has other records once all was compared is compared with again after this long, then twice
 /// that, and so on (rule E23), in milliseconds.
@@ -36,8 +36,7 @@ pub(super) struct Pull {
     /// Buckets that differ, with the records the peer has in each.
     buckets: VecDeque<(u16, u64)>,
     pub(super) asked: Vec<u32>,
-    /// When it began, in milliseconds, and how many records it is about as far as is known.
-    begun: u64,
+    /// How many records it is about, as far as is known.
     records: u64,
 }
 
@@ -94,7 +93,6 @@ impl<I: Index, A: Authority> Engine<I, A> {
             inner: VecDeque::new(),
             buckets: VecDeque::new(),
             asked: Vec::new(),
-            begun: self.now.ms,
             records: 0,
         });
         let message = Message::GetNodes { request, bits: 0, prefixes: vec![0] };
@@ -123,6 +121,9 @@ impl<I: Index, A: Authority> Engine<I, A> {
                     pull.records += theirs.count;
                 }
             }
+        }
+        if pull.records >= GATHER_FROM {
+            peer.gathers.get_or_insert(self.now.ms + GATHER_MS);
         }
         Ok(())
     }
@@ -182,9 +183,8 @@ impl<I: Index, A: Authority> Engine<I, A> {
     /// Until when so many records come from a peer that it is better to know them before they are decided, in
     /// milliseconds; 0 if that is not so.
     pub(super) fn gathers_until(&self) -> u64 {
-        let pulls = self.peers.values().filter_map(|peer| peer.pull.as_ref());
-        let large = pulls.filter(|pull| pull.records >= GATHER_FROM);
-        large.map(|pull| pull.begun + GATHER_MS).max().unwrap_or(0)
+        let pulling = self.peers.values().filter(|peer| peer.pull.is_some());
+        pulling.filter_map(|peer| peer.gathers).max().unwrap_or(0)
     }
 
     /// True while records may still come that make a deletion unnecessary.

@@ -381,3 +381,39 @@ fn e15_contents_that_no_peer_has_come_out_of_history() {
     assert!(lone.events.iter().any(waits), "{:?}", lone.events);
     assert_eq!(lone.ended, None);
 }
+
+/// Records that come in great number are known before they are decided (rule E16). Who only says that they come holds up
+/// nobody for long, and not again.
+#[test]
+fn e22_who_claims_to_have_many_records_delays_others_once_and_for_a_moment() {
+    let mut lone = Lone::with(|_| ());
+    for round in 1..=2_u8 {
+        let root = Fingerprint { sum: [round; 32], count: 5_000 };
+        lone.tell(Message::Status(Status { root, settled: true, ..Status::default() }));
+        let request = lone.take().into_iter().find_map(|message| match message {
+            Message::GetNodes { request, .. } => Some(request),
+            _ => None,
+        });
+        let mut nodes = vec![Fingerprint::default(); 64];
+        nodes[0] = Fingerprint { sum: [round; 32], count: 5_000 };
+        lone.tell(Message::Nodes { request: request.expect("it compares"), nodes: nodes.clone() });
+        let request = lone.take().into_iter().find_map(|message| match message {
+            Message::GetNodes { request, .. } => Some(request),
+            _ => None,
+        });
+        lone.tell(Message::Nodes { request: request.expect("it goes deeper"), nodes });
+        let buckets = lone.take().into_iter().find_map(|message| match message {
+            Message::GetBuckets { request, .. } => Some(request),
+            _ => None,
+        });
+        lone.push(vec![file(&format!("f{round}"), &[round], u64::from(round))]);
+        let at_once = lone.asked().len();
+        lone.pass(6_000);
+        let in_the_end = at_once + lone.asked().len();
+        assert_eq!((at_once, in_the_end), (usize::from(round == 2), 1), "round {round}");
+        // Nothing comes.
+        let request = buckets.expect("it asks for them");
+        let (batches, inline) = (Vec::new(), Vec::new());
+        lone.tell(Message::Records { request, mark: 1, batches, inline });
+    }
+}
